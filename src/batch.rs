@@ -1,0 +1,58 @@
+//! What flows from a source to a sink: runs of changes as columns, and marks.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::BooleanBuffer;
+
+use crate::budget::Permit;
+use crate::position::Checkpoint;
+use crate::table::TableId;
+
+/// What happens to the row of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The row is as it stands here, whether it was there before or not.
+    Put,
+    /// The row is gone; only its key is read.
+    Delete,
+    /// All rows of the table are gone; nothing of the row is read.
+    Truncate,
+}
+
+/// Cells that the source did not send, because they did not change (unchanged TOAST): by column index, true where the cell was not
+/// sent. A sink fills them from the table, and never writes what stands in the rows there.
+#[derive(Clone, Debug, Default)]
+pub struct Unchanged(pub BTreeMap<usize, BooleanBuffer>);
+
+/// A run of changes to one table, in source order, as columns.
+#[derive(Debug)]
+pub struct ChangeBatch {
+    pub table: TableId,
+    /// The table's columns; of a deleted row only the key is read.
+    pub rows: RecordBatch,
+    /// One per row, beside the rows, so that it cannot clash with a user's column.
+    pub ops: Vec<Op>,
+    pub unchanged: Option<Unchanged>,
+    /// Memory, given back when the rows are dropped. The source takes it where it can; else the reader does.
+    pub permit: Option<Permit>,
+}
+
+impl ChangeBatch {
+    /// Rows that are all put.
+    pub fn puts(table: TableId, rows: RecordBatch) -> Self {
+        let ops = vec![Op::Put; rows.num_rows()];
+        Self { table, rows, ops, unchanged: None, permit: None }
+    }
+}
+
+/// What a source is made of.
+#[derive(Debug)]
+pub enum Flow {
+    Rows(ChangeBatch),
+    /// Everything up to these positions has been handed over, and a table may be shown to readers here.
+    Mark(Checkpoint),
+    /// The lanes of the source have changed (a rebalance, a new partition): publish what is staged up to the last mark and open
+    /// again from the log. The text says why, for the log.
+    Reopen(String),
+}

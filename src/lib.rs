@@ -1,0 +1,10 @@
+//! alluvium lays change streams down as immutable Delta Lake history, exactly once.
+pub mod batch;
+pub mod budget;
+pub mod config;
+pub mod error;
+pub mod position;
+pub mod reject;
+pub mod status;
+pub mod table;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! The Delta transaction log of one table: versions, positions, commits, time travel.

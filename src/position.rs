@@ -1,0 +1,151 @@
+//! Lanes, positions and checkpoints: how far a source has been read, as a small algebra.
+//!
+//! A checkpoint is the last position *contained*, per lane. It is what a table version carries in its `txn` actions, what a
+//! source is opened with, and what readers ask for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// One totally ordered lane of a source: `topic/partition` of Kafka, or the name of a replication slot.
+///
+/// A lane may carry its incarnation behind an `@` (the topic id of Kafka): a topic that was deleted and made anew has the same
+/// name and another incarnation, and its offsets mean something else. Two lanes are equal only with equal incarnations.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(Arc<str>);
+
+impl Lane {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The lane of a Kafka partition; `topic_id` is its incarnation, where the broker tells it.
+    pub fn kafka(topic: &str, partition: i32, topic_id: Option<&str>) -> Self {
+        match topic_id {
+            Some(id) => Self::new(format!("{topic}/{partition}@{id}")),
+            None => Self::new(format!("{topic}/{partition}")),
+        }
+    }
+
+    /// The whole text, as it stands in a `txn` action.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name without the incarnation, as people write it: `orders/0`.
+    pub fn name(&self) -> &str {
+        self.0.split_once('@').map_or(&self.0, |(name, _)| name)
+    }
+
+    /// What tells this lane from an earlier one of the same name.
+    pub fn incarnation(&self) -> Option<&str> {
+        self.0.split_once('@').map(|(_, id)| id)
+    }
+
+    /// Topic and partition, where this is a lane of Kafka.
+    pub fn topic_partition(&self) -> Option<(&str, i32)> {
+        let (topic, partition) = self.name().rsplit_once('/')?;
+        Some((topic, partition.parse().ok()?))
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A place in a lane: the offset of a Kafka record, or the LSN at which a Postgres transaction's commit ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How far a source has been read: the last position contained, per lane. A missing lane is unread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint(BTreeMap<Lane, Position>);
+
+impl Checkpoint {
+    pub fn get(&self, lane: &Lane) -> Option<Position> {
+        self.0.get(lane).copied()
+    }
+
+    pub fn set(&mut self, lane: Lane, position: Position) {
+        self.0.insert(lane, position);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Lane, Position)> {
+        self.0.iter().map(|(lane, &position)| (lane, position))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether everything that `other` contains is contained here.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.0.iter().all(|(lane, at)| self.0.get(lane).is_some_and(|mine| mine >= at))
+    }
+
+    /// What both have passed: the lower position of each lane that both have read.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let lanes = self.0.iter().filter_map(|(lane, &at)| Some((lane.clone(), at.min(other.get(lane)?))));
+        Self(lanes.collect())
+    }
+
+    /// What either has passed: the higher position of each lane.
+    #[must_use]
+    pub fn join(mut self, other: &Self) -> Self {
+        for (lane, at) in other.iter() {
+            let mine = self.0.entry(lane.clone()).or_insert(at);
+            *mine = (*mine).max(at);
+        }
+        self
+    }
+
+    /// Only the lanes for which `keep` holds.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&Lane) -> bool) -> Self {
+        Self(self.0.iter().filter(|(lane, _)| keep(lane)).map(|(lane, &at)| (lane.clone(), at)).collect())
+    }
+
+    /// The lanes that moved on since `base`, with their first position not in `base` where it is known: (lane, base, here).
+    pub fn since<'a>(&'a self, base: &'a Self) -> impl Iterator<Item = (&'a Lane, Option<Position>, Position)> {
+        self.iter().map(|(lane, at)| (lane, base.get(lane), at)).filter(|(_, from, at)| *from != Some(*at))
+    }
+
+    /// The lane of this name, whatever its incarnation.
+    pub fn named(&self, name: &str) -> Option<(&Lane, Position)> {
+        self.iter().find(|(lane, _)| lane.name() == name)
+    }
+}
+
+impl FromIterator<(Lane, Position)> for Checkpoint {
+    fn from_iter<I: IntoIterator<Item = (Lane, Position)>>(lanes: I) -> Self {
+        Self(lanes.into_iter().collect())
+    }
+}
+
+/// As people write it: `orders/0:41 orders/1:17`.
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (lane, at)) in self.iter().enumerate() {
+            write!(f, "{}{lane}:{at}", if index > 0 { " " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads one `LANE:POS` of a command line.
+pub fn parse_position(text: &str) -> Result<(Lane, Position)> {
+    let wrong = || Error::new(crate::error::Kind::Config, "usage", format!("`{text}` is not a position: write LANE:POSITION, as in orders/0:41"));
+    let (lane, at) = text.rsplit_once(':').ok_or_else(wrong)?;
+    Ok((Lane::new(lane), Position(at.parse().map_err(|_| wrong())?)))
+}

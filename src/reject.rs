@@ -1,0 +1,145 @@
+//! Records that cannot be read, and the table that keeps them.
+//!
+//! A reject becomes a row of the pipeline's dead-letter table, which is one more append-only table of the flow. It is committed
+//! before the data, so a mark never passes a record that is nowhere.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::error::{Error, Result};
+
+/// Longest key or value kept in a dead letter; more is cut, and `value_bytes` tells the true size.
+pub const PAYLOAD_BYTES_MAX: usize = 64 << 10; // Enough to see what is wrong, small enough that a bad topic does not fill a disk.
+
+/// Why a message could not become a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Which of the messages handed to the decoder.
+    pub index: usize,
+    /// "decode", "key", "value" …: where it failed.
+    pub stage: &'static str,
+    /// A word of a small fixed set, for `dead_letters_total{reason}`: "malformed", "missing_key", "type_mismatch" …
+    pub code: &'static str,
+    /// What is wrong, for a person; names the column, never prints the value.
+    pub message: String,
+}
+
+/// One record that could not be read, with its coordinates.
+#[derive(Clone, Debug)]
+pub struct DeadLetter<'a> {
+    pub lane: &'a str,
+    pub position: u64,
+    /// Place within the position, where several rows share one (a Postgres transaction).
+    pub ordinal: Option<u64>,
+    pub table: &'a str,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    /// Names and values as JSON.
+    pub headers: Option<String>,
+    pub timestamp_us: Option<i64>,
+    pub schema_id: Option<i32>,
+    pub reject: &'a Reject,
+}
+
+/// The columns of the dead-letter table.
+pub fn dead_letter_schema() -> SchemaRef {
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let column = |name: &str, kind: DataType, nullable: bool| Field::new(name, kind, nullable);
+    Arc::new(Schema::new(vec![
+        column("id", DataType::Utf8, false), // topic/partition/offset, or slot/commit_lsn/ordinal: the same at every reading
+        column("lane", DataType::Utf8, false),
+        column("position", DataType::Int64, false),
+        column("table", DataType::Utf8, false),
+        column("stage", DataType::Utf8, false),
+        column("code", DataType::Utf8, false),
+        column("message", DataType::Utf8, false),
+        column("key", DataType::Binary, true),
+        column("value", DataType::Binary, true),
+        column("value_bytes", DataType::Int64, true),
+        column("headers", DataType::Utf8, true),
+        column("timestamp", utc.clone(), true),
+        column("schema_id", DataType::Int32, true),
+        column("pipeline", DataType::Utf8, false),
+        column("program", DataType::Utf8, false),
+        column("rejected_at", utc, false),
+    ]))
+}
+
+/// Collects dead letters as columns.
+#[derive(Debug, Default)]
+pub struct DeadLetters {
+    text: [StringBuilder; 6], // id, lane, table, stage, code, message
+    position: Int64Builder,
+    key: BinaryBuilder,
+    value: BinaryBuilder,
+    value_bytes: Int64Builder,
+    headers: StringBuilder,
+    timestamp: TimestampMicrosecondBuilder,
+    schema_id: Int32Builder,
+}
+
+impl DeadLetters {
+    pub fn len(&self) -> usize {
+        use arrow::array::ArrayBuilder;
+        self.position.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn push(&mut self, letter: &DeadLetter<'_>) {
+        let id = match letter.ordinal {
+            Some(ordinal) => format!("{}/{}/{ordinal}", letter.lane, letter.position),
+            None => format!("{}/{}", letter.lane, letter.position),
+        };
+        let reject = letter.reject;
+        let texts = [id.as_str(), letter.lane, letter.table, reject.stage, reject.code, reject.message.as_str()];
+        for (builder, text) in self.text.iter_mut().zip(texts) {
+            builder.append_value(text);
+        }
+        let cut = |bytes: &[u8]| bytes[..bytes.len().min(PAYLOAD_BYTES_MAX)].to_vec();
+        self.position.append_value(letter.position as i64);
+        self.key.append_option(letter.key.map(cut));
+        self.value.append_option(letter.value.map(cut));
+        self.value_bytes.append_option(letter.value.map(|v| v.len() as i64));
+        self.headers.append_option(letter.headers.as_deref());
+        self.timestamp.append_option(letter.timestamp_us);
+        self.schema_id.append_option(letter.schema_id);
+    }
+
+    /// The rows collected so far, or None when there are none. `now_us`: microseconds since 1970.
+    pub fn take(&mut self, pipeline: &str, now_us: i64) -> Result<Option<RecordBatch>> {
+        let rows = self.len();
+        if rows == 0 {
+            return Ok(None);
+        }
+        let [id, lane, table, stage, code, message] = &mut self.text;
+        let same = |text: &str| -> ArrayRef { Arc::new(arrow::array::StringArray::from_iter_values(std::iter::repeat_n(text, rows))) };
+        let now = arrow::array::TimestampMicrosecondArray::from_value(now_us, rows).with_timezone("UTC");
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(id.finish()),
+            Arc::new(lane.finish()),
+            Arc::new(self.position.finish()),
+            Arc::new(table.finish()),
+            Arc::new(stage.finish()),
+            Arc::new(code.finish()),
+            Arc::new(message.finish()),
+            Arc::new(self.key.finish()),
+            Arc::new(self.value.finish()),
+            Arc::new(self.value_bytes.finish()),
+            Arc::new(self.headers.finish()),
+            Arc::new(self.timestamp.finish().with_timezone("UTC")),
+            Arc::new(self.schema_id.finish()),
+            same(pipeline),
+            same(concat!("alluvium/", env!("CARGO_PKG_VERSION"))),
+            Arc::new(now),
+        ];
+        let batch = RecordBatch::try_new(dead_letter_schema(), columns);
+        batch.map(Some).map_err(|e| Error::bug("dead letters do not fit their schema").because(e))
+    }
+}

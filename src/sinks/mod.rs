@@ -1,0 +1,28 @@
+//! Sinks: one table, written by one task.
+
+pub mod delta;
+pub mod memory;
+pub mod null;
+
+use std::future::Future;
+
+use crate::batch::ChangeBatch;
+use crate::error::Result;
+use crate::position::Checkpoint;
+use crate::table::Version;
+
+/// One table, written by one task. The contract, which `tests/conformance.rs` holds every sink to:
+/// - What `write` took is seen by no reader before `commit`, and forgotten by a crash.
+/// - `commit` publishes all staged rows and the mark as one version, or nothing.
+/// - A sink keeps no more permits than its share of the budget: beyond it, it writes rows out and drops their permits.
+/// - After an error the sink is dropped: only the log can tell what happened.
+pub trait Sink: Send {
+    /// What the table holds: the marks of its newest version that this sink knows.
+    fn checkpoint(&self) -> &Checkpoint;
+
+    /// Stages rows.
+    fn write(&mut self, batch: ChangeBatch) -> impl Future<Output = Result<()>> + Send;
+
+    /// Publishes all staged rows and `mark` as one version. With nothing staged it publishes the mark alone.
+    fn commit(&mut self, mark: &Checkpoint) -> impl Future<Output = Result<Version>> + Send;
+}

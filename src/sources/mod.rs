@@ -1,0 +1,31 @@
+//! Sources: rows, and now and then a mark.
+
+pub mod decode;
+pub mod kafka;
+pub mod memory;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use crate::batch::Flow;
+use crate::error::Result;
+use crate::position::Checkpoint;
+use crate::table::TableId;
+
+/// What each table already holds; where a source is opened.
+pub type Resume = BTreeMap<TableId, Checkpoint>;
+
+/// A source is opened by its own constructor, which takes a [`Resume`].
+///
+/// The contract, which `tests/conformance.rs` holds every source to:
+/// - For each table, rows start right behind what the resume holds for it, and come in source order per lane.
+/// - A mark contains exactly the rows handed over so far: all rows up to its positions, and none beyond them, per table and lane.
+/// - Marks never go back.
+/// - `next` is cancel safe: a call that is dropped loses nothing.
+pub trait Source: Send {
+    /// The next rows or mark, or None at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Flow>>> + Send;
+
+    /// No change up to `upto` will be asked for again. Losing the call costs only space.
+    fn release(&mut self, upto: &Checkpoint) -> impl Future<Output = Result<()>> + Send;
+}

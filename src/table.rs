@@ -1,0 +1,112 @@
+//! A table as the pipeline sees it: where it lies, what its columns are, and what feeds it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use regex::Regex;
+use url::Url;
+
+use crate::position::Lane;
+
+/// The number of a table's version.
+pub type Version = u64;
+
+/// The name of a table in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId(Arc<str>);
+
+impl TableId {
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How changes become rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every change is a row; rows are never touched again (`delta.appendOnly`).
+    Append,
+    /// One row per key: the last change of the key.
+    Upsert { key: Vec<String>, merge: Merge },
+}
+
+/// How replaced rows go away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Merge {
+    /// They are marked in deletion vectors.
+    #[default]
+    Vectors,
+    /// Their files are written again without them, for readers that know no deletion vectors.
+    Rewrite,
+}
+
+/// Which lanes feed a table.
+#[derive(Clone, Debug)]
+pub enum Lanes {
+    All,
+    Topics(Vec<String>),
+    TopicPattern(Regex),
+}
+
+impl Lanes {
+    pub fn takes_topic(&self, topic: &str) -> bool {
+        match self {
+            Lanes::All => true,
+            Lanes::Topics(topics) => topics.iter().any(|t| t == topic),
+            Lanes::TopicPattern(pattern) => pattern.is_match(topic),
+        }
+    }
+
+    pub fn takes(&self, lane: &Lane) -> bool {
+        match lane.topic_partition() {
+            Some((topic, _)) => self.takes_topic(topic),
+            None => matches!(self, Lanes::All),
+        }
+    }
+}
+
+/// When a table's staged rows are published: at the first mark behind any of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Age of the oldest staged row.
+    pub interval: Duration,
+    pub rows: usize,
+    /// As the rows weigh in memory.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // An interval that dashboards find fresh and that makes some 8,600 versions a day; a million rows or 128 MiB make a
+        // Parquet file of a size that readers like.
+        Self { interval: Duration::from_secs(10), rows: 1_000_000, bytes: 128 << 20 }
+    }
+}
+
+/// One table of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub id: TableId,
+    pub location: Url,
+    pub mode: Mode,
+    /// All columns, the metadata columns that the configuration asks for included.
+    pub schema: SchemaRef,
+    pub partition_by: Vec<String>,
+    pub lanes: Lanes,
+    pub limits: Limits,
+    /// Table properties to set at creation, beside alluvium's own.
+    pub properties: BTreeMap<String, String>,
+    pub comment: Option<String>,
+}
