@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::buffer::BooleanBuffer;
 
 use crate::budget::Permit;
-use crate::position::Checkpoint;
+use crate::position::{Checkpoint, Lane};
 use crate::table::TableId;
 
 /// What happens to the row of a key.
@@ -46,12 +46,24 @@ impl ChangeBatch {
     }
 }
 
+/// Positions that the source no longer holds: retention was faster than we were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub table: TableId,
+    pub lane: Lane,
+    /// The first position that is missing, and the first that is there again.
+    pub missing: std::ops::Range<u64>,
+}
+
 /// What a source is made of.
 #[derive(Debug)]
 pub enum Flow {
     Rows(ChangeBatch),
     /// Everything up to these positions has been handed over, and a table may be shown to readers here.
     Mark(Checkpoint),
+    /// Changes that a table will never get, passed over because the configuration allows it. Comes before any row of the lane, and is
+    /// recorded in the table's next commit.
+    Gap(Gap),
     /// The lanes of the source have changed (a rebalance, a new partition): publish what is staged up to the last mark and open
     /// again from the log. The text says why, for the log.
     Reopen(String),

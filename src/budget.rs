@@ -24,6 +24,13 @@ impl Permit {
     pub fn bytes(&self) -> usize {
         self.permit.num_permits() * UNIT
     }
+
+    /// Takes `bytes` out of this permit, or all of it where it holds less.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Permit {
+        let units = bytes.div_ceil(UNIT).min(self.permit.num_permits());
+        Permit { permit: self.permit.split(units).expect("no more is asked than it holds") }
+    }
 }
 
 impl Budget {
