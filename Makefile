@@ -1,0 +1,42 @@
+# What a fresh Debian-like machine with a Rust toolchain needs is installed or fetched by each target itself (scripts/setup.sh).
+
+export ALLUVIUM_CACHE ?= $(HOME)/.cache/alluvium
+export CARGO_TARGET_DIR ?= $(ALLUVIUM_CACHE)/target
+
+# One profile for everything that is built (Cargo.toml says why).
+CARGO_TEST = cargo test --release --locked
+
+.PHONY: help demo test test-spark proofs bench lint fmt
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1 \t/p' Makefile | expand -t 14
+
+demo: ## the whole story in a minute, without any server
+	@scripts/setup.sh build
+	cargo run --release --locked -- demo
+
+test: ## every test, also against Apache Kafka and with the Python readers
+	@scripts/setup.sh test
+	$(CARGO_TEST) --no-fail-fast
+
+test-spark: ## Spark with Delta Lake reads the tables (fetches some 600 MB)
+	@scripts/setup.sh test
+	@scripts/setup.sh spark
+	$(CARGO_TEST) --test spark
+
+proofs: ## the crash tests, longer: 50 kills
+	@scripts/setup.sh test
+	ALLUVIUM_KILLS=50 $(CARGO_TEST) --test main crash::
+
+bench: ## all benches, at full size
+	@scripts/setup.sh test
+	cargo bench --profile release --locked
+
+lint: ## formatting, and clippy with warnings as errors
+	@scripts/setup.sh lint
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+
+fmt: ## format the code
+	@scripts/setup.sh lint
+	cargo fmt

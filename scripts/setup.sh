@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Installs and fetches what a target of the Makefile needs, and nothing that is there already. Quick when nothing is missing.
+#
+#   scripts/setup.sh build     a C toolchain, for librdkafka and OpenSSL (`make demo`)
+#   scripts/setup.sh lint      rustfmt and clippy
+#   scripts/setup.sh test      also a Java runtime and Apache Kafka, and Python with the readers (`make test`)
+#   scripts/setup.sh spark     also Spark with Delta Lake, some 600 MB (`make test-spark`)
+#
+# Everything that is fetched lies in $ALLUVIUM_CACHE, by default ~/.cache/alluvium; remove the folder to start anew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+export ALLUVIUM_CACHE="${ALLUVIUM_CACHE:-$HOME/.cache/alluvium}"
+
+main() {
+  mkdir -p "$ALLUVIUM_CACHE"
+  # One at a time: two makes would write into the same folders.
+  exec 9>"$ALLUVIUM_CACHE/setup.lock"
+  flock 9
+  case "${1:-}" in
+    build) build ;;
+    lint) build; lint ;;
+    test) build; kafka; readers ;;
+    spark) build; java; spark ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+  esac
+}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+have() { command -v "$1" > /dev/null 2>&1; }
+
+# need 'test that holds when it is there' PACKAGE...: installs Debian packages when the test fails.
+need() {
+  local test=$1; shift
+  eval "$test" > /dev/null 2>&1 && return
+  have apt-get || fail "please install what Debian calls: $*"
+  local root=()
+  if [ "$(id -u)" != 0 ]; then
+    sudo -n true 2> /dev/null || fail "please run: sudo apt-get install $*"
+    root=(sudo -n)
+  fi
+  say "installing $*"
+  # The lists are fetched once a run: an old list names packages that are gone.
+  [ -n "${lists_are_fresh:-}" ] || "${root[@]}" apt-get update -qq
+  lists_are_fresh=yes
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+  eval "$test" > /dev/null 2>&1 || fail "installed $*, but this still fails: $test"
+}
+
+build() {
+  have cargo || fail "a Rust toolchain is needed: cargo is not on the PATH"
+  need 'have cc && have c++ && have make' build-essential
+  need 'have perl' perl # OpenSSL's own build asks for it.
+}
+
+lint() {
+  cargo fmt --version > /dev/null 2>&1 || { say "installing rustfmt"; rustup component add rustfmt; }
+  cargo clippy --version > /dev/null 2>&1 || { say "installing clippy"; rustup component add clippy; }
+}
+
+java() {
+  need 'java_is_new_enough' default-jre-headless
+  need 'have mvn' maven
+}
+
+# Kafka 4 and Spark 4 want Java 17.
+java_is_new_enough() {
+  local version
+  version=$(command java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1)
+  [ "${version:-0}" -ge 17 ]
+}
+
+kafka() {
+  java
+  ./fetch-kafka.sh
+}
+
+readers() {
+  environment venv requirements.txt
+}
+
+spark() {
+  environment venv requirements.txt # Spark's tests compare it with the other readers.
+  environment spark/venv requirements-spark.txt
+  if ! cmp -s spark-pom.xml "$ALLUVIUM_CACHE/spark/jars/pom.xml"; then
+    say "fetching Delta Lake for Spark"
+    rm -rf "$ALLUVIUM_CACHE/spark/jars"
+    mvn -B -ntp -q -f spark-pom.xml -Dout="$ALLUVIUM_CACHE/spark/jars" -Dmaven.repo.local="$ALLUVIUM_CACHE/m2" package
+    cp spark-pom.xml "$ALLUVIUM_CACHE/spark/jars/pom.xml" # Last: it says that the folder is whole.
+  fi
+}
+
+# environment FOLDER REQUIREMENTS: a Python environment with exactly these packages.
+environment() {
+  local folder=$ALLUVIUM_CACHE/$1
+  cmp -s "$2" "$folder/requirements.txt" && return
+  need 'python_is_new_enough' python3
+  need 'python3 -c "import ensurepip, venv"' python3-venv
+  say "making the Python environment $folder"
+  rm -rf "$folder"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$2"
+  cp "$2" "$folder/requirements.txt" # Last: it says that the environment is whole.
+}
+
+python_is_new_enough() {
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'
+}
+
+main "$@"
