@@ -3,6 +3,7 @@ pub mod batch;
 pub mod budget;
 pub mod config;
 pub mod error;
+pub mod log;
 pub mod position;
 pub mod reject;
 pub mod status;

@@ -27,3 +27,10 @@ pub const BACKPRESSURE_ACTIVE: &str = "alluvium_backpressure_active"; // pipelin
 pub const PIPELINE_STATE: &str = "alluvium_pipeline_state"; // pipeline, state
 pub const BUILD_INFO: &str = "alluvium_build_info"; // version
 pub const PANICS: &str = "alluvium_panics_total";
+
+/// The time on the wall: microseconds since 1970. The one place that reads it.
+#[allow(clippy::disallowed_methods)]
+pub fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
+}

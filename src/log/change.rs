@@ -47,8 +47,8 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     Committed(Version),
-    /// Another writer's versions came first. Our lanes' marks still equal `base`, so the change can be planned again on the log as it
-    /// stands now. Nothing of the change was published.
+    /// Another writer's versions came first, and changed files of a table in which rows replace each other. Our lanes' marks still
+    /// equal `base`, so the change can be planned again on the log as it stands now. Nothing of the change was published.
     Conflict {
         latest: Version,
         /// Files that became part of the table since.

@@ -1,1 +1,169 @@
-//! The Delta transaction log of one table: versions, positions, commits, time travel.
+//! The Delta transaction log of one table: versions, positions, commits, deletion vectors, checkpoints, time travel.
+//!
+//! A log is read once, when it is opened; from then on its newest state is kept in memory. A commit is the JSON of its actions,
+//! put if its version is absent, and a lost race is the reading of the versions that won. So a commit costs what it changes,
+//! however large the table and however long its log.
+//!
+//! ```text
+//!   Log ── open, at, history ──► replay ──► entries ──► object store      entries: the files of `_delta_log`
+//!    │                             │                                      replay:  checkpoint + commits = Snapshot
+//!    └──── create, check, commit ──┴─► actions, vectors, schema           commit:  the one way in which a version is made
+//! ```
+//!
+//! The Delta library (deltalake) is used for checkpoints and, in `query`, for scans. Its commit path is not used, so what it would
+//! have checked (protocol, table id, schema, marks) is checked in `check.rs` and `commit.rs`; tests replay logs with both.
+
+mod actions;
+mod audit;
+pub mod change;
+mod check;
+mod commit;
+mod create;
+mod durable;
+mod entries;
+pub mod history;
+pub mod maintain;
+mod positions;
+mod replay;
+mod schema;
+pub mod snapshot;
+pub mod store;
+mod vectors;
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use roaring::RoaringTreemap;
+use url::Url;
+
+pub use actions::{Protocol, UserMetadata};
+pub use change::{Change, NewFile, Outcome};
+pub use replay::CHECKPOINT_INTERVAL;
+pub use snapshot::{LiveFile, Snapshot, Vector};
+
+use crate::error::{Error, Result};
+use crate::log::entries::Entries;
+use crate::log::replay::{Replayed, Said};
+use crate::position::Checkpoint;
+use crate::table::{Table, Version};
+
+/// A moment of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum When {
+    Latest,
+    Version(Version),
+    /// The newest version that was made at or before this time: milliseconds since 1970.
+    Time(i64),
+    /// The first version that holds all these positions. A lane may be named without its incarnation: `orders/0`.
+    Mark(Checkpoint),
+}
+
+/// The log of one table, and its newest state that is known here.
+#[derive(Debug)]
+pub struct Log {
+    entries: Entries,
+    url: Url,
+    pipeline: Arc<str>,
+    snapshot: Snapshot,
+    /// What tells the file of the snapshot's version from another of its name: the table may be deleted and made anew under us.
+    e_tag: Option<String>,
+    /// What the commits behind the last checkpoint said when the log was opened: the audit looks there first.
+    tail: Vec<Said>,
+    /// What the pipeline takes the table for; none before `check`, and never for readers.
+    table: Option<Table>,
+    /// The newest version that repeated all marks of the pipeline.
+    all_marks_at: Option<Version>,
+    jitter: SmallRng,
+}
+
+impl Log {
+    /// Opens the log of the table at `url` and reads its newest state; None where there is no table. `store` is rooted at the table.
+    /// Readers may give any `pipeline`, or none (""): it tells whose marks are meant where several pipelines wrote.
+    pub async fn open(url: &Url, store: Arc<dyn ObjectStore>, pipeline: &str) -> Result<Option<Self>> {
+        let entries = Entries {
+            store,
+            place: url.as_str().into(),
+        };
+        let Some(Replayed { snapshot, tail, e_tag }) = replay::latest(&entries).await? else {
+            return Ok(None);
+        };
+        let all_marks_at = tail
+            .iter()
+            .rev()
+            .find(|said| said.repeats_marks_of(pipeline))
+            .map(|said| said.version);
+        let jitter = SmallRng::from_os_rng(); // Times between tries only: nothing that is decided depends on it.
+        let log = Self {
+            entries,
+            url: url.clone(),
+            pipeline: pipeline.into(),
+            snapshot,
+            e_tag,
+            tail,
+            table: None,
+            all_marks_at,
+            jitter,
+        };
+        Ok(Some(log))
+    }
+
+    /// Opens the table for writing: makes it if it is not there, and checks that it is what the pipeline takes it for.
+    pub async fn open_or_create(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
+        match Self::open(url, Arc::clone(&store), pipeline).await? {
+            Some(mut log) => {
+                log.check(table).await?;
+                Ok(log)
+            }
+            None => Self::create(url, store, table, pipeline).await,
+        }
+    }
+
+    /// The newest state that is known here. A commit by another program is seen with the next `refresh` or `commit`.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The marks of this log's pipeline in the newest state that is known here.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.snapshot.checkpoint(&self.pipeline)
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The deleted rows of a live file; empty where it has no vector. Read once, then kept in memory.
+    pub async fn vector(&mut self, path: &str) -> Result<Arc<RoaringTreemap>> {
+        let not_live = || {
+            Error::bug(format!(
+                "`{path}` is not a file of {} at version {}",
+                self.url, self.snapshot.version
+            ))
+        };
+        let file = self.snapshot.files.get_mut(path).ok_or_else(not_live)?;
+        let rows = vectors::read(self.entries.store.as_ref(), &self.entries.place, file).await?;
+        if let Some(vector) = &mut file.vector {
+            vector.rows = Some(Arc::clone(&rows));
+        }
+        Ok(rows)
+    }
+
+    /// The state of the table at another moment.
+    pub async fn at(&self, when: When) -> Result<Snapshot> {
+        let version = self.version_at(&when).await?;
+        if version == self.snapshot.version {
+            return Ok(self.snapshot.clone());
+        }
+        Ok(replay::at(&self.entries, version, self.checkpoint_interval()).await?.snapshot)
+    }
+
+    /// Versions between checkpoints: `delta.checkpointInterval`, or 100.
+    pub fn checkpoint_interval(&self) -> u64 {
+        let text = self.snapshot.properties.get("delta.checkpointInterval");
+        text.and_then(|text| text.parse().ok())
+            .filter(|&interval| interval > 0)
+            .unwrap_or(CHECKPOINT_INTERVAL)
+    }
+}

@@ -1,0 +1,218 @@
+//! Whether a table that is already there is what the configuration takes it for, and whether alluvium may write to it.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Field, Fields};
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::log::actions::Protocol;
+use crate::log::snapshot::Snapshot;
+use crate::table::{Merge, Mode, Table};
+
+/// The key of an upsert table, written at its creation.
+pub(crate) const KEY_PROPERTY: &str = "alluvium.key";
+
+/// Features that alluvium fulfils when it writes. Those of the second line ask for nothing unless a property or a column uses them,
+/// and that is looked for by itself.
+const WRITER_FEATURES: [&str; 11] = [
+    "appendOnly",
+    "deletionVectors",
+    "timestampNtz",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+    "changeDataFeed",
+    "checkConstraints",
+    "columnMapping",
+    "generatedColumns",
+    "identityColumns",
+    "invariants",
+];
+/// Properties of which any value but this one asks a writer for something that alluvium does not do.
+const PROPERTIES_REFUSED: [(&str, &str); 7] = [
+    ("delta.columnMapping.mode", "none"),
+    ("delta.enableChangeDataFeed", "false"),
+    ("delta.enableInCommitTimestamps", "false"),
+    ("delta.enableRowTracking", "false"),
+    ("delta.enableTypeWidening", "false"),
+    ("delta.randomizeFilePrefixes", "false"),
+    ("delta.checkpoint.writeStatsAsJson", "true"),
+];
+/// Beginnings of the names of such properties, whatever their value.
+const PREFIXES_REFUSED: [&str; 4] = [
+    "delta.constraints.",
+    "delta.feature.",
+    "delta.minReaderVersion",
+    "delta.minWriterVersion",
+];
+/// Keys of a column's metadata that ask a writer to compute or to check values.
+const COLUMN_KEYS_REFUSED: [&str; 3] = ["delta.invariants", "delta.generationExpression", "delta.identity.start"];
+
+impl Log {
+    /// Checks that this is the table that the pipeline takes it for and that it may be written to. Commits need it.
+    pub async fn check(&mut self, table: &Table) -> Result<()> {
+        table_fits(&self.snapshot, table)?;
+        self.audit(table).await?;
+        self.table = Some(table.clone());
+        Ok(())
+    }
+}
+
+/// Everything that the state itself tells.
+pub(crate) fn table_fits(snapshot: &Snapshot, table: &Table) -> Result<()> {
+    protocol(&snapshot.protocol, table)?;
+    properties(&snapshot.properties, table, "the table")?;
+    columns(snapshot, table)?;
+    mode(snapshot, table)
+}
+
+fn protocol(protocol: &Protocol, table: &Table) -> Result<()> {
+    let refuse = |what: String| {
+        let what = format!(
+            "the table `{}` at {} {what}: drop the feature, or let alluvium write to a table of its own",
+            table.id, table.location
+        );
+        Err(Error::config("unknown_feature", what))
+    };
+    match protocol.min_writer_version {
+        ..=6 => Ok(()),
+        7 => {
+            let features = protocol.writer_features.as_deref().unwrap_or_default();
+            match features.iter().find(|feature| !WRITER_FEATURES.contains(&feature.as_str())) {
+                Some(feature) => refuse(format!("uses the writer feature `{feature}`, which alluvium does not write")),
+                None => Ok(()),
+            }
+        }
+        other => refuse(format!("asks for writer version {other}, which alluvium does not know")),
+    }
+}
+
+/// `whose` says where the properties stand.
+pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, whose: &str) -> Result<()> {
+    let refuse = |name: &str, why: &str| {
+        Err(Error::config(
+            "bad_property",
+            format!("the property `{name}` in {whose} of `{}` at {}: {why}", table.id, table.location),
+        ))
+    };
+    if properties.contains_key("delta.setTransactionRetentionDuration") {
+        let why = "marks would expire, and a pipeline that paused longer would write rows twice; unset it";
+        return refuse("delta.setTransactionRetentionDuration", why);
+    }
+    for (name, value) in properties {
+        let refused = PROPERTIES_REFUSED
+            .iter()
+            .any(|(of, allowed)| of == name && !value.eq_ignore_ascii_case(allowed));
+        // A feed of changes of a table that only grows is its added files: nothing to write.
+        let harmless = name == "delta.enableChangeDataFeed" && table.mode == Mode::Append;
+        if (refused && !harmless) || PREFIXES_REFUSED.iter().any(|prefix| name.starts_with(prefix)) {
+            return refuse(name, "alluvium does not write what it asks for; unset it, or use another table");
+        }
+    }
+    Ok(())
+}
+
+/// Columns and partition columns, all differences in one answer.
+fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
+    let mut differences = Vec::new();
+    compare(snapshot.schema.fields(), table.schema.fields(), "", &mut differences);
+    for field in snapshot.schema.fields() {
+        if let Some(key) = COLUMN_KEYS_REFUSED.iter().find(|key| field.metadata().contains_key(**key)) {
+            differences.push(format!("column `{}` has `{key}`, which alluvium does not fulfil", field.name()));
+        }
+    }
+    if snapshot.partition_by != table.partition_by {
+        differences.push(format!(
+            "it is partitioned by {:?}, the configuration says {:?}",
+            snapshot.partition_by, table.partition_by
+        ));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "the table `{}` at {} differs from the configuration: {}; change the configuration, or name another location",
+        table.id,
+        table.location,
+        differences.join("; "),
+    );
+    Err(Error::config("schema_mismatch", what))
+}
+
+fn compare(there: &Fields, configured: &Fields, path: &str, differences: &mut Vec<String>) {
+    for field in configured {
+        let name = format!("{path}{}", field.name());
+        match there.iter().find(|other| other.name() == field.name()) {
+            Some(other) => compare_column(other, field, &name, differences),
+            None => differences.push(format!("column `{name}` is not in the table")),
+        }
+    }
+    for field in there
+        .iter()
+        .filter(|field| !configured.iter().any(|other| other.name() == field.name()))
+    {
+        differences.push(format!("column `{path}{}` is not in the configuration", field.name()));
+    }
+}
+
+fn compare_column(there: &Field, configured: &Field, name: &str, differences: &mut Vec<String>) {
+    if configured.is_nullable() && !there.is_nullable() {
+        differences.push(format!(
+            "column `{name}` is never null in the table, and may be null in the configuration"
+        ));
+    }
+    compare_types(there.data_type(), configured.data_type(), name, differences);
+}
+
+fn compare_types(there: &DataType, configured: &DataType, name: &str, differences: &mut Vec<String>) {
+    match (there, configured) {
+        (DataType::Struct(there), DataType::Struct(configured)) => compare(there, configured, &format!("{name}."), differences),
+        (DataType::List(there), DataType::List(configured)) => compare_column(there, configured, &format!("{name}.element"), differences),
+        (DataType::Map(there, _), DataType::Map(configured, _)) => match (there.data_type(), configured.data_type()) {
+            // The names inside of a map are Arrow's matter, not Delta's: by place.
+            (DataType::Struct(there), DataType::Struct(configured)) if there.len() == 2 && configured.len() == 2 => {
+                compare_types(there[0].data_type(), configured[0].data_type(), &format!("{name}.key"), differences);
+                compare_column(&there[1], &configured[1], &format!("{name}.value"), differences);
+            }
+            _ => differences.push(format!("column `{name}` is not a map of keys and values")),
+        },
+        _ if there != configured => differences.push(format!(
+            "column `{name}` is {there} in the table and {configured} in the configuration"
+        )),
+        _ => {}
+    }
+}
+
+/// Append or upsert, and by which key.
+fn mode(snapshot: &Snapshot, table: &Table) -> Result<()> {
+    let refuse = |what: String| {
+        Err(Error::config(
+            "mode_mismatch",
+            format!("the table `{}` at {} {what}", table.id, table.location),
+        ))
+    };
+    let is = |name: &str| {
+        snapshot
+            .properties
+            .get(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    };
+    let key = snapshot.properties.get(KEY_PROPERTY);
+    match (&table.mode, key) {
+        (Mode::Append, Some(key)) => refuse(format!(
+            "holds one row per `{key}`: set `key`, or name another location for all changes"
+        )),
+        (Mode::Append, None) => Ok(()),
+        (Mode::Upsert { key: configured, .. }, Some(key)) if *key != configured.join(",") => refuse(format!(
+            "holds one row per `{key}`, the configuration says `{}`: change `key`, or name another location",
+            configured.join(",")
+        )),
+        (Mode::Upsert { .. }, _) if is("delta.appendOnly") => {
+            refuse("only grows (`delta.appendOnly`): leave `key` out, or name another location for the current rows".to_owned())
+        }
+        (Mode::Upsert { merge: Merge::Vectors, .. }, _) if !is("delta.enableDeletionVectors") => {
+            refuse("has no deletion vectors: set `merge = \"rewrite\"`, or the table property `delta.enableDeletionVectors`".to_owned())
+        }
+        (Mode::Upsert { .. }, _) => Ok(()),
+    }
+}

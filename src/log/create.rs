@@ -1,0 +1,145 @@
+//! Version 0: a new table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::log::actions::{Action, CommitInfo, Format, MetaData, Protocol, UserMetadata};
+use crate::log::check::{self, KEY_PROPERTY};
+use crate::log::commit::{ENGINE, body};
+use crate::log::entries::Entries;
+use crate::log::replay::CHECKPOINT_INTERVAL;
+use crate::log::store::fault;
+use crate::log::{Log, schema};
+use crate::table::{Merge, Mode, Table};
+use crate::telemetry;
+
+/// How long versions and the files that only they need are kept, unless the configuration says otherwise: the promised window of
+/// time travel. Both properties carry it, because readers refuse to travel beyond the shorter one.
+const RETENTION: &str = "interval 30 days";
+
+impl Log {
+    /// Makes the table. Of two that make it at once, the loser opens what the winner made, and checks it.
+    pub async fn create(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
+        let entries = Entries {
+            store: Arc::clone(&store),
+            place: url.as_str().into(),
+        };
+        let actions = first_actions(table, pipeline, telemetry::now_us() / 1000)?;
+        let put = entries.put_commit(0, body(&actions)?).await;
+        // Whatever the put says, the table that is there now is the one to write to.
+        match (Self::open(url, store, pipeline).await?, put) {
+            (Some(mut log), _) => {
+                log.check(table).await?;
+                Ok(log)
+            }
+            (None, Err(e)) => Err(fault(e, &format!("make the table `{}` at {url}", table.id))),
+            (None, Ok(_)) => Err(Error::data(
+                "bad_log",
+                format!("the table `{}` at {url} was made, and is gone", table.id),
+            )),
+        }
+    }
+}
+
+fn first_actions(table: &Table, pipeline: &str, now_ms: i64) -> Result<Vec<Action>> {
+    let properties = properties(table)?;
+    let info = CommitInfo {
+        timestamp: Some(now_ms),
+        operation: Some("CREATE TABLE".to_owned()),
+        operation_parameters: Some(json!({
+            "isManaged": "false",
+            "description": table.comment,
+            "partitionBy": json!(table.partition_by).to_string(),
+            "properties": json!(properties).to_string(),
+        })),
+        operation_metrics: Some(Value::Object(serde_json::Map::new())),
+        engine_info: Some(ENGINE.to_owned()),
+        txn_id: Some(Uuid::new_v4().to_string()),
+        is_blind_append: Some(true),
+        user_metadata: Some(
+            json!(UserMetadata {
+                pipeline: pipeline.to_owned(),
+                ..UserMetadata::default()
+            })
+            .to_string(),
+        ),
+        in_commit_timestamp: None,
+    };
+    let metadata = MetaData {
+        id: Uuid::new_v4().to_string(),
+        name: Some(table.id.to_string()),
+        description: table.comment.clone(),
+        format: Format::default(),
+        schema_string: schema::to_delta(&table.schema)?,
+        partition_columns: table.partition_by.clone(),
+        configuration: properties,
+        created_time: Some(now_ms),
+    };
+    Ok(vec![info.into(), protocol(table).into(), metadata.into()])
+}
+
+/// The least that a reader and a writer must know for such a table.
+fn protocol(table: &Table) -> Protocol {
+    let mut both = Vec::new();
+    if matches!(table.mode, Mode::Upsert { merge: Merge::Vectors, .. }) {
+        both.push("deletionVectors".to_owned());
+    }
+    if schema::has_timestamp_ntz(table.schema.fields()) {
+        both.push("timestampNtz".to_owned());
+    }
+    if both.is_empty() {
+        return Protocol {
+            min_reader_version: 1,
+            min_writer_version: 2,
+            reader_features: None,
+            writer_features: None,
+        };
+    }
+    let mut writer = both.clone();
+    if table.mode == Mode::Append {
+        writer.push("appendOnly".to_owned());
+    }
+    Protocol {
+        min_reader_version: 3,
+        min_writer_version: 7,
+        reader_features: Some(both),
+        writer_features: Some(writer),
+    }
+}
+
+fn properties(table: &Table) -> Result<BTreeMap<String, String>> {
+    let mut properties = BTreeMap::from([
+        ("delta.logRetentionDuration".to_owned(), RETENTION.to_owned()),
+        ("delta.deletedFileRetentionDuration".to_owned(), RETENTION.to_owned()),
+        ("delta.checkpointInterval".to_owned(), CHECKPOINT_INTERVAL.to_string()),
+    ]);
+    properties.extend(table.properties.clone());
+    let own = match &table.mode {
+        Mode::Append => vec![("delta.appendOnly", "true".to_owned())],
+        Mode::Upsert {
+            key,
+            merge: Merge::Vectors,
+        } => vec![("delta.enableDeletionVectors", "true".to_owned()), (KEY_PROPERTY, key.join(","))],
+        Mode::Upsert {
+            key,
+            merge: Merge::Rewrite,
+        } => vec![(KEY_PROPERTY, key.join(","))],
+    };
+    for (name, value) in own {
+        if let Some(asked) = properties.insert(name.to_owned(), value.clone()).filter(|asked| *asked != value) {
+            let what = format!(
+                "the property `{name}` of table `{}` is `{asked}` in the configuration, but must be `{value}`: leave it out",
+                table.id
+            );
+            return Err(Error::config("bad_property", what));
+        }
+    }
+    check::properties(&properties, table, "the configuration")?;
+    Ok(properties)
+}

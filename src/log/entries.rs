@@ -1,0 +1,306 @@
+//! The files of `_delta_log`: their names, how they are listed, read and put. Knows bytes and actions, not what they mean.
+//!
+//! Commits are read by name, since versions have no gaps. Only two things need a listing: which version is the newest, and
+//! which checkpoints there are; `_last_checkpoint` says where to begin, so that a listing is short however long the log is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::log::actions::{Action, CommitInfo};
+use crate::log::store::fault;
+use crate::table::Version;
+
+/// Commits read at once when a log is replayed: enough to hide the latency of an object store.
+pub(crate) const READS_AT_ONCE: usize = 16;
+/// Columns of a checkpoint that a replay needs. Tombstones and parsed statistics stay unread: they can be the larger part of it.
+const STATE_COLUMNS: [&str; 5] = ["protocol", "metaData", "txn", "add", "sidecar"];
+const UNREAD_LEAVES: [&str; 2] = ["stats_parsed", "partitionValues_parsed"];
+
+/// The log folder of one table.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries {
+    pub store: Arc<dyn ObjectStore>,
+    /// The table's URL, for messages.
+    pub place: Arc<str>,
+}
+
+/// One commit file, read.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub version: Version,
+    pub actions: Vec<Action>,
+    /// What tells this very file from a later one of the same name.
+    pub e_tag: Option<String>,
+    /// When the store wrote it: milliseconds since 1970.
+    pub stored_ms: i64,
+}
+
+/// What a listing found.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub commits: std::collections::BTreeSet<Version>,
+    /// The files of each checkpoint that is complete.
+    pub checkpoints: BTreeMap<Version, Vec<Path>>,
+}
+
+/// The part of `_last_checkpoint` that is of use.
+#[derive(Debug, Deserialize)]
+struct LastCheckpoint {
+    version: Version,
+}
+
+/// The file of a version's commit.
+pub(crate) fn commit_path(version: Version) -> Path {
+    Path::from(format!("_delta_log/{version:020}.json"))
+}
+
+impl Commit {
+    pub(crate) fn info(&self) -> Option<&CommitInfo> {
+        self.actions.iter().find_map(|action| action.commit_info.as_ref())
+    }
+
+    /// When the version was made, as its writer says, or else the store.
+    pub(crate) fn made_ms(&self) -> i64 {
+        self.info().and_then(CommitInfo::made_ms).unwrap_or(self.stored_ms)
+    }
+}
+
+impl Entries {
+    /// Reads a version's commit; None where there is none.
+    pub(crate) async fn commit(&self, version: Version) -> Result<Option<Commit>> {
+        let path = commit_path(version);
+        let Some((meta, bytes)) = self.read(&path).await? else {
+            return Ok(None);
+        };
+        let actions = parse_commit(&bytes).map_err(|e| self.unreadable(&path).because(e))?;
+        Ok(Some(Commit {
+            version,
+            actions,
+            e_tag: meta.e_tag,
+            stored_ms: meta.last_modified.timestamp_millis(),
+        }))
+    }
+
+    /// Reads the commits of these versions in order, several at once. A missing one is an error.
+    pub(crate) fn commits(&self, versions: std::ops::RangeInclusive<Version>) -> impl futures::Stream<Item = Result<Commit>> + '_ {
+        let read = move |version| async move {
+            let missing = || {
+                Error::data(
+                    "bad_log",
+                    format!(
+                        "version {version} of {} is missing from its log: restore the file, or read a newer version",
+                        self.place
+                    ),
+                )
+            };
+            self.commit(version).await?.ok_or_else(missing)
+        };
+        futures::stream::iter(versions).map(read).buffered(READS_AT_ONCE)
+    }
+
+    /// Puts a version's commit, if there is none. The error is the store's own: its meaning is for the caller to find out.
+    pub(crate) async fn put_commit(&self, version: Version, bytes: Bytes) -> object_store::Result<Option<String>> {
+        let create = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        let put = self.store.put_opts(&commit_path(version), PutPayload::from(bytes), create).await?;
+        Ok(put.e_tag)
+    }
+
+    /// Lists the log from the newest known checkpoint on.
+    pub(crate) async fn list_latest(&self) -> Result<Listing> {
+        match self.last_checkpoint().await? {
+            Some(version) => {
+                let listing = self.list_from(version).await?;
+                // The hint outlived its checkpoint: the log itself decides.
+                if listing.checkpoints.is_empty() {
+                    self.list_from(0).await
+                } else {
+                    Ok(listing)
+                }
+            }
+            None => self.list_from(0).await,
+        }
+    }
+
+    /// Lists commits and checkpoints of this version and later.
+    pub(crate) async fn list_from(&self, version: Version) -> Result<Listing> {
+        let folder = Path::from("_delta_log");
+        // An offset is exclusive: a name that sorts right before the version's first.
+        let offset = Path::from(format!("_delta_log/{version:020}"));
+        let mut found = self.store.list_with_offset(Some(&folder), &offset);
+        let mut listing = Listing::default();
+        let mut parts: BTreeMap<(Version, String), (usize, Vec<Path>)> = BTreeMap::new();
+        while let Some(meta) = found
+            .try_next()
+            .await
+            .map_err(|e| fault(e, &format!("list the log of {}", self.place)))?
+        {
+            match Name::of(&meta.location) {
+                Some((version, Name::Commit)) => _ = listing.commits.insert(version),
+                Some((version, Name::Checkpoint { of })) => {
+                    let (_, files) = parts.entry((version, of.0)).or_insert_with(|| (of.1, Vec::new()));
+                    files.push(meta.location);
+                }
+                None => {}
+            }
+        }
+        for ((version, _), (expected, files)) in parts {
+            if files.len() == expected {
+                listing.checkpoints.insert(version, files);
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The classic checkpoint of exactly this version, if there is one; without a listing.
+    pub(crate) async fn checkpoint_at(&self, version: Version) -> Result<Option<Vec<Path>>> {
+        let path = Path::from(format!("_delta_log/{version:020}.checkpoint.parquet"));
+        match self.store.head(&path).await {
+            Ok(_) => Ok(Some(vec![path])),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(fault(e, &format!("look for {path} of {}", self.place))),
+        }
+    }
+
+    /// Whether the file of this version is still the one that has this tag; None where it is gone.
+    pub(crate) async fn commit_tag(&self, version: Version) -> Result<Option<Option<String>>> {
+        match self.store.head(&commit_path(version)).await {
+            Ok(meta) => Ok(Some(meta.e_tag)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(fault(e, &format!("look at version {version} of {}", self.place))),
+        }
+    }
+
+    /// Reads the actions of a checkpoint: everything that a state is made of, but no tombstones.
+    pub(crate) async fn checkpoint(&self, files: &[Path]) -> Result<Vec<Action>> {
+        let mut actions = Vec::new();
+        for path in files {
+            actions.extend(self.checkpoint_part(path).await?);
+        }
+        let sidecars: Vec<String> = actions
+            .iter()
+            .filter_map(|action| Some(action.sidecar.as_ref()?.path.clone()))
+            .collect();
+        for name in sidecars {
+            actions.extend(self.checkpoint_part(&Path::from(format!("_delta_log/_sidecars/{name}"))).await?);
+        }
+        Ok(actions)
+    }
+
+    async fn checkpoint_part(&self, path: &Path) -> Result<Vec<Action>> {
+        let missing = || Error::transient("bad_log", format!("{path} of {} went away while it was read", self.place));
+        let (_, bytes) = self.read(path).await?.ok_or_else(missing)?;
+        let actions = if path.as_ref().ends_with(".json") {
+            parse_commit(&bytes)
+        } else {
+            // Some milliseconds a file: far less than its reading.
+            parse_checkpoint(bytes)
+        };
+        actions.map_err(|e| self.unreadable(path).because(e))
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<Version>> {
+        let hint = self.read(&Path::from("_delta_log/_last_checkpoint")).await?;
+        // Only a hint: one that cannot be read is none.
+        Ok(hint
+            .and_then(|(_, bytes)| serde_json::from_slice::<LastCheckpoint>(&bytes).ok())
+            .map(|hint| hint.version))
+    }
+
+    async fn read(&self, path: &Path) -> Result<Option<(ObjectMeta, Bytes)>> {
+        let failed = |e| fault(e, &format!("read {path} of {}", self.place));
+        match self.store.get(path).await {
+            Ok(found) => {
+                let meta = found.meta.clone();
+                Ok(Some((meta, found.bytes().await.map_err(failed)?)))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    fn unreadable(&self, path: &Path) -> Error {
+        Error::data(
+            "bad_log",
+            format!("{path} of {} cannot be read: restore it from a backup", self.place),
+        )
+    }
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+fn parse_commit(bytes: &[u8]) -> Result<Vec<Action>, Cause> {
+    let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
+}
+
+/// Rows of a checkpoint become lines of JSON and then actions: one way to read actions, wherever they stand.
+fn parse_checkpoint(bytes: Bytes) -> Result<Vec<Action>, Cause> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let schema = reader.parquet_schema();
+    let wanted = (0..schema.num_columns()).filter(|&leaf| {
+        let column = schema.column(leaf);
+        let parts = column.path().parts();
+        STATE_COLUMNS.contains(&parts[0].as_str()) && !UNREAD_LEAVES.contains(&parts.get(1).map_or("", String::as_str))
+    });
+    let mask = ProjectionMask::leaves(schema, wanted.collect::<Vec<_>>());
+    let mut actions = Vec::new();
+    for batch in reader.with_projection(mask).build()? {
+        let mut lines = Vec::new();
+        // Null partition values must survive, so nulls are written out.
+        let format = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
+        let mut writer = format.build::<_, arrow_json::writer::LineDelimited>(&mut lines);
+        writer.write(&batch?)?;
+        writer.finish()?;
+        drop(writer);
+        actions.extend(parse_commit(&lines)?);
+    }
+    Ok(actions)
+}
+
+/// What a file of the log is.
+enum Name {
+    Commit,
+    /// Which checkpoint of its version (there may be several), and of how many files it is.
+    Checkpoint {
+        of: (String, usize),
+    },
+}
+
+impl Name {
+    fn of(path: &Path) -> Option<(Version, Self)> {
+        let name = path.as_ref().strip_prefix("_delta_log/")?;
+        let (version, rest) = name.split_once('.')?;
+        let version = (version.len() == 20).then(|| version.parse().ok()).flatten()?;
+        let parts: Vec<&str> = rest.split('.').collect();
+        match parts.as_slice() {
+            ["json"] => Some((version, Name::Commit)),
+            // Classic; the version 2 kind with its own name; and the classic kind of several files.
+            ["checkpoint", "parquet"] => Some((version, Name::Checkpoint { of: (String::new(), 1) })),
+            ["checkpoint", name, "parquet" | "json"] => Some((
+                version,
+                Name::Checkpoint {
+                    of: ((*name).to_owned(), 1),
+                },
+            )),
+            ["checkpoint", _, count, "parquet"] => Some((
+                version,
+                Name::Checkpoint {
+                    of: (format!("#{count}"), count.parse().ok()?),
+                },
+            )),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What happened to a table: its newest versions, as their writers describe them.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::log::Log;
+use crate::log::actions::UserMetadata;
+use crate::log::entries::Commit;
+use crate::table::Version;
+
+/// One version of a table.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub version: Version,
+    /// Milliseconds since 1970.
+    pub timestamp_ms: i64,
+    pub operation: Option<String>,
+    pub engine: Option<String>,
+    /// `operationMetrics`, numbers only.
+    pub metrics: BTreeMap<String, u64>,
+    /// Pipeline and positions, where alluvium made the version.
+    pub said: Option<UserMetadata>,
+    pub files_added: usize,
+    pub files_removed: usize,
+}
+
+impl Log {
+    /// The newest `limit` versions that are known here, newest first. Versions whose commits were cleaned away end the list.
+    pub async fn history(&self, limit: usize) -> Result<Vec<Entry>> {
+        let newest = self.snapshot.version;
+        let oldest = (newest + 1).saturating_sub(limit as u64);
+        let oldest = self.oldest_commit(oldest).await?;
+        let mut entries: Vec<Entry> = self
+            .entries
+            .commits(oldest..=newest)
+            .map_ok(|commit| Entry::of(&commit))
+            .try_collect()
+            .await?;
+        entries.reverse();
+        entries.truncate(limit);
+        Ok(entries)
+    }
+}
+
+impl Entry {
+    fn of(commit: &Commit) -> Self {
+        let info = commit.info();
+        let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        let metrics = info.and_then(|info| info.operation_metrics.as_ref()?.as_object());
+        Self {
+            version: commit.version,
+            timestamp_ms: commit.made_ms(),
+            operation: info.and_then(|info| info.operation.clone()),
+            engine: info.and_then(|info| info.engine_info.clone()),
+            metrics: metrics
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, value)| Some((name.clone(), number(value)?)))
+                .collect(),
+            said: info.and_then(|info| info.ours()),
+            files_added: commit.actions.iter().filter(|action| action.add.is_some()).count(),
+            files_removed: commit.actions.iter().filter(|action| action.remove.is_some()).count(),
+        }
+    }
+}

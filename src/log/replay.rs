@@ -1,0 +1,134 @@
+//! From the files of a log to the state of a table at a version: a checkpoint, and the commits behind it.
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+
+use crate::error::{Error, Result};
+use crate::log::actions::{CommitInfo, Protocol};
+use crate::log::entries::{Commit, Entries};
+use crate::log::snapshot::Snapshot;
+use crate::table::Version;
+
+/// Versions between checkpoints where a table does not say: the pipeline's own habit.
+pub const CHECKPOINT_INTERVAL: u64 = 100; // Opening reads at most this many small files; Delta's own default too, since 3.0.
+/// Checkpoints that are looked for by name before the whole log is listed.
+const CHECKPOINT_GUESSES: u64 = 4;
+/// Features of readers that this replay and DataFusion's scans understand.
+const READER_FEATURES: [&str; 4] = ["columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint"];
+
+/// A state, and what was learnt on the way to it.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub snapshot: Snapshot,
+    /// What the commits behind the checkpoint say about themselves, oldest first.
+    pub tail: Vec<Said>,
+    /// What tells the newest commit's file from another of its name.
+    pub e_tag: Option<String>,
+}
+
+/// What a commit says about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub version: Version,
+    pub info: CommitInfo,
+}
+
+/// The newest state of a table; None where there is no log.
+pub(crate) async fn latest(entries: &Entries) -> Result<Option<Replayed>> {
+    let listing = entries.list_latest().await?;
+    let newest_checkpoint = listing
+        .checkpoints
+        .last_key_value()
+        .map(|(version, files)| (*version, files.as_slice()));
+    let newest = listing.commits.last().copied().max(newest_checkpoint.map(|(version, _)| version));
+    match newest {
+        Some(version) => replay(entries, newest_checkpoint, version).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The state of a table at a version that is not newer than its newest.
+pub(crate) async fn at(entries: &Entries, version: Version, interval: u64) -> Result<Replayed> {
+    let guesses = (0..CHECKPOINT_GUESSES)
+        .map_while(|back| (version / interval).checked_sub(back).map(|nth| nth * interval))
+        .filter(|&guess| guess > 0);
+    for guess in guesses {
+        if let Some(files) = entries.checkpoint_at(guess).await? {
+            return replay(entries, Some((guess, &files)), version).await;
+        }
+    }
+    let listing = entries.list_from(0).await?;
+    let checkpoint = listing
+        .checkpoints
+        .range(..=version)
+        .next_back()
+        .map(|(version, files)| (*version, files.as_slice()));
+    replay(entries, checkpoint, version).await
+}
+
+async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, version: Version) -> Result<Replayed> {
+    let mut snapshot = Snapshot::empty();
+    let mut first = 0;
+    if let Some((checkpointed, files)) = checkpoint {
+        snapshot.apply(entries.checkpoint(files).await?)?;
+        first = checkpointed + 1;
+    }
+    let (mut tail, mut e_tag) = (Vec::new(), None);
+    if first > version {
+        // The checkpoint is the version itself; its time stands in its commit.
+        if let Some(commit) = entries.commit(version).await? {
+            snapshot.timestamp_ms = commit.made_ms();
+            e_tag = commit.e_tag.clone();
+            tail.push(Said::of(&commit));
+        }
+    } else {
+        let mut commits = std::pin::pin!(entries.commits(first..=version));
+        while let Some(commit) = commits.try_next().await? {
+            tail.push(Said::of(&commit));
+            // Times never go back, whatever a writer's clock did.
+            snapshot.timestamp_ms = snapshot.timestamp_ms.max(commit.made_ms());
+            e_tag = commit.e_tag;
+            snapshot.apply(commit.actions)?;
+        }
+    }
+    snapshot.version = version;
+    may_read(&snapshot.protocol, entries)?;
+    Ok(Replayed { snapshot, tail, e_tag })
+}
+
+/// Whether this program reads such a table rightly.
+fn may_read(protocol: &Protocol, entries: &Entries) -> Result<()> {
+    let refuse = |what: String| {
+        Error::config(
+            "unknown_feature",
+            format!(
+                "the table {} {what}: read it with a program that knows it, or drop the feature",
+                entries.place
+            ),
+        )
+    };
+    match protocol.min_reader_version {
+        0 => Err(Error::data(
+            "bad_log",
+            format!("the log of {} names no protocol: its first versions are missing", entries.place),
+        )),
+        1 | 2 => Ok(()),
+        3 => {
+            let features = protocol.reader_features.as_deref().unwrap_or_default();
+            match features.iter().find(|feature| !READER_FEATURES.contains(&feature.as_str())) {
+                Some(feature) => Err(refuse(format!("uses the reader feature `{feature}`, which alluvium does not know"))),
+                None => Ok(()),
+            }
+        }
+        other => Err(refuse(format!("asks for reader version {other}, which alluvium does not know"))),
+    }
+}
+
+impl Said {
+    pub(crate) fn of(commit: &Commit) -> Self {
+        Self {
+            version: commit.version,
+            info: commit.info().cloned().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Object stores by URL, each rooted at its table, and what their errors mean to an operator.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload};
+use url::Url;
+use uuid::Uuid;
+
+use crate::error::{Error, Kind, Result};
+use crate::log::durable::DurableStore;
+
+/// The URL of a table's place: a URL as it stands, or a path of this machine.
+pub fn parse_location(text: &str) -> Result<Url> {
+    // A single letter before the colon would be a drive, not a scheme.
+    if let Some((scheme, _)) = text.split_once("://")
+        && scheme.len() > 1
+    {
+        let wrong = |e| Error::config("bad_location", format!("`{text}` is not a URL: write it like s3://bucket/folder")).because(e);
+        return Url::parse(text).map_err(wrong);
+    }
+    let wrong = || Error::config("bad_location", format!("`{text}` is not a path: name a folder"));
+    let path = std::path::absolute(text).map_err(|e| wrong().because(e))?;
+    Url::from_directory_path(path).map_err(|()| wrong())
+}
+
+/// The store of a URL (`file://`, `s3://`, `gs://`, `az://`, `abfss://`), rooted at the URL. Options by the names that the `object_store`
+/// crate gives them; those of the environment count too, after the given ones.
+pub fn open(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
+    let wrong = |e: object_store::Error| {
+        Error::config(
+            "bad_location",
+            format!("cannot open a store for {url}: check its URL and `[storage]`"),
+        )
+        .because(e)
+    };
+    if url.scheme() == "file" {
+        let folder = local_folder(url)?;
+        let prefix = Path::from_absolute_path(&folder).map_err(|e| wrong(e.into()))?;
+        return Ok(Arc::new(PrefixStore::new(DurableStore::default(), prefix)));
+    }
+    let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|e| wrong(e.into()))?;
+    let store: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => {
+            let mut builder = object_store::aws::AmazonS3Builder::from_env().with_url(url.as_str());
+            for (key, value) in options {
+                builder = builder.with_config(known(key, url)?, value);
+            }
+            Arc::new(builder.build().map_err(wrong)?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+            for (key, value) in options {
+                builder = builder.with_config(known(key, url)?, value);
+            }
+            Arc::new(builder.build().map_err(wrong)?)
+        }
+        ObjectStoreScheme::MicrosoftAzure => {
+            let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+            for (key, value) in options {
+                builder = builder.with_config(known(key, url)?, value);
+            }
+            Arc::new(builder.build().map_err(wrong)?)
+        }
+        _ => {
+            let what = format!("alluvium has no store for {url}: use a folder, file://, s3://, gs://, az:// or abfss://");
+            return Err(Error::config("bad_location", what));
+        }
+    };
+    Ok(if prefix.as_ref().is_empty() {
+        store
+    } else {
+        Arc::new(PrefixStore::new(store, prefix))
+    })
+}
+
+/// An option by its name in the `object_store` crate.
+fn known<K: std::str::FromStr>(key: &str, url: &Url) -> Result<K> {
+    key.parse()
+        .map_err(|_| Error::config("bad_option", format!("`storage.{key}` is not an option of the store of {url}")))
+}
+
+fn local_folder(url: &Url) -> Result<PathBuf> {
+    url.to_file_path()
+        .map_err(|()| Error::config("bad_location", format!("{url} is not a path of this machine")))
+}
+
+/// Proves that the store refuses to create a key twice. All that keeps two writers apart rests on this.
+pub async fn probe_conditional_put(store: &dyn ObjectStore, place: &str) -> Result<()> {
+    let path = Path::from(format!("_alluvium_probe_{}", Uuid::new_v4().simple()));
+    let create = || PutOptions {
+        mode: PutMode::Create,
+        ..PutOptions::default()
+    };
+    let refuse = |why: String| {
+        let what =
+            format!("the store of {place} {why}, so two writers could overwrite each other's commits; use a store with conditional puts");
+        Error::config("no_conditional_put", what)
+    };
+    let first = store.put_opts(&path, PutPayload::from_static(b"1"), create()).await;
+    let second = match first {
+        Ok(_) => store.put_opts(&path, PutPayload::from_static(b"2"), create()).await,
+        Err(e) => Err(e),
+    };
+    let verdict = match second {
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+        Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+            Err(refuse("cannot put if absent".to_owned()))
+        }
+        Err(e) => Err(fault(e, &format!("write to {place}"))),
+        Ok(_) => Err(refuse("ignores the condition of a put".to_owned())),
+    };
+    // A probe that stays behind is a byte that the next vacuum takes; it does not change the verdict.
+    let _ = store.delete(&path).await;
+    verdict
+}
+
+/// What an error of a store means, and to whom. `doing` completes "cannot …" and names the place.
+pub fn fault(error: object_store::Error, doing: &str) -> Error {
+    let io = io_error(&error).map(io::Error::kind);
+    let denied = matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    ) || matches!(io, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem));
+    let full = matches!(
+        io,
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+    );
+    let (kind, code, advice) = if denied {
+        (
+            Kind::Config,
+            "store_denied",
+            "give the process the right to read and write there, or fix the credentials in `[storage]`",
+        )
+    } else if full {
+        (
+            Kind::Transient,
+            "store_full",
+            "free or add space there; the pipeline goes on by itself",
+        )
+    } else {
+        (
+            Kind::Transient,
+            "store_unreachable",
+            "the pipeline tries again; check the place and the network if it stays so",
+        )
+    };
+    Error::new(kind, code, format!("cannot {doing}: {advice}")).because(error)
+}
+
+/// The operating system's error below a store's.
+fn io_error(error: &object_store::Error) -> Option<&io::Error> {
+    let mut next: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        next = cause.source();
+    }
+    None
+}
