@@ -1,11 +1,68 @@
 //! Decoders: messages in, Arrow columns out. Pure, sync, fuzzed.
+//!
+//! ```text
+//! message ─► scanner (strict JSON) ─► rows ─► columns ─► RecordBatch
+//!               └ names: which column       └ or taken back: a reject with the column's name
+//! ```
+//! A message that cannot be read leaves no trace in the columns, so exactly the bad ones become rejects, and nothing is decoded twice.
+
+mod cells;
+mod column;
+mod decimal;
+mod encoding;
+mod fault;
+mod json;
+pub mod metadata;
+mod names;
+mod placeholder;
+mod read;
+mod rows;
+mod scanner;
+mod time;
+mod wrapper;
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use crate::batch::{Op, Unchanged};
-use crate::error::Result;
+use crate::config::{Format, KeyFrom, Tombstones};
+use crate::error::{Error, Result};
 use crate::reject::Reject;
+
+/// All that decides how messages become rows. Tables with equal specs can share a decoder, and each message is read once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecodeSpec {
+    pub format: Format,
+    /// The record's columns as a schema file or [`discover`] gave them: with metadata of alluvium's own, which the table does not have.
+    pub columns: SchemaRef,
+    /// What to do about columns that the schema inside of the messages has and `columns` has not.
+    pub new_columns: NewColumns,
+    /// Key columns. Without them every change is a row; with them a row is put or deleted.
+    pub key: Vec<String>,
+    pub key_from: KeyFrom,
+    pub tombstones: Tombstones,
+    /// Names of metadata columns; they follow the record's columns.
+    pub metadata: Vec<String>,
+}
+
+/// What to do about columns that the table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewColumns {
+    /// Pass over them: somebody wrote down the columns that the table shall have.
+    Ignore,
+    /// Stop: the columns came from the messages, and the messages have others now.
+    Stop,
+}
+
+/// A decoder. Its [`Decoder::schema`] is the table's: the record's columns and the metadata columns.
+pub fn decoder(spec: &DecodeSpec) -> Result<Box<dyn Decoder>> {
+    match spec.format {
+        Format::Json => Ok(Box::new(json::JsonDecoder::new(spec)?)),
+        Format::DebeziumJson => Ok(Box::new(json::JsonDecoder::new(spec)?)),
+    }
+}
 
 /// One record as the broker handed it over; borrowed from the client's buffers.
 #[derive(Clone, Copy, Debug)]
@@ -60,4 +117,25 @@ pub trait Decoder: Send {
     /// The columns that `decode` returns.
     fn schema(&self) -> &SchemaRef;
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded>;
+}
+
+/// The record's fields; all nullable where rows exist that bring none of them.
+fn record_fields(columns: &Schema, nullable: bool) -> Vec<FieldRef> {
+    let field = |field: &FieldRef| match nullable {
+        true => Arc::new(field.as_ref().clone().with_nullable(true)),
+        false => Arc::clone(field),
+    };
+    columns.fields().iter().map(field).collect()
+}
+
+/// The table's columns: the record's without encodings, then the metadata columns.
+fn table_schema(record: &[FieldRef], metadata: &[FieldRef]) -> Result<SchemaRef> {
+    let mut fields: Vec<Field> = record.iter().map(|field| encoding::plain(field)).collect();
+    fields.extend(metadata.iter().map(|field| field.as_ref().clone()));
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// A message's place in its run, as rows remember it.
+fn origin(index: usize) -> Result<u32> {
+    u32::try_from(index).map_err(|_| Error::bug("a run of more than 4 billion messages"))
 }

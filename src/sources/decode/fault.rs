@@ -1,0 +1,110 @@
+//! Why one message cannot be read: a code, a sentence, and the column. Never the value, which may be anybody's secret.
+
+use std::borrow::Cow;
+
+use crate::reject::Reject;
+
+/// The result of reading a part of one message. Boxed, because the good path moves it about for every cell.
+pub(super) type Read<T = ()> = Result<T, Box<Fault>>;
+
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub code: Code,
+    what: Cow<'static, str>,
+    /// From the inside out, as the names are learnt while the error goes up.
+    path: Vec<String>,
+    in_key: bool,
+}
+
+/// The label of `dead_letters_total{reason}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// Not JSON, or not only JSON, or not UTF-8.
+    Malformed,
+    /// JSON, but not the object that is expected.
+    Unexpected,
+    TooDeep,
+    TypeMismatch,
+    OutOfRange,
+    /// A required column is null or not there.
+    MissingValue,
+    DuplicateColumn,
+    MissingKey,
+    /// Debezium did not send the cell, and there is no older row to take it from.
+    Unavailable,
+}
+
+impl Code {
+    fn name(self) -> &'static str {
+        match self {
+            Code::Malformed => "malformed",
+            Code::Unexpected => "unexpected",
+            Code::TooDeep => "too_deep",
+            Code::TypeMismatch => "type_mismatch",
+            Code::OutOfRange => "out_of_range",
+            Code::MissingValue => "missing_value",
+            Code::DuplicateColumn => "duplicate_column",
+            Code::MissingKey => "missing_key",
+            Code::Unavailable => "unavailable_value",
+        }
+    }
+
+    fn stage(self) -> &'static str {
+        match self {
+            Code::Malformed | Code::Unexpected | Code::TooDeep => "decode",
+            Code::MissingKey => "key",
+            _ => "value",
+        }
+    }
+}
+
+impl Fault {
+    #[cold]
+    pub fn new(code: Code, what: impl Into<Cow<'static, str>>) -> Box<Self> {
+        Box::new(Self { code, what: what.into(), path: Vec::new(), in_key: false })
+    }
+
+    #[cold]
+    pub fn malformed(what: &'static str) -> Box<Self> {
+        Self::new(Code::Malformed, what)
+    }
+
+    #[cold]
+    pub fn mismatch(expected: &'static str) -> Box<Self> {
+        Self::new(Code::TypeMismatch, expected)
+    }
+
+    #[cold]
+    pub fn range(what: &'static str) -> Box<Self> {
+        Self::new(Code::OutOfRange, what)
+    }
+
+    /// The column, or the part of a column, in which it happened.
+    #[cold]
+    pub fn within(mut self: Box<Self>, name: &str) -> Box<Self> {
+        self.path.push(name.to_owned());
+        self
+    }
+
+    /// It happened in the message's key.
+    #[cold]
+    pub fn in_key(mut self: Box<Self>) -> Box<Self> {
+        self.in_key = true;
+        self
+    }
+
+    /// As a dead letter says it, for the message at `index` of the run.
+    pub fn into_reject(mut self: Box<Self>, index: usize) -> Reject {
+        self.path.reverse();
+        let mut message = String::new();
+        if self.in_key {
+            message.push_str("message key: ");
+        }
+        if !self.path.is_empty() {
+            message.push_str(&format!("column `{}`: ", self.path.join(".")));
+        }
+        message.push_str(&self.what);
+        let stage = if self.in_key { "key" } else { self.code.stage() };
+        Reject { index, stage, code: self.code.name(), message }
+    }
+}

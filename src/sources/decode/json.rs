@@ -1,0 +1,116 @@
+//! One JSON object a message, whose members are the columns.
+//!
+//! Members that mean no column are passed over: the schema says what a table holds. A member that stands twice, a value of another
+//! type than its column, a number that does not fit, and a required column that is missing are rejects.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::column::Dialect;
+use super::fault::{Fault, Read};
+use super::metadata::Metadata;
+use super::rows::Rows;
+use super::scanner::Scanner;
+use super::{DecodeSpec, Decoded, Decoder, Message, metadata};
+use crate::batch::Op;
+use crate::config::{KeyFrom, Tombstones};
+use crate::error::{Error, Result};
+
+pub(super) struct JsonDecoder {
+    schema: SchemaRef,
+    rows: Rows,
+    metadata: Metadata,
+    upsert: bool,
+    key_from: KeyFrom,
+    tombstones: Tombstones,
+}
+
+/// What a message is to the table.
+enum Outcome {
+    Row(Op),
+    Tombstone,
+}
+
+impl JsonDecoder {
+    pub fn new(spec: &DecodeSpec) -> Result<Self> {
+        let upsert = !spec.key.is_empty();
+        let keeps_tombstones = !upsert && spec.tombstones == Tombstones::Keep;
+        let fields = super::record_fields(&spec.columns, keeps_tombstones);
+        let schema = super::table_schema(&fields, &metadata::fields(&spec.metadata, spec.format)?)?;
+        Ok(Self {
+            rows: Rows::new(&fields, &[], &spec.key, spec.key_from, Dialect::Plain)?,
+            schema,
+            metadata: Metadata::new(&spec.metadata),
+            upsert,
+            key_from: spec.key_from,
+            tombstones: spec.tombstones,
+        })
+    }
+
+    /// Reads a message as the next row, which the caller keeps or takes back.
+    #[inline]
+    fn read(&mut self, message: &Message<'_>) -> Read<Outcome> {
+        self.metadata.check(message)?;
+        let Some(value) = message.value else { return self.read_tombstone(message) };
+        if self.upsert && self.key_from == KeyFrom::MessageKey {
+            self.rows.read_message_key(message.key)?;
+        }
+        let mut scanner = Scanner::new(value);
+        match scanner.peek() {
+            b'{' => self.rows.read(&mut scanner)?,
+            0 if value.is_empty() => return Err(Fault::malformed("the value is empty")),
+            _ => return Err(scanner.not_an_object()),
+        }
+        scanner.end()?;
+        self.rows.close()?;
+        Ok(Outcome::Row(Op::Put))
+    }
+
+    fn read_tombstone(&mut self, message: &Message<'_>) -> Read<Outcome> {
+        if self.upsert {
+            self.rows.read_message_key(message.key)?;
+            self.rows.close_key()?;
+            return Ok(Outcome::Row(Op::Delete));
+        }
+        match self.tombstones {
+            Tombstones::Skip => Ok(Outcome::Tombstone),
+            Tombstones::Keep => {
+                self.rows.close_void();
+                Ok(Outcome::Row(Op::Put))
+            }
+        }
+    }
+}
+
+impl Decoder for JsonDecoder {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded> {
+        let mut ops = Vec::with_capacity(messages.len());
+        let mut origins = Vec::with_capacity(messages.len());
+        let mut rejects = Vec::new();
+        let mut tombstones = 0;
+        for (index, message) in messages.iter().enumerate() {
+            match self.read(message) {
+                Ok(Outcome::Row(op)) => {
+                    self.metadata.push(message, message.value.is_none(), std::iter::empty());
+                    self.rows.keep();
+                    ops.push(op);
+                    origins.push(super::origin(index)?);
+                }
+                Ok(Outcome::Tombstone) => tombstones += 1,
+                Err(fault) => {
+                    self.rows.take_back();
+                    rejects.push(fault.into_reject(index));
+                }
+            }
+        }
+        let (mut columns, unchanged) = self.rows.finish()?;
+        columns.extend(self.metadata.finish().into_iter().map(|(_, column)| column));
+        let rows = RecordBatch::try_new(self.schema.clone(), columns);
+        let rows = rows.map_err(|e| Error::bug("decoded rows do not fit their schema").because(e))?;
+        Ok(Decoded { rows, ops, origins, unchanged, rejects, tombstones, filtered: 0 })
+    }
+}

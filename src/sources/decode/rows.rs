@@ -1,0 +1,198 @@
+//! The rows of a run: a message's object is read into them, and then the row is closed as what it means, or taken back.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use arrow::array::{ArrayRef, BooleanBufferBuilder};
+use arrow::datatypes::{DataType, FieldRef};
+
+use super::column::{Cells, Column, Dialect, read_members};
+use super::fault::{Code, Fault, Read};
+use super::names::Names;
+use super::placeholder;
+use super::scanner::Scanner;
+use super::wrapper;
+use crate::batch::Unchanged;
+use crate::config::KeyFrom;
+use crate::error::{Error, Result};
+
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// The record's columns, then those that are read out of the message beside it.
+    pub columns: Vec<Column>,
+    /// What the members of a value mean, and those of a key.
+    value: Names,
+    key: Names,
+    key_columns: Vec<usize>,
+    /// Columns whose cells may be Debezium's placeholder.
+    suspects: Vec<usize>,
+    unchanged: BTreeMap<usize, Vec<usize>>,
+    /// Of the row at hand.
+    unchanged_now: Vec<usize>,
+    rows: usize,
+}
+
+impl Rows {
+    /// `fields` are the record's columns and `extra` further ones that a value may bring; `key` names some of the former.
+    pub fn new(fields: &[FieldRef], extra: &[FieldRef], key: &[String], key_from: KeyFrom, dialect: Dialect) -> Result<Self> {
+        let columns = fields.iter().chain(extra).map(|field| Column::new(field, dialect, field.name()));
+        let mut columns = columns.collect::<Result<Vec<_>>>()?;
+        let mut key_columns = Vec::new();
+        for name in key {
+            let Some(index) = fields.iter().position(|field| field.name() == name) else {
+                let known: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
+                return Err(Error::config("schema", format!("key column `{name}` is not among the columns: {}", known.join(", "))));
+            };
+            if fields[index].data_type().is_nested() {
+                return Err(Error::config("schema", format!("key column `{name}` is of type {}: a key is a plain value", fields[index].data_type())));
+            }
+            // A null key is a message without a key, whatever the column says of nulls.
+            columns[index].nullable = true;
+            key_columns.push(index);
+        }
+        let names = |keep: &dyn Fn(usize) -> bool| Names::new((0..columns.len()).filter(|i| keep(*i)).map(|i| (columns[i].name(), i)));
+        let value = names(&|index| key_from == KeyFrom::Value || !key_columns.contains(&index));
+        let key = names(&|index| key_columns.contains(&index));
+        let suspects = match dialect {
+            Dialect::Plain => Vec::new(),
+            Dialect::Debezium => (0..fields.len()).filter(|index| placeholder::possible(&columns[*index])).collect(),
+        };
+        Ok(Self { columns, value, key, key_columns, suspects, unchanged: BTreeMap::new(), unchanged_now: Vec::new(), rows: 0 })
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Reads an object with the row's columns.
+    #[inline]
+    pub fn read(&mut self, scanner: &mut Scanner<'_>) -> Read {
+        read_members(&mut self.columns, &mut self.value, scanner, self.rows)
+    }
+
+    /// Reads only the key columns out of such an object.
+    pub fn read_key_of(&mut self, scanner: &mut Scanner<'_>) -> Read {
+        read_members(&mut self.columns, &mut self.key, scanner, self.rows)
+    }
+
+    /// Reads an object that is none of the row's, by names of its own.
+    pub fn read_beside(&mut self, names: &mut Names, scanner: &mut Scanner<'_>) -> Read {
+        read_members(&mut self.columns, names, scanner, self.rows)
+    }
+
+    /// Reads the key columns out of a message's key: an object; or, for one column, the bare value as JSON; or, for one column of
+    /// text, the text itself. Kafka Connect's wrapper of schema and payload may be around it.
+    pub fn read_message_key(&mut self, key: Option<&[u8]>) -> Read {
+        let missing = || Fault::new(Code::MissingKey, "the message has no key");
+        let key = key.ok_or_else(missing)?;
+        self.read_key(key).map_err(Fault::in_key)
+    }
+
+    fn read_key(&mut self, key: &[u8]) -> Read {
+        let payload = if key.starts_with(b"{") { wrapper::open(key)?.map_or(key, |wrapped| wrapped.payload) } else { key };
+        let mut scanner = Scanner::new(payload);
+        match (scanner.peek(), self.key_columns.as_slice()) {
+            (b'{', _) => self.read_key_of(&mut scanner)?,
+            (b'n', [_]) if payload == b"null" => return Ok(()),
+            (first, [column]) => {
+                let column = &mut self.columns[*column];
+                match &mut column.cells {
+                    // Many writers put the text itself there, without quotes.
+                    Cells::Text(_) if first != b'"' => return column.push_raw_text(payload).map_err(|fault| fault.within(column.name())),
+                    _ => column.read(&mut scanner).map_err(|fault| fault.within(column.field.name()))?,
+                }
+            }
+            _ => return Err(scanner.other("an object with the key columns is expected")),
+        }
+        scanner.end()
+    }
+
+    /// Whether the row at hand has all its key columns.
+    pub fn has_key(&self) -> bool {
+        self.key_columns.iter().all(|&index| self.columns[index].len() > self.rows && !self.columns[index].ends_with_null())
+    }
+
+    /// Forgets what has been read of the row at hand.
+    pub fn take_back(&mut self) {
+        let rows = self.rows;
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.unchanged_now.clear();
+    }
+
+    /// The row is what has been read; what was not read is null. Tells which columns the source did not send.
+    #[inline]
+    pub fn close(&mut self) -> Read {
+        if !self.has_key() {
+            return Err(self.missing_key());
+        }
+        for column in &mut self.columns {
+            if column.len() == self.rows {
+                column.push_null().map_err(|fault| fault.within(column.field.name()))?;
+            }
+        }
+        for index in 0..self.suspects.len() {
+            let index = self.suspects[index];
+            if placeholder::is_last_cell_of(&self.columns[index]) {
+                self.columns[index].truncate(self.rows);
+                self.columns[index].push_void();
+                self.unchanged_now.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The row is only a key; the rest of it is never read.
+    pub fn close_key(&mut self) -> Read {
+        if !self.has_key() {
+            return Err(self.missing_key());
+        }
+        for index in 0..self.columns.len() {
+            if !self.key_columns.contains(&index) {
+                self.columns[index].truncate(self.rows);
+                self.columns[index].push_void();
+            }
+        }
+        Ok(())
+    }
+
+    /// The row says nothing at all.
+    pub fn close_void(&mut self) {
+        self.take_back();
+        self.columns.iter_mut().for_each(Column::push_void);
+    }
+
+    /// The columns of the row at hand that the source did not send.
+    pub fn unchanged(&self) -> &[usize] {
+        &self.unchanged_now
+    }
+
+    /// The closed row counts.
+    #[inline]
+    pub fn keep(&mut self) {
+        for index in self.unchanged_now.drain(..) {
+            self.unchanged.entry(index).or_default().push(self.rows);
+        }
+        self.rows += 1;
+    }
+
+    /// The columns of `range`, and which of their cells were not sent. All is empty then.
+    pub fn finish(&mut self) -> Result<(Vec<ArrayRef>, Option<Unchanged>)> {
+        let rows = std::mem::take(&mut self.rows);
+        let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<_>>>()?;
+        let masks = std::mem::take(&mut self.unchanged).into_iter().map(|(index, cells)| {
+            let mut mask = BooleanBufferBuilder::new(rows);
+            mask.append_n(rows, false);
+            cells.into_iter().for_each(|row| mask.set_bit(row, true));
+            (index, mask.finish())
+        });
+        let masks: BTreeMap<_, _> = masks.collect();
+        Ok((arrays, (!masks.is_empty()).then_some(Unchanged(masks))))
+    }
+
+    #[cold]
+    fn missing_key(&self) -> Box<Fault> {
+        let missing = self.key_columns.iter().find(|index| self.columns[**index].len() == self.rows || self.columns[**index].ends_with_null());
+        let name = missing.map_or("", |index| self.columns[*index].name());
+        Fault::new(Code::MissingKey, "it is part of the key, and it is null or not there").within(name)
+    }
+}

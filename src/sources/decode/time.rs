@@ -1,0 +1,151 @@
+//! Days and microseconds out of ISO 8601 text and out of epoch integers: exact, or not at all.
+//!
+//! Nothing passes through nanoseconds, which reach from 1677 to 2262 only: 9999-12-31 is a date that real systems write.
+
+use super::fault::{Fault, Read};
+
+const DAY_US: i64 = 86_400_000_000;
+/// The days that PostgreSQL knows, from 4714-11-24 BC to 5874897-12-31: more than any other database. What lies beyond is Debezium's
+/// way to write infinity, or a unit taken for another.
+const CALENDAR: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
+
+/// Whether a text must name its zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zone {
+    Required,
+    Forbidden,
+}
+
+/// Days since 1970-01-01 of a text such as `2024-02-29`.
+pub(super) fn date(text: &[u8]) -> Read<i32> {
+    let wrong = || Fault::mismatch("a date is expected, as in 2024-02-29");
+    let (days, rest) = calendar(text).ok_or_else(wrong)?;
+    if !rest.is_empty() {
+        return Err(wrong());
+    }
+    self::days(days)
+}
+
+/// Days since 1970-01-01, as a number.
+pub(super) fn days(value: i64) -> Read<i32> {
+    match i32::try_from(value) {
+        Ok(days) if CALENDAR.contains(&value) => Ok(days),
+        _ => Err(Fault::range("the date is infinite or beyond all calendars")),
+    }
+}
+
+/// Microseconds since 1970 of a text such as `2024-02-29T12:34:56.789012Z`.
+pub(super) fn timestamp(text: &[u8], zone: Zone) -> Read<i64> {
+    let wrong = || {
+        Fault::mismatch(match zone {
+            Zone::Required => "a timestamp with its zone is expected, as in 2024-02-29T12:34:56Z",
+            Zone::Forbidden => "a timestamp without zone is expected, as in 2024-02-29T12:34:56",
+        })
+    };
+    let (days, rest) = calendar(text).ok_or_else(wrong)?;
+    let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t")).or_else(|| rest.strip_prefix(b" ")).ok_or_else(wrong)?;
+    let (clock_us, rest) = clock(rest).ok_or_else(wrong)??;
+    let offset_us = match zone {
+        Zone::Required => offset(rest).ok_or_else(wrong)?,
+        Zone::Forbidden if rest.is_empty() => 0,
+        Zone::Forbidden => return Err(wrong()),
+    };
+    let at = days.checked_mul(DAY_US).and_then(|at| at.checked_add(clock_us - offset_us));
+    at.ok_or_else(|| Fault::range("the timestamp does not fit into 64 bits of microseconds"))
+}
+
+/// Microseconds since 1970, as a number of a unit of `numerator / denominator` microseconds.
+pub(super) fn scaled(value: i64, numerator: i64, denominator: i64) -> Read<i64> {
+    if matches!(value, i64::MAX | i64::MIN) {
+        return Err(Fault::range("the time is infinite"));
+    }
+    if value % denominator != 0 {
+        return Err(Fault::range("the time is finer than a microsecond"));
+    }
+    (value / denominator).checked_mul(numerator).ok_or_else(|| Fault::range("the time is infinite, or does not fit into 64 bits of microseconds"))
+}
+
+/// Year, month and day at the start of a text, as days since 1970, and what follows.
+fn calendar(text: &[u8]) -> Option<(i64, &[u8])> {
+    // A sign stands before years beyond four digits and before the year 0, as ISO 8601 has it.
+    let (sign, unsigned) = match text.split_first()? {
+        (b'+', rest) => (1, rest),
+        (b'-', rest) => (-1, rest),
+        _ => (1, text),
+    };
+    let length = unsigned.iter().position(|b| !b.is_ascii_digit())?;
+    let expected = if unsigned.len() == text.len() { 4..=4 } else { 4..=7 };
+    if !expected.contains(&length) {
+        return None;
+    }
+    let (year, rest) = (digits(unsigned.get(..length)?)?, unsigned.get(length..)?);
+    let [b'-', m1, m2, b'-', d1, d2, rest @ ..] = rest else { return None };
+    let (month, day) = (digits(&[*m1, *m2])?, digits(&[*d1, *d2])?);
+    let year = sign * year;
+    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let length = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return None,
+    };
+    (1..=length).contains(&day).then(|| (days_from_civil(year, month, day), rest))
+}
+
+/// Howard Hinnant's `days_from_civil`: the year begins in March, so that the leap day is its last.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// Microseconds of the day at the start of a text, and what follows; a fault if the fraction is finer than that.
+fn clock(text: &[u8]) -> Option<Read<(i64, &[u8])>> {
+    let [h1, h2, b':', m1, m2, rest @ ..] = text else { return None };
+    let (hour, minute) = (digits(&[*h1, *h2])?, digits(&[*m1, *m2])?);
+    let (second, mut rest) = match rest {
+        [b':', s1, s2, rest @ ..] => (digits(&[*s1, *s2])?, rest),
+        _ => (0, rest),
+    };
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let mut fraction_us = 0;
+    if let Some(behind) = rest.strip_prefix(b".") {
+        let length = behind.iter().position(|b| !b.is_ascii_digit()).unwrap_or(behind.len());
+        let (fraction, behind) = behind.split_at(length);
+        if fraction.is_empty() {
+            return None;
+        }
+        let (kept, lost) = fraction.split_at(length.min(6));
+        if lost.iter().any(|b| *b != b'0') {
+            return Some(Err(Fault::range("the time is finer than a microsecond")));
+        }
+        fraction_us = digits(kept)? * 10i64.pow(6 - kept.len() as u32);
+        rest = behind;
+    }
+    Some(Ok((((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction_us, rest)))
+}
+
+/// A zone, all of the text: `Z`, `+02`, `+0200` or `+02:00`, as microseconds.
+fn offset(text: &[u8]) -> Option<i64> {
+    let (sign, hours, minutes) = match text {
+        b"Z" | b"z" => return Some(0),
+        [sign, h1, h2] => (sign, [*h1, *h2], [b'0'; 2]),
+        [sign, h1, h2, m1, m2] | [sign, h1, h2, b':', m1, m2] => (sign, [*h1, *h2], [*m1, *m2]),
+        _ => return None,
+    };
+    let sign = match sign {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(&hours)?, digits(&minutes)?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60_000_000)
+}
+
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+}
