@@ -6,6 +6,7 @@ pub mod error;
 pub mod log;
 pub mod position;
 pub mod reject;
+pub mod sources;
 pub mod status;
 pub mod table;
 pub mod telemetry;

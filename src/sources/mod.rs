@@ -1,8 +1,6 @@
 //! Sources: rows, and now and then a mark.
 
 pub mod decode;
-pub mod kafka;
-pub mod memory;
 
 use std::collections::BTreeMap;
 use std::future::Future;

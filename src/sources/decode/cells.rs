@@ -63,7 +63,10 @@ pub(super) struct Bytes {
 
 impl Bytes {
     pub fn new() -> Self {
-        Self { ends: Ends::new(), data: Vec::new() }
+        Self {
+            ends: Ends::new(),
+            data: Vec::new(),
+        }
     }
 
     /// Makes a cell of what has been appended to `data` since the last one.
@@ -91,12 +94,16 @@ impl Bytes {
     pub fn finish_text(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
         let (ends, data) = self.take();
         let array = StringArray::try_new(ends, data, nulls);
-        array.map(|a| Arc::new(a) as ArrayRef).map_err(|e| Error::bug("a decoded column of text is none").because(e))
+        array
+            .map(|a| Arc::new(a) as ArrayRef)
+            .map_err(|e| Error::bug("a decoded column of text is none").because(e))
     }
 
     pub fn finish_binary(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
         let (ends, data) = self.take();
         let array = BinaryArray::try_new(ends, data, nulls);
-        array.map(|a| Arc::new(a) as ArrayRef).map_err(|e| Error::bug("a decoded column of bytes is none").because(e))
+        array
+            .map(|a| Arc::new(a) as ArrayRef)
+            .map_err(|e| Error::bug("a decoded column of bytes is none").because(e))
     }
 }

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::NullBufferBuilder;
 use arrow::array::{
     ArrayRef, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array,
     ListArray, MapArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
-use arrow::array::NullBufferBuilder;
 
 use super::cells::{Bytes, Ends};
 use super::encoding::{self, Encoding};
@@ -68,7 +68,12 @@ pub(super) struct Record {
 impl Column {
     /// A column for a field whose type a table can have; `path` names it in the error otherwise.
     pub fn new(field: &Field, dialect: Dialect, path: &str) -> Result<Self> {
-        let unfit = |what: &str| Err(Error::config("schema", format!("column `{path}` is of type {}: {what}", field.data_type())));
+        let unfit = |what: &str| {
+            Err(Error::config(
+                "schema",
+                format!("column `{path}` is of type {}: {what}", field.data_type()),
+            ))
+        };
         let within = |inner: &Field| Self::new(inner, dialect, &format!("{path}.{}", inner.name()));
         let cells = match field.data_type() {
             DataType::Boolean => Cells::Boolean(BooleanBufferBuilder::new(0)),
@@ -76,20 +81,28 @@ impl Column {
             DataType::Int64 => Cells::Int64(Vec::new()),
             DataType::Float32 => Cells::Float32(Vec::new()),
             DataType::Float64 => Cells::Float64(Vec::new()),
-            DataType::Decimal128(precision, scale) if *scale >= 0 && *scale as u8 <= *precision => {
-                Cells::Decimal(decimal::Shape { precision: *precision, scale: *scale }, Vec::new())
-            }
+            DataType::Decimal128(precision, scale) if *scale >= 0 && *scale as u8 <= *precision => Cells::Decimal(
+                decimal::Shape {
+                    precision: *precision,
+                    scale: *scale,
+                },
+                Vec::new(),
+            ),
             DataType::Utf8 => Cells::Text(Bytes::new()),
             DataType::Binary => Cells::Binary(Bytes::new()),
             DataType::Date32 => Cells::Date(Vec::new()),
-            DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => Cells::Timestamp(Zone::Required, Vec::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC" => {
+                Cells::Timestamp(Zone::Required, Vec::new())
+            }
             DataType::Timestamp(TimeUnit::Microsecond, None) => Cells::Timestamp(Zone::Forbidden, Vec::new()),
             DataType::Struct(fields) if !fields.is_empty() => Cells::Struct(Record::new(fields, dialect, path)?),
             DataType::List(item) => Cells::List(Ends::new(), Box::new(within(item)?)),
             DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(pair) if pair.len() == 2 && pair[0].data_type() == &DataType::Utf8 => {
-                    Cells::Map { ends: Ends::new(), keys: Bytes::new(), values: Box::new(within(&pair[1])?) }
-                }
+                DataType::Struct(pair) if pair.len() == 2 && pair[0].data_type() == &DataType::Utf8 => Cells::Map {
+                    ends: Ends::new(),
+                    keys: Bytes::new(),
+                    values: Box::new(within(&pair[1])?),
+                },
                 _ => return unfit("the keys of a map must be text"),
             },
             _ => return unfit("a table has no such type"),
@@ -100,7 +113,14 @@ impl Column {
             (encoding, ..) => encoding,
         };
         let nulls = NullBufferBuilder::new(0);
-        Ok(Self { field: Arc::new(encoding::plain(field)), dialect, nullable: field.is_nullable(), encoding, cells, nulls })
+        Ok(Self {
+            field: Arc::new(encoding::plain(field)),
+            dialect,
+            nullable: field.is_nullable(),
+            encoding,
+            cells,
+            nulls,
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -179,7 +199,9 @@ impl Column {
 
     /// Appends a cell of text as it is.
     pub fn push_raw_text(&mut self, text: &[u8]) -> Read {
-        let Cells::Text(cells) = &mut self.cells else { return Err(Fault::mismatch("text has no place in this column")) };
+        let Cells::Text(cells) = &mut self.cells else {
+            return Err(Fault::mismatch("text has no place in this column"));
+        };
         if std::str::from_utf8(text).is_err() {
             return Err(Fault::malformed("not UTF-8"));
         }
@@ -255,7 +277,11 @@ impl Column {
             Cells::Date(cells) => Arc::new(Date32Array::new(taken(cells), nulls)),
             Cells::Timestamp(zone, cells) => {
                 let array = TimestampMicrosecondArray::new(taken(cells), nulls);
-                Arc::new(if *zone == Zone::Required { array.with_timezone("UTC") } else { array })
+                Arc::new(if *zone == Zone::Required {
+                    array.with_timezone("UTC")
+                } else {
+                    array
+                })
             }
             Cells::Struct(record) => Arc::new(record.finish(nulls)?),
             Cells::List(ends, item) => {
@@ -263,8 +289,12 @@ impl Column {
                 Arc::new(array.map_err(|e| Error::bug("a decoded column of arrays is none").because(e))?)
             }
             Cells::Map { ends, keys, values } => {
-                let DataType::Map(entries, sorted) = self.field.data_type() else { return Err(Error::bug("a map is of no map type")) };
-                let DataType::Struct(pair) = entries.data_type() else { return Err(Error::bug("a map has no entries")) };
+                let DataType::Map(entries, sorted) = self.field.data_type() else {
+                    return Err(Error::bug("a map is of no map type"));
+                };
+                let DataType::Struct(pair) = entries.data_type() else {
+                    return Err(Error::bug("a map has no entries"));
+                };
                 let columns = vec![keys.finish_text(None)?, values.finish()?];
                 let array = StructArray::try_new(pair.clone(), columns, None)
                     .and_then(|pairs| MapArray::try_new(Arc::clone(entries), ends.finish(), pairs, nulls, *sorted));
@@ -283,9 +313,16 @@ fn taken<T: arrow::datatypes::ArrowNativeType>(cells: &mut Vec<T>) -> ScalarBuff
 
 impl Record {
     pub fn new(fields: &Fields, dialect: Dialect, path: &str) -> Result<Self> {
-        let columns: Vec<Column> =
-            fields.iter().map(|field| Column::new(field, dialect, &format!("{path}.{}", field.name()))).collect::<Result<_>>()?;
-        let names = Names::new(columns.iter().enumerate().map(|(index, column)| (column.field.name().as_str(), index)));
+        let columns: Vec<Column> = fields
+            .iter()
+            .map(|field| Column::new(field, dialect, &format!("{path}.{}", field.name())))
+            .collect::<Result<_>>()?;
+        let names = Names::new(
+            columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| (column.field.name().as_str(), index)),
+        );
         Ok(Self { columns, names })
     }
 

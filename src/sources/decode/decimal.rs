@@ -62,16 +62,27 @@ impl Shape {
             return Err(wrong());
         }
         // Zeros at the end say nothing, and may be more than an i128 can count.
-        let zeros = if exponent.is_empty() { fraction.iter().rev().take_while(|b| **b == b'0').count() } else { 0 };
+        let zeros = if exponent.is_empty() {
+            fraction.iter().rev().take_while(|b| **b == b'0').count()
+        } else {
+            0
+        };
         let fraction = fraction.get(..fraction.len() - zeros).unwrap_or_default();
         let mut value = 0i128;
         for byte in whole.iter().chain(fraction) {
             let digit = Some(byte.wrapping_sub(b'0')).filter(|d| *d <= 9).ok_or_else(wrong)?;
-            value = value.checked_mul(10).and_then(|v| v.checked_add(i128::from(digit))).ok_or_else(too_large)?;
+            value = value
+                .checked_mul(10)
+                .and_then(|v| v.checked_add(i128::from(digit)))
+                .ok_or_else(too_large)?;
         }
         let exponent = match exponent.get(1..) {
             None => 0,
-            Some(digits) => std::str::from_utf8(digits).ok().and_then(|d| d.parse::<i32>().ok()).map(i64::from).ok_or_else(wrong)?,
+            Some(digits) => std::str::from_utf8(digits)
+                .ok()
+                .and_then(|d| d.parse::<i32>().ok())
+                .map(i64::from)
+                .ok_or_else(wrong)?,
         };
         self.fit(if negative { -value } else { value }, fraction.len() as i64 - exponent)
     }
@@ -85,7 +96,9 @@ impl Shape {
         if !redundant {
             return Err(too_large());
         }
-        let value = low.iter().fold(if sign == 1 { -1i128 } else { 0 }, |value, byte| value << 8 | i128::from(*byte));
+        let value = low
+            .iter()
+            .fold(if sign == 1 { -1i128 } else { 0 }, |value, byte| value << 8 | i128::from(*byte));
         self.fit(value, scale)
     }
 }
@@ -153,5 +166,9 @@ fn magnitude_digits(bytes: &[u8], negative: bool) -> Vec<u8> {
         text.push_str(&format!("{group:09}"));
     }
     let digits = text.trim_start_matches('0');
-    if digits.is_empty() { vec![b'0'] } else { digits.as_bytes().to_vec() }
+    if digits.is_empty() {
+        vec![b'0']
+    } else {
+        digits.as_bytes().to_vec()
+    }
 }

@@ -46,7 +46,15 @@ impl Encoding {
     /// As a field's metadata says.
     pub fn of(field: &Field) -> Self {
         let text = field.metadata().get(KEY).map_or("", String::as_str);
-        let named = [Self::Days, Self::Millis, Self::Micros, Self::Nanos, Self::VariableScale, Self::Text, Self::Json];
+        let named = [
+            Self::Days,
+            Self::Millis,
+            Self::Micros,
+            Self::Nanos,
+            Self::VariableScale,
+            Self::Text,
+            Self::Json,
+        ];
         match text.strip_prefix("unscaled:").and_then(|scale| scale.parse().ok()) {
             Some(scale) => Self::Unscaled(scale),
             None => named.into_iter().find(|e| e.name() == text).unwrap_or_default(),

@@ -61,7 +61,12 @@ impl Code {
 impl Fault {
     #[cold]
     pub fn new(code: Code, what: impl Into<Cow<'static, str>>) -> Box<Self> {
-        Box::new(Self { code, what: what.into(), path: Vec::new(), in_key: false })
+        Box::new(Self {
+            code,
+            what: what.into(),
+            path: Vec::new(),
+            in_key: false,
+        })
     }
 
     #[cold]
@@ -105,6 +110,11 @@ impl Fault {
         }
         message.push_str(&self.what);
         let stage = if self.in_key { "key" } else { self.code.stage() };
-        Reject { index, stage, code: self.code.name(), message }
+        Reject {
+            index,
+            stage,
+            code: self.code.name(),
+            message,
+        }
     }
 }

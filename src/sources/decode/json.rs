@@ -51,7 +51,9 @@ impl JsonDecoder {
     #[inline]
     fn read(&mut self, message: &Message<'_>) -> Read<Outcome> {
         self.metadata.check(message)?;
-        let Some(value) = message.value else { return self.read_tombstone(message) };
+        let Some(value) = message.value else {
+            return self.read_tombstone(message);
+        };
         if self.upsert && self.key_from == KeyFrom::MessageKey {
             self.rows.read_message_key(message.key)?;
         }
@@ -111,6 +113,74 @@ impl Decoder for JsonDecoder {
         columns.extend(self.metadata.finish().into_iter().map(|(_, column)| column));
         let rows = RecordBatch::try_new(self.schema.clone(), columns);
         let rows = rows.map_err(|e| Error::bug("decoded rows do not fit their schema").because(e))?;
-        Ok(Decoded { rows, ops, origins, unchanged, rejects, tombstones, filtered: 0 })
+        Ok(Decoded {
+            rows,
+            ops,
+            origins,
+            unchanged,
+            rejects,
+            tombstones,
+            filtered: 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+    use crate::config::Format;
+    use crate::sources::decode::{Headers, NewColumns, decoder};
+
+    fn message<'a>(value: &'a str) -> Message<'a> {
+        let value = Some(value.as_bytes());
+        Message {
+            topic: "orders",
+            partition: 0,
+            offset: 7,
+            timestamp_ms: Some(5),
+            key: Some(b"{\"id\":1}"),
+            value,
+            headers: Headers(None),
+        }
+    }
+
+    fn spec(fields: Vec<Field>) -> DecodeSpec {
+        DecodeSpec {
+            format: Format::Json,
+            columns: Arc::new(Schema::new(fields)),
+            new_columns: NewColumns::Ignore,
+            key: Vec::new(),
+            key_from: KeyFrom::Value,
+            tombstones: Tombstones::Skip,
+            metadata: vec!["__offset".to_owned()],
+        }
+    }
+
+    #[test]
+    fn objects_become_rows_and_a_bad_one_leaves_no_trace() {
+        let spec = spec(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("name", DataType::Utf8, true),
+        ]);
+        let mut decoder = decoder(&spec).unwrap();
+        let messages = [
+            r#"{"id":1,"name":"a"}"#,
+            r#"{"id":2,"name":7}"#,
+            r#" { "name" : "\u00e9" , "x":[{}], "id" : 3 } "#,
+            r#"{"id":4}"#,
+        ];
+        let decoded = decoder.decode(&messages.map(message)).unwrap();
+        assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values().as_ref(), [1, 3, 4]);
+        let names: Vec<_> = decoded.rows.column(1).as_string::<i32>().iter().collect();
+        assert_eq!(names, [Some("a"), Some("é"), None]);
+        assert_eq!(decoded.origins, [0, 2, 3]);
+        assert_eq!(decoded.rejects.len(), 1);
+        assert_eq!((decoded.rejects[0].index, decoded.rejects[0].code), (1, "type_mismatch"));
+        assert_eq!(decoded.rejects[0].message, "column `name`: text is expected");
     }
 }

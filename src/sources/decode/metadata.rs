@@ -22,7 +22,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
@@ -67,19 +68,37 @@ fn field(name: &str, format: Format) -> Result<FieldRef> {
         OP => Some(DataType::Utf8),
         TS_MS => Some(DataType::Int64),
         UNCHANGED => Some(DataType::List(text_item())),
-        _ => FROM_SOURCE.iter().find(|(column, ..)| *column == name).map(|(_, _, kind)| kind.clone()),
+        _ => FROM_SOURCE
+            .iter()
+            .find(|(column, ..)| *column == name)
+            .map(|(_, _, kind)| kind.clone()),
     };
     match (from_message, from_event) {
         (Some((kind, nullable)), _) => Ok(Arc::new(Field::new(name, kind, nullable))),
         (None, Some(kind)) if format == Format::DebeziumJson => Ok(Arc::new(Field::new(name, kind, true))),
-        (None, Some(_)) => {
-            Err(Error::config("metadata", format!("metadata column `{name}` exists only in events of Debezium: take it out, or set format = \"debezium-json\"")))
-        }
+        (None, Some(_)) => Err(Error::config(
+            "metadata",
+            format!("metadata column `{name}` exists only in events of Debezium: take it out, or set format = \"debezium-json\""),
+        )),
         (None, None) => {
             let source = FROM_SOURCE.iter().map(|(column, ..)| *column);
-            let all = ["__topic", "__partition", "__offset", "__timestamp", "__key", "__headers", DELETED, OP, TS_MS, UNCHANGED];
+            let all = [
+                "__topic",
+                "__partition",
+                "__offset",
+                "__timestamp",
+                "__key",
+                "__headers",
+                DELETED,
+                OP,
+                TS_MS,
+                UNCHANGED,
+            ];
             let known: Vec<&str> = all.into_iter().chain(source).collect();
-            Err(Error::config("metadata", format!("there is no metadata column `{name}`; there are {}", known.join(", "))))
+            Err(Error::config(
+                "metadata",
+                format!("there is no metadata column `{name}`; there are {}", known.join(", ")),
+            ))
         }
     }
 }
@@ -89,7 +108,10 @@ fn text_item() -> FieldRef {
 }
 
 fn header_item() -> FieldRef {
-    let pair = [Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)];
+    let pair = [
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ];
     Arc::new(Field::new("element", DataType::Struct(Fields::from(pair.to_vec())), false))
 }
 
@@ -127,7 +149,9 @@ impl Metadata {
                 _ => return None,
             })
         };
-        Self { columns: names.iter().filter_map(|name| Some((name.clone(), builder(name)?))).collect() }
+        Self {
+            columns: names.iter().filter_map(|name| Some((name.clone(), builder(name)?))).collect(),
+        }
     }
 
     /// Whether the message's own data fit these columns: to be asked before `push`.
@@ -174,7 +198,10 @@ impl Metadata {
                 Builder::Unchanged(cells) => Arc::new(cells.finish()),
             }
         };
-        self.columns.iter_mut().map(|(name, builder)| (name.as_str(), finish(builder))).collect()
+        self.columns
+            .iter_mut()
+            .map(|(name, builder)| (name.as_str(), finish(builder)))
+            .collect()
     }
 }
 
@@ -188,7 +215,9 @@ fn timestamp_us(message: &Message<'_>) -> Option<Option<i64>> {
 }
 
 fn header_builder() -> ListBuilder<StructBuilder> {
-    let DataType::Struct(pair) = header_item().data_type().clone() else { unreachable!("a header is a pair") };
+    let DataType::Struct(pair) = header_item().data_type().clone() else {
+        unreachable!("a header is a pair")
+    };
     let pairs = StructBuilder::new(pair, vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
     ListBuilder::new(pairs).with_field(header_item())
 }

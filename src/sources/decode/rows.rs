@@ -1,10 +1,9 @@
 //! The rows of a run: a message's object is read into them, and then the row is closed as what it means, or taken back.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use arrow::array::{ArrayRef, BooleanBufferBuilder};
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::FieldRef;
 
 use super::column::{Cells, Column, Dialect, read_members};
 use super::fault::{Code, Fault, Read};
@@ -41,10 +40,19 @@ impl Rows {
         for name in key {
             let Some(index) = fields.iter().position(|field| field.name() == name) else {
                 let known: Vec<&str> = fields.iter().map(|f| f.name().as_str()).collect();
-                return Err(Error::config("schema", format!("key column `{name}` is not among the columns: {}", known.join(", "))));
+                return Err(Error::config(
+                    "schema",
+                    format!("key column `{name}` is not among the columns: {}", known.join(", ")),
+                ));
             };
             if fields[index].data_type().is_nested() {
-                return Err(Error::config("schema", format!("key column `{name}` is of type {}: a key is a plain value", fields[index].data_type())));
+                return Err(Error::config(
+                    "schema",
+                    format!(
+                        "key column `{name}` is of type {}: a key is a plain value",
+                        fields[index].data_type()
+                    ),
+                ));
             }
             // A null key is a message without a key, whatever the column says of nulls.
             columns[index].nullable = true;
@@ -57,7 +65,16 @@ impl Rows {
             Dialect::Plain => Vec::new(),
             Dialect::Debezium => (0..fields.len()).filter(|index| placeholder::possible(&columns[*index])).collect(),
         };
-        Ok(Self { columns, value, key, key_columns, suspects, unchanged: BTreeMap::new(), unchanged_now: Vec::new(), rows: 0 })
+        Ok(Self {
+            columns,
+            value,
+            key,
+            key_columns,
+            suspects,
+            unchanged: BTreeMap::new(),
+            unchanged_now: Vec::new(),
+            rows: 0,
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -89,7 +106,11 @@ impl Rows {
     }
 
     fn read_key(&mut self, key: &[u8]) -> Read {
-        let payload = if key.starts_with(b"{") { wrapper::open(key)?.map_or(key, |wrapped| wrapped.payload) } else { key };
+        let payload = if key.starts_with(b"{") {
+            wrapper::open(key)?.map_or(key, |wrapped| wrapped.payload)
+        } else {
+            key
+        };
         let mut scanner = Scanner::new(payload);
         match (scanner.peek(), self.key_columns.as_slice()) {
             (b'{', _) => self.read_key_of(&mut scanner)?,
@@ -109,7 +130,9 @@ impl Rows {
 
     /// Whether the row at hand has all its key columns.
     pub fn has_key(&self) -> bool {
-        self.key_columns.iter().all(|&index| self.columns[index].len() > self.rows && !self.columns[index].ends_with_null())
+        self.key_columns
+            .iter()
+            .all(|&index| self.columns[index].len() > self.rows && !self.columns[index].ends_with_null())
     }
 
     /// Forgets what has been read of the row at hand.
@@ -191,7 +214,10 @@ impl Rows {
 
     #[cold]
     fn missing_key(&self) -> Box<Fault> {
-        let missing = self.key_columns.iter().find(|index| self.columns[**index].len() == self.rows || self.columns[**index].ends_with_null());
+        let missing = self
+            .key_columns
+            .iter()
+            .find(|index| self.columns[**index].len() == self.rows || self.columns[**index].ends_with_null());
         let name = missing.map_or("", |index| self.columns[*index].name());
         Fault::new(Code::MissingKey, "it is part of the key, and it is null or not there").within(name)
     }

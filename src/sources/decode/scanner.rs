@@ -155,7 +155,10 @@ impl<'a> Scanner<'a> {
         let plain = at > start && (at == start + 1 || self.bytes.get(start) != Some(&b'0'));
         if !plain || matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E')) {
             return Err(match self.peek() {
-                b'-' | b'0'..=b'9' => self.number().map_or_else(|fault| fault, |_| Fault::mismatch("an integer is expected, not a fraction or exponent")),
+                b'-' | b'0'..=b'9' => self.number().map_or_else(
+                    |fault| fault,
+                    |_| Fault::mismatch("an integer is expected, not a fraction or exponent"),
+                ),
                 _ => self.other("an integer is expected"),
             });
         }
@@ -196,7 +199,10 @@ impl<'a> Scanner<'a> {
             }
         }
         let text = self.bytes.get(start..self.at).and_then(|t| std::str::from_utf8(t).ok());
-        Ok(Number { text: text.expect("digits, signs, points and exponents are ASCII"), integer })
+        Ok(Number {
+            text: text.expect("digits, signs, points and exponents are ASCII"),
+            integer,
+        })
     }
 
     #[inline]
@@ -415,7 +421,9 @@ fn unicode(text: &[u8]) -> Read<(char, &[u8])> {
         return Ok((letter, rest));
     }
     let second = rest.strip_prefix(b"\\u").and_then(half).filter(|s| (0xDC00..0xE000).contains(s));
-    let code = second.filter(|_| first < 0xDC00).map(|s| 0x10000 + ((first - 0xD800) << 10) + (s - 0xDC00));
+    let code = second
+        .filter(|_| first < 0xDC00)
+        .map(|s| 0x10000 + ((first - 0xD800) << 10) + (s - 0xDC00));
     let letter = code.and_then(char::from_u32).ok_or_else(alone)?;
     Ok((letter, rest.get(6..).unwrap_or_default()))
 }

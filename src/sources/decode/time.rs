@@ -43,7 +43,11 @@ pub(super) fn timestamp(text: &[u8], zone: Zone) -> Read<i64> {
         })
     };
     let (days, rest) = calendar(text).ok_or_else(wrong)?;
-    let rest = rest.strip_prefix(b"T").or_else(|| rest.strip_prefix(b"t")).or_else(|| rest.strip_prefix(b" ")).ok_or_else(wrong)?;
+    let rest = rest
+        .strip_prefix(b"T")
+        .or_else(|| rest.strip_prefix(b"t"))
+        .or_else(|| rest.strip_prefix(b" "))
+        .ok_or_else(wrong)?;
     let (clock_us, rest) = clock(rest).ok_or_else(wrong)??;
     let offset_us = match zone {
         Zone::Required => offset(rest).ok_or_else(wrong)?,
@@ -62,7 +66,9 @@ pub(super) fn scaled(value: i64, numerator: i64, denominator: i64) -> Read<i64> 
     if value % denominator != 0 {
         return Err(Fault::range("the time is finer than a microsecond"));
     }
-    (value / denominator).checked_mul(numerator).ok_or_else(|| Fault::range("the time is infinite, or does not fit into 64 bits of microseconds"))
+    (value / denominator)
+        .checked_mul(numerator)
+        .ok_or_else(|| Fault::range("the time is infinite, or does not fit into 64 bits of microseconds"))
 }
 
 /// Year, month and day at the start of a text, as days since 1970, and what follows.
@@ -79,7 +85,9 @@ fn calendar(text: &[u8]) -> Option<(i64, &[u8])> {
         return None;
     }
     let (year, rest) = (digits(unsigned.get(..length)?)?, unsigned.get(length..)?);
-    let [b'-', m1, m2, b'-', d1, d2, rest @ ..] = rest else { return None };
+    let [b'-', m1, m2, b'-', d1, d2, rest @ ..] = rest else {
+        return None;
+    };
     let (month, day) = (digits(&[*m1, *m2])?, digits(&[*d1, *d2])?);
     let year = sign * year;
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
@@ -147,5 +155,7 @@ fn offset(text: &[u8]) -> Option<i64> {
 }
 
 fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+    text.iter().try_fold(0i64, |value, byte| {
+        byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
+    })
 }

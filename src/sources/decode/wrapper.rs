@@ -16,12 +16,16 @@ pub(super) fn open(text: &[u8]) -> Read<Option<Wrapped<'_>>> {
         return Ok(None);
     }
     scanner.step();
-    let Some(schema) = member(&mut scanner, b"schema")? else { return Ok(None) };
+    let Some(schema) = member(&mut scanner, b"schema")? else {
+        return Ok(None);
+    };
     if scanner.peek() != b',' {
         return Ok(None);
     }
     scanner.step();
-    let Some(payload) = member(&mut scanner, b"payload")? else { return Ok(None) };
+    let Some(payload) = member(&mut scanner, b"payload")? else {
+        return Ok(None);
+    };
     if !scanner.closes(b'}') {
         return Ok(None);
     }
