@@ -1,6 +1,7 @@
 //! Sources: rows, and now and then a mark.
 
 pub mod decode;
+pub mod kafka;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,0 +1,527 @@
+//! The client of a Kafka cluster: the only part of the program that knows rdkafka.
+//!
+//! It lives longer than one flow. A flow asks what there is to read ([`KafkaClient::open`]), and reads it with [`reading::Reading`]; when
+//! lanes come or go the client tells it, and the flow is opened again. Offsets are always assigned by hand, with and without a group: what
+//! a table holds decides where its lanes are read, never an offset that a broker remembers.
+
+mod faults;
+mod member;
+mod queue;
+mod reading;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::{RDKafka, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+
+use self::faults::Faults;
+use self::member::{Group, Member};
+use self::topics::Topics;
+use super::lanes::{Plan, Wanted, plan};
+use super::options::Properties;
+use super::progress::Progress;
+use crate::error::{Error, Result};
+use crate::position::{Checkpoint, Lane};
+use crate::status::Board;
+use crate::table::Lanes;
+use crate::telemetry;
+
+pub(super) use self::reading::Reading;
+
+/// How often the client's events are served, and its thread looks whether it shall end.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+/// How often lag and watermarks are shown.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+/// How often unreachable brokers are asked whether they are back.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How long the first assignment of a group may take before a flow opens with no lanes. A rebalance of a large group takes some seconds.
+const JOIN_MAX: Duration = Duration::from_secs(20);
+/// librdkafka's default of `session.timeout.ms`.
+const SESSION_MS: u64 = 45_000;
+
+/// Tells flows that lanes have come or gone.
+#[derive(Clone, Debug)]
+pub(super) struct Changes(watch::Sender<Change>);
+
+/// The last change, and how often lanes were lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Change {
+    pub why: String,
+    pub losses: u64,
+}
+
+impl Changes {
+    fn new() -> Self {
+        Self(watch::Sender::new(Change::default()))
+    }
+
+    fn tell(&self, why: String, lost: bool) {
+        self.0.send_modify(|change| {
+            change.why = why;
+            change.losses += u64::from(lost);
+        });
+    }
+}
+
+/// What librdkafka tells beside its answers.
+pub(super) struct Context {
+    pipeline: Arc<str>,
+    faults: Arc<Faults>,
+    group: Option<Arc<Group>>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
+                // Failures of connections come as errors too, and repeat while a broker is down.
+                debug!(pipeline = %self.pipeline, facility, message, "librdkafka warns");
+            }
+            _ => debug!(pipeline = %self.pipeline, facility, message, "librdkafka"),
+        }
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        self.faults.note(code, reason);
+        let kind = faults::explain(code, reason, "").kind.name();
+        let labels = [
+            ("pipeline", self.pipeline.to_string()),
+            ("stage", "kafka".to_owned()),
+            ("code", format!("{code:?}")),
+            ("kind", kind.to_owned()),
+        ];
+        metrics::counter!(telemetry::ERRORS, &labels).increment(1);
+        warn!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, lanes: &mut TopicPartitionList) {
+        match &self.group {
+            Some(group) => group.rebalance(consumer, event, lanes),
+            None => error!("a rebalance came to a client that is in no group"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // The tables are the truth; these offsets are for dashboards.
+            warn!(pipeline = %self.pipeline, %error, "group offsets were not committed");
+        }
+    }
+}
+
+/// The client that reads.
+pub(super) struct Reader {
+    consumer: BaseConsumer<Context>,
+    faults: Arc<Faults>,
+    brokers: String,
+    stopping: AtomicBool,
+}
+
+impl Reader {
+    fn native(&self) -> *mut RDKafka {
+        self.consumer.client().native_ptr()
+    }
+
+    fn assign(&self, plan: &Plan) -> Result<()> {
+        let mut list = TopicPartitionList::with_capacity(plan.lanes.len());
+        for lane in &plan.lanes {
+            let offset = i64::try_from(lane.start).map_err(|_| Error::bug(format!("{} has no offset {}", lane.lane, lane.start)))?;
+            let added = list.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(offset));
+            added.map_err(|error| faults::failed("read the lanes", error, &self.brokers))?;
+        }
+        self.consumer
+            .assign(&list)
+            .map_err(|error| faults::failed("read the lanes", error, &self.brokers))
+    }
+
+    fn unassign(&self) {
+        if let Err(error) = self.consumer.unassign() {
+            warn!(%error, "the client did not stop to read");
+        }
+    }
+}
+
+/// A client of a Kafka cluster, for one pipeline.
+pub struct KafkaClient {
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    pipeline: Arc<str>,
+    reader: Arc<Reader>,
+    member: Option<Member>,
+    changes: Changes,
+    discovery: Duration,
+    prefetch_bytes: usize,
+    watched: Mutex<Watched>,
+}
+
+/// What the client's thread keeps an eye on.
+#[derive(Default)]
+struct Watched {
+    lanes: Vec<Lanes>,
+    topics: Topics,
+    progress: Weak<Progress>,
+    board: Option<Board>,
+    /// Where lanes were begun that no table may hold yet.
+    begun: BTreeMap<Lane, u64>,
+}
+
+/// A flow that is about to be read.
+pub(super) struct Opened {
+    pub plan: Plan,
+    /// The group's number for it.
+    flow: Option<u64>,
+}
+
+impl KafkaClient {
+    /// Makes a client. It connects in the background: a broker that cannot be reached is told by [`Self::open`]. `grouped`: the lanes
+    /// are shared with the other members of the group.
+    pub fn new(pipeline: &str, properties: &Properties, grouped: bool, discovery: Duration) -> Result<Arc<Self>> {
+        let mut config = ClientConfig::new();
+        for (name, value) in properties.iter() {
+            config.set(name, value);
+        }
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        let pipeline: Arc<str> = pipeline.into();
+        let (faults, changes) = (Arc::new(Faults::default()), Changes::new());
+        let brokers = properties.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let context = |group| Context {
+            pipeline: Arc::clone(&pipeline),
+            faults: Arc::clone(&faults),
+            group,
+        };
+        let consumer = config.create_with_context(context(None)).map_err(refused)?;
+        let reader = Arc::new(Reader {
+            consumer,
+            faults: Arc::clone(&faults),
+            brokers: brokers.clone(),
+            stopping: AtomicBool::new(false),
+        });
+        let member = if grouped {
+            let session_ms = properties
+                .get("session.timeout.ms")
+                .and_then(|ms| ms.parse().ok())
+                .unwrap_or(SESSION_MS);
+            let group = Arc::new(Group::new(&changes, Duration::from_millis(session_ms * 2 / 3)));
+            Some(Member::join(&config, context(Some(Arc::clone(&group))), group, &brokers)?)
+        } else {
+            None
+        };
+        let watched = Mutex::default();
+        let shared = Shared {
+            pipeline,
+            reader,
+            member,
+            changes,
+            discovery,
+            prefetch_bytes: properties.prefetch_bytes,
+            watched,
+        };
+        let shared = Arc::new(shared);
+        let watch = {
+            let shared = Arc::clone(&shared);
+            move || shared.watch()
+        };
+        let thread = thread::Builder::new().name("kafka-client".to_owned()).spawn(watch);
+        let thread = thread.map_err(|error| Error::transient("no_thread", "no thread could be started for the client").because(error))?;
+        Ok(Arc::new(Self {
+            shared,
+            thread: Some(thread),
+        }))
+    }
+
+    /// Bytes that the client may take for records fetched ahead.
+    pub fn prefetch_bytes(&self) -> usize {
+        self.shared.prefetch_bytes
+    }
+
+    /// Asks the brokers and the group what there is to read, and plans it. From before it asks, `changes` sees whatever changes.
+    pub(super) async fn open(&self, wanted: OwnedWanted) -> Result<(Opened, watch::Receiver<Change>)> {
+        let shared = Arc::clone(&self.shared);
+        let mut changes = shared.changes.0.subscribe();
+        let lanes: Vec<Lanes> = wanted.tables.iter().map(|(_, lanes)| lanes.clone()).collect();
+        let topics = blocking({
+            let shared = Arc::clone(&shared);
+            move || shared.topics(lanes)
+        })
+        .await?;
+        let (flow, ours) = match &shared.member {
+            None => (None, None),
+            Some(member) => {
+                let opened = joined(member, &mut changes, &shared.reader.brokers).await?;
+                (
+                    opened.as_ref().map(|(flow, _)| *flow),
+                    Some(opened.map(|(_, lanes)| lanes).unwrap_or_default()),
+                )
+            }
+        };
+        let planned = blocking(move || {
+            let is_ours = |topic: &str, partition: i32| ours.as_ref().is_none_or(|ours| ours.contains(&(topic.to_owned(), partition)));
+            shared.plan(&topics, is_ours, &wanted)
+        });
+        match planned.await {
+            Ok(plan) => Ok((Opened { plan, flow }, changes)),
+            Err(error) => {
+                self.close(flow);
+                Err(error)
+            }
+        }
+    }
+
+    /// A flow has ended, and with it what it staged.
+    fn close(&self, flow: Option<u64>) {
+        if let (Some(member), Some(flow)) = (&self.shared.member, flow) {
+            member.group.ended(flow);
+        }
+    }
+
+    /// Shows how far a flow is from now on.
+    pub(super) fn show(&self, progress: &Arc<Progress>, board: &Board) {
+        let mut watched = self.shared.watched();
+        watched.progress = Arc::downgrade(progress);
+        watched.board = Some(board.clone());
+    }
+
+    /// Tells the brokers how far the tables are. Not waited for.
+    pub(super) fn commit(&self, upto: &Checkpoint) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for (lane, at) in upto.iter() {
+            let (Some((topic, partition)), Ok(next)) = (lane.topic_partition(), i64::try_from(at.0 + 1)) else {
+                continue;
+            };
+            let added = list.add_partition_offset(topic, partition, Offset::Offset(next));
+            added.map_err(|error| faults::failed("commit offsets", error, &self.shared.reader.brokers))?;
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        match &self.shared.member {
+            Some(member) => member.commit(&list),
+            None => {
+                if let Err(error) = self.shared.reader.consumer.commit(&list, CommitMode::Async) {
+                    warn!(%error, "offsets were not committed");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KafkaClient {
+    fn drop(&mut self) {
+        self.shared.reader.stopping.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// What [`plan`] borrows, owned, so that it can be taken to another thread.
+pub(super) struct OwnedWanted {
+    pub tables: Vec<(crate::table::TableId, Lanes)>,
+    pub dead_letters: crate::table::TableId,
+    pub resume: crate::sources::Resume,
+    pub policy: super::start::Policy,
+}
+
+impl Shared {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topics as they are now, kept to see changes, and told to the group.
+    fn topics(&self, lanes: Vec<Lanes>) -> Result<Topics> {
+        self.reader.faults.clear();
+        let topics = self.reader.topics(&lanes)?;
+        if let Some(member) = &self.member {
+            member.subscribe(topics.keys().map(|name| name.to_string()).collect(), &self.reader.brokers)?;
+        }
+        let mut watched = self.watched();
+        watched.lanes = lanes;
+        watched.topics.clone_from(&topics);
+        Ok(topics)
+    }
+
+    fn plan(&self, topics: &Topics, is_ours: impl Fn(&str, i32) -> bool, wanted: &OwnedWanted) -> Result<Plan> {
+        let partitions = self.reader.partitions(topics, is_ours)?;
+        let mut watched = self.watched();
+        let OwnedWanted {
+            tables,
+            dead_letters,
+            resume,
+            policy,
+        } = wanted;
+        let plan = plan(
+            &partitions,
+            &Wanted {
+                tables,
+                dead_letters,
+                resume,
+                policy: *policy,
+                begun: &watched.begun,
+            },
+        )?;
+        watched.begun.extend(plan.lanes.iter().map(|lane| (lane.lane.clone(), lane.start)));
+        Ok(plan)
+    }
+
+    /// The client's thread: serves its events, looks for new topics and partitions, shows how far the flow is.
+    fn watch(&self) {
+        let (mut discovered, mut shown, mut down) = (Instant::now(), Instant::now(), false);
+        while !self.reader.stopping.load(Ordering::Relaxed) {
+            if let Some(Ok(_)) = self.reader.consumer.poll(POLL_EVERY) {
+                // All partitions are directed to queues before they are assigned.
+                error!(pipeline = %self.pipeline, "a record came past its queue; reading again from the tables");
+                self.changes.tell("a record came past its queue".to_owned(), false);
+            }
+            if shown.elapsed() >= SHOW_EVERY {
+                shown = Instant::now();
+                self.show();
+            }
+            down |= self.reader.faults.take_down();
+            if discovered.elapsed() >= if down { ASK_AGAIN.min(self.discovery) } else { self.discovery } {
+                down = !self.discover(down);
+                discovered = Instant::now();
+            }
+        }
+    }
+
+    fn show(&self) {
+        let progress = self.watched().progress.upgrade();
+        if let Some(progress) = progress {
+            // What the last answers to fetches said; nothing is asked for it.
+            progress.publish(|topic, partition| self.reader.known_end(topic, partition));
+        }
+    }
+
+    /// Looks for new topics and partitions, and for topics that were made anew. Returns whether the brokers answered.
+    fn discover(&self, was_down: bool) -> bool {
+        let (lanes, known, board) = {
+            let watched = self.watched();
+            (watched.lanes.clone(), watched.topics.clone(), watched.board.clone())
+        };
+        if lanes.is_empty() {
+            return true; // No flow has been opened yet.
+        }
+        let reason = |text: Option<String>| {
+            if let Some(board) = &board {
+                board.update(&self.pipeline, |status| status.reason = text);
+            }
+        };
+        self.reader.faults.clear();
+        match self.reader.topics(&lanes) {
+            Ok(now) => {
+                if was_down {
+                    info!(pipeline = %self.pipeline, "the brokers answer again");
+                    reason(None);
+                }
+                self.compare(&known, now);
+                true
+            }
+            Err(error) if error.code == "topic_missing" => {
+                self.changes.tell(error.what, false);
+                true
+            }
+            Err(error) => {
+                warn!(pipeline = %self.pipeline, %error, "the brokers do not answer");
+                reason(Some(error.to_string()));
+                false
+            }
+        }
+    }
+
+    fn compare(&self, known: &Topics, now: Topics) {
+        if *known == now {
+            return;
+        }
+        let changed: Vec<&str> = now
+            .iter()
+            .filter(|(name, topic)| known.get(*name) != Some(*topic))
+            .map(|(name, _)| &**name)
+            .collect();
+        let why = format!("topics or partitions have changed: {}", changed.join(", "));
+        info!(pipeline = %self.pipeline, why, "lanes have changed");
+        let anew = now
+            .iter()
+            .any(|(name, topic)| known.get(name).is_some_and(|known| known.id != topic.id));
+        let names = now.keys().map(|name| name.to_string()).collect();
+        self.watched().topics = now;
+        match &self.member {
+            // The group shares out what is new, and tells us what of it is ours.
+            Some(member) if !anew => {
+                if let Err(error) = member.subscribe(names, &self.reader.brokers) {
+                    warn!(pipeline = %self.pipeline, %error, "the group was not told of new topics");
+                }
+            }
+            _ => self.changes.tell(why, false),
+        }
+    }
+}
+
+/// Waits for the group's first answer. None when it takes too long: then the flow opens without lanes, and again when they come.
+async fn joined(
+    member: &Member,
+    changes: &mut watch::Receiver<Change>,
+    brokers: &str,
+) -> Result<Option<(u64, std::collections::BTreeSet<(String, i32)>)>> {
+    let deadline = tokio::time::Instant::now() + JOIN_MAX;
+    loop {
+        changes.mark_unchanged();
+        if let Some(opened) = member.group.open() {
+            return Ok(Some(opened));
+        }
+        if let Some(fatal) = member.fatal(brokers) {
+            return Err(fatal);
+        }
+        tokio::select! {
+            changed = changes.changed() => changed.map_err(|_| Error::bug("the Kafka client has gone"))?,
+            () = tokio::time::sleep_until(deadline) => return Ok(None),
+        }
+    }
+}
+
+/// Runs a call that waits for the brokers where it holds up nobody.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|error| Error::bug("a call to the brokers did not end").because(error))?
+}
+
+fn refused(error: KafkaError) -> Error {
+    match &error {
+        KafkaError::ClientConfig(_, reason, name, _) => Error::config(
+            "option_refused",
+            format!("`kafka.options.{name}` is refused by librdkafka: {reason}. Correct or remove it."),
+        ),
+        KafkaError::ClientCreation(reason) => Error::config(
+            "option_refused",
+            format!("The options of `kafka` do not fit together: {reason}. Correct `kafka.tls`, `kafka.sasl` or `kafka.options`."),
+        ),
+        _ => Error::bug("the Kafka client could not be made").because(error),
+    }
+}

@@ -1,0 +1,298 @@
+//! Threads that fetch and decode: each has a queue of its own and the lanes that are directed to it, so lanes are decoded side by side
+//! and each in its order.
+//!
+//! As many threads as there are cores, not as there are lanes: what is fetched ahead is bounded by queue, and a topic may have a thousand
+//! partitions. A thread takes what has come in one run, asks for the memory that its rows will take, decodes, and hands the portion over.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::faults::explain;
+use super::queue::{Fetched, Item, Queue};
+use super::{KafkaClient, Opened};
+use crate::budget::{Budget, Permit};
+use crate::error::{Error, Result};
+use crate::sources::decode::Message;
+use crate::sources::kafka::batches::{Batcher, Portion, Run};
+use crate::sources::kafka::lanes::Plan;
+
+/// Records of a run: enough to make columns worth their while, few enough that rows are soon on their way.
+const RUN_RECORDS: usize = 8192;
+/// Bytes of a portion: larger runs are divided.
+const PORTION_BYTES_MAX: usize = 4 << 20;
+/// What a portion may take of the budget, so that several fit in it side by side.
+const PORTION_SHARE: usize = 16;
+/// How long a run that has begun waits for more. Short beside what a commit takes, long enough for a run of hundreds at a busy topic.
+const LINGER: Duration = Duration::from_millis(5);
+/// How long a quiet queue is waited for before the thread looks up.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long rejects are held back in case more follow.
+const DOUBT: Duration = Duration::from_millis(50);
+/// Portions held back at most: they hold memory, and a doubt must not stop the flow.
+const DOUBTFUL_MAX: usize = 8;
+/// Portions that wait to be taken. They hold their memory; more would only be more of it.
+const HANDED_MAX: usize = 4;
+
+/// The threads of one flow. They end with it.
+pub(in crate::sources::kafka) struct Reading {
+    client: Arc<KafkaClient>,
+    flow: Option<u64>,
+    portions: mpsc::Receiver<Result<Portion>>,
+    stop: CancellationToken,
+    workers: Vec<(Arc<Queue>, thread::JoinHandle<()>)>,
+}
+
+impl Reading {
+    /// Starts one thread for each batcher. Must be called within a runtime.
+    pub(in crate::sources::kafka) fn start(
+        client: &Arc<KafkaClient>,
+        opened: &Opened,
+        batchers: Vec<Batcher>,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let (sender, portions) = mpsc::channel(HANDED_MAX);
+        let mut reading = Self {
+            client: Arc::clone(client),
+            flow: opened.flow,
+            portions,
+            stop: CancellationToken::new(),
+            workers: Vec::new(),
+        };
+        let reader = &client.shared.reader;
+        let threads = batchers.len();
+        for (number, batcher) in batchers.into_iter().enumerate() {
+            let queue = Arc::new(Queue::new(reader)?);
+            // Neighbouring partitions to different threads: a topic's load is spread.
+            for lane in opened.plan.lanes.iter().skip(number).step_by(threads) {
+                queue.direct(&lane.topic, lane.partition)?;
+            }
+            let worker = Worker {
+                queue: Arc::clone(&queue),
+                batcher,
+                lanes: LaneTable::new(&opened.plan),
+                topics: opened.plan.lanes.iter().map(|lane| Arc::clone(&lane.topic)).collect(),
+                brokers: reader.brokers.clone(),
+                budget: budget.clone(),
+                portion_bytes: PORTION_BYTES_MAX.min(budget.limit() / PORTION_SHARE),
+                runtime: Handle::current(),
+                stop: reading.stop.clone(),
+                sender: sender.clone(),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("kafka-decode-{number}"))
+                .spawn(move || worker.run());
+            let thread = thread.map_err(|error| Error::transient("no_thread", "no thread could be started to decode").because(error))?;
+            reading.workers.push((queue, thread));
+        }
+        reader.assign(&opened.plan)?;
+        Ok(reading)
+    }
+
+    /// The next portion. Cancel safe. Waits for ever when there are no lanes.
+    pub(in crate::sources::kafka) async fn next(&mut self) -> Result<Portion> {
+        match self.portions.recv().await {
+            Some(portion) => portion,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.portions.close();
+        self.client.shared.reader.unassign();
+        for (queue, thread) in self.workers.drain(..) {
+            queue.wake();
+            // Within one run. What was not handed over is read again.
+            drop(thread.join());
+        }
+        self.client.close(self.flow);
+    }
+}
+
+struct Worker {
+    queue: Arc<Queue>,
+    batcher: Batcher,
+    lanes: LaneTable,
+    /// The name of each lane's topic.
+    topics: Arc<[Arc<str>]>,
+    brokers: String,
+    budget: Budget,
+    portion_bytes: usize,
+    runtime: Handle,
+    stop: CancellationToken,
+    sender: mpsc::Sender<Result<Portion>>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let sender = self.sender.clone();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.read()));
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::bug("a decoding thread panicked; its message stands in the log")));
+        if let Err(error) = outcome {
+            // Nobody listens any more when the flow has ended first.
+            drop(sender.blocking_send(Err(error)));
+        }
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let mut fetched = Fetched::with_capacity(RUN_RECORDS);
+        let mut doubtful: Vec<Portion> = Vec::new();
+        while !self.stop.is_cancelled() {
+            self.queue
+                .fill(&mut fetched, if doubtful.is_empty() { IDLE } else { DOUBT }, LINGER);
+            if fetched.is_empty() {
+                self.hand_over(&mut doubtful);
+                continue;
+            }
+            for portion in self.decode(&fetched)? {
+                let doubt = portion.doubtful && doubtful.len() < DOUBTFUL_MAX;
+                doubtful.push(portion);
+                if !doubt {
+                    self.hand_over(&mut doubtful);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, portions: &mut Vec<Portion>) {
+        for portion in portions.drain(..) {
+            // Fails when the flow has ended; then `stop` is set as well.
+            drop(self.sender.blocking_send(Ok(portion)));
+        }
+    }
+
+    /// Decodes what was fetched, in portions that fit into memory.
+    fn decode(&mut self, fetched: &Fetched) -> Result<Vec<Portion>> {
+        let (mut messages, mut lanes) = (Vec::with_capacity(RUN_RECORDS), Vec::with_capacity(RUN_RECORDS));
+        let mut ends = Vec::new();
+        let topics = Arc::clone(&self.topics);
+        for item in fetched.iter() {
+            let error = item.error();
+            let lane = self.lanes.find(item).ok_or_else(|| stray(item, error, &self.brokers))?;
+            match error {
+                None => {
+                    messages.push(item.message(&topics[lane]));
+                    lanes.push(lane);
+                }
+                Some(RDKafkaErrorCode::PartitionEOF) => ends.extend(contained(lane, item.offset())),
+                Some(code) => {
+                    let place = format!(
+                        "{}/{} at offset {}: {}",
+                        item.topic(),
+                        item.partition(),
+                        item.offset(),
+                        item.reason()
+                    );
+                    return Err(explain(code, &place, &self.brokers));
+                }
+            }
+        }
+        let mut portions = Vec::with_capacity(1);
+        let mut from = 0;
+        while from < messages.len() {
+            let (upto, bytes) = divide(&messages, from, self.portion_bytes);
+            let Some(permit) = self.permit(self.batcher.weight(upto - from, bytes)) else {
+                return Ok(Vec::new());
+            };
+            portions.push(self.batcher.portion(
+                Run {
+                    messages: &messages[from..upto],
+                    lanes: &lanes[from..upto],
+                },
+                permit,
+            )?);
+            from = upto;
+        }
+        // The ends of lanes come behind their records. They pass what is no record: markers of transactions, what was aborted or compacted.
+        match portions.last_mut() {
+            Some(last) => last.reached.extend(ends),
+            None if !ends.is_empty() => portions.push(Portion::only_reached(ends)),
+            None => {}
+        }
+        Ok(portions)
+    }
+
+    /// Waits for memory; None when the flow ends first.
+    fn permit(&self, bytes: usize) -> Option<Permit> {
+        let wait = self.stop.run_until_cancelled(self.budget.acquire(bytes));
+        self.runtime.block_on(wait)
+    }
+}
+
+/// An offset of a lane's end as the last offset contained, where there is one.
+fn contained(lane: usize, end: i64) -> Option<(usize, u64)> {
+    Some((lane, u64::try_from(end).ok()?.checked_sub(1)?))
+}
+
+/// Where a portion that begins at `from` ends, and its bytes: at the limit, but with one message at least.
+fn divide(messages: &[Message<'_>], from: usize, limit: usize) -> (usize, usize) {
+    let mut bytes = 0;
+    for (index, message) in messages.iter().enumerate().skip(from) {
+        let more = message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len);
+        if index > from && bytes + more > limit {
+            return (index, bytes);
+        }
+        bytes += more;
+    }
+    (messages.len(), bytes)
+}
+
+fn stray(item: Item<'_>, error: Option<RDKafkaErrorCode>, brokers: &str) -> Error {
+    match error {
+        Some(code) => explain(code, &item.reason(), brokers),
+        None => Error::bug(format!("a record of {}/{} came, which is not read", item.topic(), item.partition())),
+    }
+}
+
+/// Numbers of lanes. Records come in runs of one lane, and a topic's handle stays the same: names are compared once.
+struct LaneTable {
+    names: HashMap<(Arc<str>, i32), usize>,
+    handles: HashMap<(usize, i32), usize>,
+    last: Option<((usize, i32), usize)>,
+}
+
+impl LaneTable {
+    fn new(plan: &Plan) -> Self {
+        let names = plan
+            .lanes
+            .iter()
+            .enumerate()
+            .map(|(number, lane)| ((Arc::clone(&lane.topic), lane.partition), number))
+            .collect();
+        Self {
+            names,
+            handles: HashMap::new(),
+            last: None,
+        }
+    }
+
+    fn find(&mut self, item: Item<'_>) -> Option<usize> {
+        let handle = (item.topic_handle(), item.partition());
+        if let Some((last, number)) = self.last
+            && last == handle
+        {
+            return Some(number);
+        }
+        let number = match self.handles.get(&handle) {
+            Some(&number) => number,
+            None => {
+                let number = *self.names.get(&(item.topic().into(), item.partition()))?;
+                self.handles.insert(handle, number);
+                number
+            }
+        };
+        self.last = Some((handle, number));
+        Some(number)
+    }
+}

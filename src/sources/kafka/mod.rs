@@ -1,0 +1,250 @@
+//! Kafka as a source: topics by name or pattern, each partition a lane, one read for all tables that a topic feeds.
+//!
+//! ```text
+//!            directed to queues        runs of records        portions                    rows + marks
+//!  brokers ─────────────────────► queue ──► decoding thread ──┐
+//!                    librdkafka   queue ──► decoding thread ──┴──► KafkaSource::next ────────────────────►
+//! ```
+//!
+//! - Where lanes begin is decided by what the tables hold, and by nothing else: `start` and `lanes`, pure.
+//! - Offsets are assigned by hand. A group, where there is one, only says which lanes are ours (`consumer/member`).
+//! - Records are decoded in runs, on threads of their own, straight from librdkafka's memory (`consumer/reading`, `batches`).
+//! - A lane that comes, goes or is lost ends the flow: it is opened again from the tables.
+
+mod accounting;
+mod batches;
+mod consumer;
+mod lanes;
+pub mod options;
+mod progress;
+pub mod start;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub use self::consumer::KafkaClient;
+pub use self::start::Policy;
+
+use self::accounting::Accounting;
+use self::batches::{Batcher, Limits, Portion};
+use self::consumer::{Change, OwnedWanted, Reading};
+use self::lanes::Plan;
+use self::progress::Progress;
+use crate::batch::Flow;
+use crate::budget::{Budget, Permit};
+use crate::error::{Error, Result};
+use crate::position::{Checkpoint, Position};
+use crate::sources::decode::Decoder;
+use crate::sources::{Resume, Source};
+use crate::status::Board;
+use crate::table::{Lanes, TableId};
+use crate::telemetry;
+
+/// A record may take this part of the memory for rows; a larger one is a dead letter.
+const RECORD_SHARE: usize = 8;
+
+/// Makes a decoder: each decoding thread needs one of its own.
+pub type MakeDecoder = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
+
+/// What feeds one table.
+#[derive(Clone)]
+pub struct Route {
+    pub table: TableId,
+    pub lanes: Lanes,
+    /// Tables with the same `Arc` share one decoding of each record and the columns that come of it.
+    pub decoder: MakeDecoder,
+}
+
+/// How a flow is read.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub pipeline: String,
+    pub policy: Policy,
+    /// End when every lane has reached the end that it had when the flow was opened.
+    pub until_caught_up: bool,
+    pub dead_letters: TableId,
+    /// So many rejects in a row, without a readable record between them, stop the pipeline.
+    pub stop_after: u64,
+    /// Threads that decode: as many queues as the client's properties were made for.
+    pub threads: usize,
+}
+
+/// One flow: from what the tables hold to the next change of lanes.
+pub struct KafkaSource {
+    reading: Reading,
+    client: Arc<KafkaClient>,
+    plan: Plan,
+    changes: watch::Receiver<Change>,
+    /// How often lanes had been lost when the flow was opened.
+    losses: u64,
+    progress: Arc<Progress>,
+    accounting: Accounting,
+    /// What was handed over.
+    mark: Checkpoint,
+    /// Lanes that have not reached the end that they had at the start; None where the end is of no interest.
+    behind: Option<BTreeSet<usize>>,
+    /// To be handed over before anything else is taken.
+    ready: VecDeque<Flow>,
+    released: Checkpoint,
+    ended: bool,
+    /// Memory for what librdkafka fetches ahead.
+    _prefetch: Permit,
+}
+
+impl KafkaSource {
+    /// Opens a flow: compares what the tables hold with what the topics have, and begins to read.
+    ///
+    /// Errors: `broker_unreachable` while the brokers do not answer; `broker_denied`, `broker_tls` and `topic_missing` are for the
+    /// operator; `retention_gap`, `topic_recreated` and `topic_truncated` are for the owner of the data.
+    pub async fn open(
+        client: &Arc<KafkaClient>,
+        routes: &[Route],
+        resume: &Resume,
+        settings: &Settings,
+        budget: &Budget,
+        board: &Board,
+    ) -> Result<Self> {
+        let wanted = OwnedWanted {
+            tables: routes.iter().map(|route| (route.table.clone(), route.lanes.clone())).collect(),
+            dead_letters: settings.dead_letters.clone(),
+            resume: resume.clone(),
+            policy: settings.policy,
+        };
+        let prefetch = budget.acquire(client.prefetch_bytes().min(budget.limit() / 2)).await;
+        let (opened, changes) = client.open(wanted).await?;
+        let pipeline: Arc<str> = settings.pipeline.as_str().into();
+        let limits = Limits {
+            rejects_in_a_row: settings.stop_after,
+            record_bytes: budget.limit() / RECORD_SHARE,
+        };
+        let threads = settings.threads.clamp(1, opened.plan.lanes.len().max(1));
+        let batcher = || Batcher::new(&pipeline, routes, &opened.plan, &settings.dead_letters, limits);
+        let batchers: Vec<Batcher> = (0..threads).map(|_| batcher()).collect::<Result<_>>()?;
+        let progress = Arc::new(Progress::new(&pipeline, board, &opened.plan));
+        let reading = Reading::start(client, &opened, batchers, budget)?;
+        client.show(&progress, board);
+        let plan = opened.plan;
+        let losses = changes.borrow().losses;
+        let behind = || {
+            plan.lanes
+                .iter()
+                .enumerate()
+                .filter(|(_, lane)| lane.start < lane.end)
+                .map(|(number, _)| number)
+                .collect()
+        };
+        let mut source = Self {
+            reading,
+            client: Arc::clone(client),
+            losses,
+            changes,
+            progress,
+            accounting: Accounting::new(&pipeline, routes, &plan),
+            mark: plan.mark(),
+            behind: settings.until_caught_up.then(behind),
+            ready: VecDeque::new(),
+            released: Checkpoint::default(),
+            ended: false,
+            plan,
+            _prefetch: prefetch,
+        };
+        source.begin(&pipeline);
+        Ok(source)
+    }
+
+    /// What stands before the first record: gaps, and where the lanes are begun.
+    fn begin(&mut self, pipeline: &str) {
+        for gap in &self.plan.gaps {
+            let topic = gap.lane.topic_partition().map_or("", |(topic, _)| topic).to_owned();
+            let missing = gap.missing.end - gap.missing.start;
+            warn!(pipeline, table = %gap.table, lane = %gap.lane, missing, "records are gone by retention; the gap is put on record");
+            metrics::counter!(telemetry::GAP_RECORDS, "pipeline" => pipeline.to_owned(), "source" => topic).increment(missing);
+            self.ready.push_back(Flow::Gap(gap.clone()));
+        }
+        if !self.mark.is_empty() {
+            self.ready.push_back(Flow::Mark(self.mark.clone()));
+        }
+        let (lanes, start) = (self.plan.lanes.len(), self.mark.to_string());
+        info!(pipeline, lanes, start, "reading from Kafka");
+    }
+
+    /// Makes a portion part of the flow: its rows, then the mark that contains them.
+    fn take(&mut self, portion: Portion) {
+        self.accounting.count(&portion);
+        self.ready.extend(portion.batches.into_iter().map(Flow::Rows));
+        let mut moved = false;
+        for (number, offset) in portion.reached {
+            let lane = &self.plan.lanes[number];
+            if self.mark.get(&lane.lane).is_some_and(|at| at.0 >= offset) {
+                continue; // The end of a lane that stands where it stood.
+            }
+            moved = true;
+            self.mark.set(lane.lane.clone(), Position(offset));
+            self.progress.read(number, offset);
+            if offset + 1 >= lane.end
+                && let Some(behind) = &mut self.behind
+            {
+                behind.remove(&number);
+            }
+        }
+        if moved {
+            self.ready.push_back(Flow::Mark(self.mark.clone()));
+        }
+    }
+
+    fn changed(&mut self) -> Result<Flow> {
+        self.ended = true;
+        let change = self.changes.borrow_and_update().clone();
+        if change.losses > self.losses {
+            return Err(Error::fenced(format!(
+                "{}: what is staged of them is dropped, for another member reads them now.",
+                change.why
+            )));
+        }
+        Ok(Flow::Reopen(change.why))
+    }
+}
+
+impl Source for KafkaSource {
+    async fn next(&mut self) -> Result<Option<Flow>> {
+        loop {
+            if let Some(flow) = self.ready.pop_front() {
+                return Ok(Some(flow));
+            }
+            if self.ended || self.behind.as_ref().is_some_and(BTreeSet::is_empty) {
+                return Ok(None);
+            }
+            tokio::select! {
+                biased;
+                // First, for lanes that go to another member must not grow any more. Cancel safe: a change stays unseen.
+                changed = self.changes.changed() => {
+                    changed.map_err(|_| Error::bug("the Kafka client has gone"))?;
+                    return self.changed().map(Some);
+                }
+                // Cancel safe: a portion stays in its channel.
+                portion = self.reading.next() => self.take(portion?),
+            }
+        }
+    }
+
+    /// Tells the brokers, for dashboards, how far the tables are.
+    async fn release(&mut self, upto: &Checkpoint) -> Result<()> {
+        let ours = upto.only(|lane| self.plan.lanes.iter().any(|planned| planned.lane == *lane));
+        if ours != self.released {
+            self.client.commit(&ours)?;
+            self.progress.committed(&ours);
+            self.released = ours;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        // The last word: a catch-up that ends within a second has been shown too.
+        self.progress.publish(|_, _| None);
+    }
+}

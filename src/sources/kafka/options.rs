@@ -1,0 +1,284 @@
+//! The properties of librdkafka: what alluvium sets, what a user may set beside it, and what is refused because a promise would break.
+//!
+//! The promises rest on three of them. Offsets are never stored or committed by the client itself (the tables are the truth), a position
+//! that is gone is an error rather than a jump (librdkafka would go to the newest record, silently), and only committed records are read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::config::{Kafka, SaslMechanism, Secret, Text};
+use crate::error::{Error, Result};
+
+/// Of the memory for rows, one part in so many is what the client may fetch ahead.
+const PREFETCH_SHARE: usize = 8;
+/// More than this fetched ahead makes nothing faster: it is some 100 ms of a fast broker.
+const PREFETCH_BYTES_MAX: usize = 48 << 20;
+/// A queued record takes so many times its payload, at some 200 bytes a record: librdkafka keeps an operation for each.
+const QUEUED_OVERHEAD: usize = 3;
+
+/// What alluvium is built on, and what is tuned for a reader of whole backlogs that must also be quick when little comes.
+const OURS: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_committed"),
+    ("enable.partition.eof", "true"),
+    ("allow.auto.create.topics", "false"),
+];
+
+const TUNING: &[(&str, &str)] = &[
+    ("client.id", "alluvium"),
+    // A broker answers as soon as it has anything; an empty answer, which is how the end of a partition is noticed, comes after this.
+    ("fetch.wait.max.ms", "100"),
+    // A full queue is looked at again soon: the default of a second lets fast decoders starve.
+    ("fetch.queue.backoff.ms", "20"),
+    // An answer of 4 MiB holds some ten thousand records; 50 MiB, the default, would not be bounded by the memory for rows.
+    ("fetch.max.bytes", "4194304"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("queued.min.messages", "50000"),
+    ("socket.nagle.disable", "true"),
+    ("socket.keepalive.enable", "true"),
+    ("reconnect.backoff.max.ms", "2000"),
+    // A broker closes idle connections; that is no news.
+    ("log.connection.close", "false"),
+    // Moves only the partitions that must move.
+    ("partition.assignment.strategy", "cooperative-sticky"),
+];
+
+/// Properties that a configuration may not set, and why.
+const REFUSED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "it is `brokers`"),
+    ("metadata.broker.list", "it is `brokers`"),
+    ("group.id", "it is `group`"),
+    (
+        "group.protocol",
+        "a group is joined by the classic protocol, whose members keep their partitions until their rows are published",
+    ),
+    ("enable.auto.commit", "group offsets may only follow what the tables hold"),
+    ("auto.commit.enable", "group offsets may only follow what the tables hold"),
+    ("auto.commit.interval.ms", "group offsets may only follow what the tables hold"),
+    ("enable.auto.offset.store", "group offsets may only follow what the tables hold"),
+    (
+        "auto.offset.reset",
+        "a position that is gone must never be jumped over in silence; see `start` and `on_gap`",
+    ),
+    ("isolation.level", "records of aborted transactions would become rows"),
+    (
+        "enable.partition.eof",
+        "the ends of partitions are how a catch-up is known to be complete",
+    ),
+    (
+        "allow.auto.create.topics",
+        "a topic that is missing would be made instead of reported",
+    ),
+    ("queued.max.messages.kbytes", "what is fetched ahead is bounded by `memory`"),
+    ("topic.metadata.refresh.interval.ms", "it is `discovery`"),
+    ("enable.ssl.certificate.verification", "it is `tls.insecure_skip_verify`"),
+    ("ssl.endpoint.identification.algorithm", "it is `tls.insecure_skip_verify`"),
+];
+
+/// Properties for the client. Prints no values, for there are secrets among them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    values: BTreeMap<String, String>,
+    /// Bytes of memory that the client may take for records fetched ahead, its own overhead included.
+    pub prefetch_bytes: usize,
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+impl Properties {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.values.insert(name.to_owned(), value.into());
+    }
+}
+
+/// Why a property cannot be set by a configuration, or None where it can.
+pub fn refusal(name: &str) -> Option<&'static str> {
+    REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why)
+}
+
+/// The properties of a pipeline's client. `memory_bytes` is the memory for rows in flight; `queues` is among how many queues what is
+/// fetched ahead is divided; `reveal` reads a secret.
+pub fn properties(
+    kafka: &Kafka,
+    pipeline: &str,
+    memory_bytes: usize,
+    queues: usize,
+    reveal: impl Fn(&Secret) -> Result<String>,
+) -> Result<Properties> {
+    let mut all = Properties {
+        prefetch_bytes: (memory_bytes / PREFETCH_SHARE).min(PREFETCH_BYTES_MAX * QUEUED_OVERHEAD),
+        ..Default::default()
+    };
+    let queue_kbytes = all.prefetch_bytes / QUEUED_OVERHEAD / queues.max(1) / 1000;
+    for (name, value) in OURS.iter().chain(TUNING) {
+        all.set(name, *value);
+    }
+    all.set("bootstrap.servers", &kafka.brokers);
+    all.set("group.id", kafka.group.clone().unwrap_or_else(|| format!("alluvium-{pipeline}")));
+    all.set("queued.max.messages.kbytes", queue_kbytes.max(1).to_string());
+    all.set("topic.metadata.refresh.interval.ms", kafka.discovery.0.as_millis().to_string());
+    secure(kafka, &mut all, &reveal)?;
+    for (name, value) in &kafka.options {
+        if let Some(why) = refusal(name) {
+            return Err(Error::config(
+                "option_refused",
+                format!("`kafka.options.{name}` cannot be set: {why}. Remove it."),
+            ));
+        }
+        if name.starts_with("s") && !TUNING.iter().any(|(ours, _)| ours == name) && all.get(name).is_some() {
+            let section = if name.starts_with("sasl.") { "sasl" } else { "tls` and `sasl" };
+            return Err(Error::config(
+                "option_refused",
+                format!("`kafka.options.{name}` is already set by `{section}`. Remove one of the two."),
+            ));
+        }
+        let value = match value {
+            Text::Plain(value) => value.clone(),
+            Text::Secret(secret) => reveal(secret)?,
+        };
+        all.set(name, value);
+    }
+    Ok(all)
+}
+
+/// TLS and SASL, with the certificate checked unless the configuration says in so many words that it shall not be.
+fn secure(kafka: &Kafka, all: &mut Properties, reveal: &impl Fn(&Secret) -> Result<String>) -> Result<()> {
+    let protocol = match (&kafka.tls, &kafka.sasl) {
+        (None, None) => return Ok(()),
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    all.set("security.protocol", protocol);
+    if let Some(tls) = &kafka.tls {
+        let files = [
+            ("ssl.ca.location", &tls.ca),
+            ("ssl.certificate.location", &tls.certificate),
+            ("ssl.key.location", &tls.key),
+        ];
+        for (name, file) in files {
+            if let Some(file) = file {
+                all.set(name, file.display().to_string());
+            }
+        }
+        if let Some(password) = &tls.key_password {
+            all.set("ssl.key.password", reveal(password)?);
+        }
+        all.set("enable.ssl.certificate.verification", (!tls.insecure_skip_verify).to_string());
+        all.set(
+            "ssl.endpoint.identification.algorithm",
+            if tls.insecure_skip_verify { "none" } else { "https" },
+        );
+    }
+    if let Some(sasl) = &kafka.sasl {
+        let mechanism = match sasl.mechanism {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        };
+        all.set("sasl.mechanisms", mechanism);
+        all.set("sasl.username", &sasl.username);
+        all.set("sasl.password", reveal(&sasl.password)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn kafka(toml: &str) -> Kafka {
+        toml::from_str(&format!("brokers = \"localhost:9092\"\n{toml}")).expect("the test's own text")
+    }
+
+    fn made(toml: &str) -> Result<Properties> {
+        properties(&kafka(toml), "shop", 512 << 20, 2, |_| Ok("hunter2".to_owned()))
+    }
+
+    #[test]
+    fn f8_the_client_never_jumps_and_never_commits_by_itself() {
+        let made = made("").unwrap();
+        let expected = [
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("isolation.level", "read_committed"),
+            ("group.id", "alluvium-shop"),
+            ("bootstrap.servers", "localhost:9092"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(made.get(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_property_that_alluvium_stands_on_is_refused_by_name_and_with_a_reason() {
+        for (name, _) in OURS {
+            assert!(refusal(name).is_some(), "{name} is not refused");
+        }
+        for (name, why) in REFUSED {
+            let error = made(&format!("options = {{ \"{name}\" = \"x\" }}")).unwrap_err();
+            assert_eq!(error.kind, Kind::Config);
+            assert!(error.what.contains(name) && error.what.contains(why), "{}", error.what);
+        }
+    }
+
+    #[test]
+    fn any_other_property_is_passed_on_and_wins_over_our_tuning() {
+        let made =
+            made("options = { \"client.rack\" = \"a\", \"fetch.wait.max.ms\" = \"5\", \"socket.nagle.disable\" = \"false\" }").unwrap();
+        assert_eq!(made.get("client.rack"), Some("a"));
+        assert_eq!(made.get("fetch.wait.max.ms"), Some("5"));
+        assert_eq!(made.get("socket.nagle.disable"), Some("false"));
+    }
+
+    #[test]
+    fn x3_certificates_are_checked_unless_told_otherwise() {
+        let checked = made("tls = {}").unwrap();
+        assert_eq!(checked.get("security.protocol"), Some("ssl"));
+        assert_eq!(checked.get("enable.ssl.certificate.verification"), Some("true"));
+        assert_eq!(checked.get("ssl.endpoint.identification.algorithm"), Some("https"));
+        let open = made("tls = { insecure_skip_verify = true }").unwrap();
+        assert_eq!(open.get("enable.ssl.certificate.verification"), Some("false"));
+    }
+
+    #[test]
+    fn x1_secrets_reach_the_client_and_no_print() {
+        let made = made("sasl = { mechanism = \"SCRAM-SHA-512\", username = \"u\", password = { env = \"P\" } }\ntls = {}").unwrap();
+        assert_eq!(made.get("security.protocol"), Some("sasl_ssl"));
+        assert_eq!(made.get("sasl.password"), Some("hunter2"));
+        assert!(!format!("{made:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_a_section_sets_cannot_be_set_a_second_time() {
+        let twice =
+            "sasl = { mechanism = \"PLAIN\", username = \"u\", password = { env = \"P\" } }\noptions = { \"sasl.username\" = \"v\" }";
+        assert!(made(twice).unwrap_err().what.contains("sasl.username"));
+    }
+
+    #[test]
+    fn k17_what_is_fetched_ahead_stays_within_its_share_of_the_memory() {
+        for (memory, queues) in [(1 << 20, 1), (256 << 20, 2), (16 << 30, 8)] {
+            let made = properties(&kafka(""), "shop", memory, queues, |_| Ok(String::new())).unwrap();
+            let queued: usize = made.get("queued.max.messages.kbytes").unwrap().parse().unwrap();
+            assert!(queued * 1000 * queues * QUEUED_OVERHEAD <= memory / PREFETCH_SHARE, "{memory}");
+            assert!(queued > 0);
+        }
+    }
+}
