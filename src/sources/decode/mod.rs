@@ -8,6 +8,7 @@
 
 mod cells;
 mod column;
+pub mod columns;
 mod decimal;
 mod encoding;
 mod fault;

@@ -1,0 +1,133 @@
+//! The schema that Kafka Connect's JSON converter puts into its messages, with the logical types of Connect and of Debezium.
+//!
+//! | logical name | column |
+//! |---|---|
+//! | Connect Decimal | decimal(`connect.decimal.precision`, or 38, scale); a string beyond 38 digits |
+//! | Connect Date, Debezium Date | date |
+//! | Connect Timestamp | timestamp: an instant, by Connect's definition |
+//! | Debezium Timestamp, MicroTimestamp, NanoTimestamp | timestamp_ntz: the database's type has no zone |
+//! | Debezium ZonedTimestamp | timestamp |
+//! | Connect Time, Debezium Time, MicroTime, NanoTime | long: microseconds since midnight |
+//! | Debezium VariableScaleDecimal | string, exact |
+//! | Json, Xml, Uuid, Enum, EnumSet, ZonedTime, Interval … | string |
+//! | Bits, and bytes without a name | binary |
+//! | Point, Geometry, Geography | struct, as they come |
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Field};
+use serde::Deserialize;
+
+use super::{Kind, instant, join, local_time, refuse};
+use crate::error::{Error, Result};
+use crate::sources::decode::encoding::Encoding;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ConnectSchema {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    optional: bool,
+    name: Option<String>,
+    doc: Option<String>,
+    field: Option<String>,
+    #[serde(default)]
+    parameters: BTreeMap<String, String>,
+    #[serde(default)]
+    fields: Vec<ConnectSchema>,
+    items: Option<Box<ConnectSchema>>,
+    keys: Option<Box<ConnectSchema>>,
+    values: Option<Box<ConnectSchema>>,
+}
+
+/// The schema as it stands in a message.
+pub(crate) fn parse(text: &[u8]) -> Result<ConnectSchema> {
+    serde_json::from_slice(text).map_err(|e| Error::data("schema", "the schema inside of the messages is not one of Kafka Connect's").because(e))
+}
+
+impl ConnectSchema {
+    /// The part of an envelope's schema that describes this member, or None if it has none.
+    pub fn member(&self, name: &str) -> Option<&ConnectSchema> {
+        self.fields.iter().find(|field| field.field.as_deref() == Some(name))
+    }
+
+    /// The columns of a struct.
+    pub fn columns(&self) -> Result<Vec<Field>> {
+        match self.kind.as_str() {
+            "struct" => self.struct_fields(""),
+            other => Err(refuse("", format!("the messages' schema describes a {other}, not a struct of columns"))),
+        }
+    }
+
+    fn struct_fields(&self, path: &str) -> Result<Vec<Field>> {
+        let field = |field: &ConnectSchema| -> Result<Field> {
+            let name = field.field.as_deref().ok_or_else(|| refuse(path, "a field without a name"))?;
+            // Debezium documents its own types (`Variable scaled decimal`), which is no comment on the column.
+            let comment = field.doc.as_deref().filter(|_| field.name.is_none());
+            Ok(field.kind(&join(path, name))?.field(name, comment))
+        };
+        self.fields.iter().map(field).collect()
+    }
+
+    fn kind(&self, path: &str) -> Result<Kind> {
+        let kind = match self.logical() {
+            Some(kind) => kind,
+            None => self.plain(path)?,
+        };
+        Ok(Kind { nullable: self.optional, ..kind })
+    }
+
+    /// What the schema's name says beyond its type.
+    fn logical(&self) -> Option<Kind> {
+        let name = self.name.as_deref()?;
+        let data = match (name.rsplit_once('.')?, self.kind.as_str()) {
+            (("org.apache.kafka.connect.data", "Decimal"), "bytes") => return self.decimal(),
+            (("io.debezium.data", "VariableScaleDecimal"), "struct") => Kind::written(DataType::Utf8, Encoding::VariableScale),
+            (("org.apache.kafka.connect.data" | "io.debezium.time", "Date"), "int32") => Kind::written(DataType::Date32, Encoding::Days),
+            (("org.apache.kafka.connect.data", "Timestamp"), "int64") => Kind::written(instant(), Encoding::Millis),
+            (("io.debezium.time", "Timestamp"), "int64") => Kind::written(local_time(), Encoding::Millis),
+            (("io.debezium.time", "MicroTimestamp"), "int64") => Kind::written(local_time(), Encoding::Micros),
+            (("io.debezium.time", "NanoTimestamp"), "int64") => Kind::written(local_time(), Encoding::Nanos),
+            (("io.debezium.time", "ZonedTimestamp"), "string") => Kind::new(instant()),
+            (("org.apache.kafka.connect.data" | "io.debezium.time", "Time"), "int32") => Kind::written(DataType::Int64, Encoding::Millis),
+            (("io.debezium.time", "MicroTime"), "int64") => Kind::written(DataType::Int64, Encoding::Micros),
+            (("io.debezium.time", "NanoTime"), "int64") => Kind::written(DataType::Int64, Encoding::Nanos),
+            _ => return None,
+        };
+        Some(data)
+    }
+
+    fn decimal(&self) -> Option<Kind> {
+        let scale: i64 = self.parameters.get("scale")?.parse().ok()?;
+        let precision: i64 = self.parameters.get("connect.decimal.precision").and_then(|p| p.parse().ok()).unwrap_or(38);
+        // More decimal places than digits (0.00012 of numeric(2, 5)) is a number that Delta writes with as many digits as places.
+        let data = match (u8::try_from(precision.max(scale)), i8::try_from(scale)) {
+            (Ok(precision @ 1..=38), Ok(scale @ 0..)) => DataType::Decimal128(precision, scale),
+            _ => DataType::Utf8,
+        };
+        Some(Kind::written(data, Encoding::Unscaled(scale)))
+    }
+
+    fn plain(&self, path: &str) -> Result<Kind> {
+        let part = |part: &Option<Box<ConnectSchema>>, name: &str| match part {
+            Some(schema) => schema.kind(&join(path, name)),
+            None => Err(refuse(path, format!("an array or map whose schema has no {name}"))),
+        };
+        Ok(match self.kind.as_str() {
+            "boolean" => Kind::new(DataType::Boolean),
+            "int8" | "int16" | "int32" => Kind::new(DataType::Int32),
+            "int64" => Kind::new(DataType::Int64),
+            "float" | "float32" => Kind::new(DataType::Float32),
+            "double" | "float64" => Kind::new(DataType::Float64),
+            "string" => Kind::new(DataType::Utf8),
+            "bytes" => Kind::new(DataType::Binary),
+            "array" => part(&self.items, "element")?.list(),
+            "map" => match part(&self.keys, "key")?.data {
+                DataType::Utf8 => part(&self.values, "value")?.map(),
+                _ => return Err(refuse(path, "the keys of a map must be text")),
+            },
+            "struct" => Kind::new(DataType::Struct(self.struct_fields(path)?.into())),
+            other => return Err(refuse(path, format!("Kafka Connect has no type `{other}`"))),
+        })
+    }
+}
