@@ -15,11 +15,17 @@ const ROUNDS: usize = 60;
 fn main() {
     println!("{:<44} {:>12} {:>10} {:>8}", "messages", "rows/s", "MB/s", "bytes");
     let order = texts(order);
-    report("order, 200 bytes, JSON", &order, |runs| decode(&spec(Format::Json, order_columns()), runs));
-    report("order, 200 bytes, arrow-json (not strict)", &order, |runs| arrow_json(order_columns(), runs));
+    report("order, 200 bytes, JSON", &order, |runs| {
+        decode(&spec(Format::Json, order_columns()), runs)
+    });
+    report("order, 200 bytes, arrow-json (not strict)", &order, |runs| {
+        arrow_json(order_columns(), runs)
+    });
     let wide = texts(wide);
     report("60 columns, JSON", &wide, |runs| decode(&spec(Format::Json, wide_columns()), runs));
-    report("60 columns, arrow-json (not strict)", &wide, |runs| arrow_json(wide_columns(), runs));
+    report("60 columns, arrow-json (not strict)", &wide, |runs| {
+        arrow_json(wide_columns(), runs)
+    });
 }
 
 fn spec(format: Format, columns: SchemaRef) -> DecodeSpec {
@@ -51,19 +57,33 @@ fn decode(spec: &DecodeSpec, texts: &[String]) -> usize {
 }
 
 fn arrow_json(columns: SchemaRef, texts: &[String]) -> usize {
-    let mut decoder = arrow_json::ReaderBuilder::new(columns).with_batch_size(RUN).build_decoder().expect("the schema is right");
+    let mut decoder = arrow_json::ReaderBuilder::new(columns)
+        .with_batch_size(RUN)
+        .build_decoder()
+        .expect("the schema is right");
     let mut rows = 0;
     for _ in 0..ROUNDS {
         for text in texts {
             decoder.decode(text.as_bytes()).expect("the messages are JSON");
         }
-        rows += decoder.flush().expect("the messages are of the columns").map_or(0, |batch| batch.num_rows());
+        rows += decoder
+            .flush()
+            .expect("the messages are of the columns")
+            .map_or(0, |batch| batch.num_rows());
     }
     rows
 }
 
 fn message(text: &str) -> Message<'_> {
-    Message { topic: "orders", partition: 0, offset: 0, timestamp_ms: None, key: None, value: Some(text.as_bytes()), headers: Headers(None) }
+    Message {
+        topic: "orders",
+        partition: 0,
+        offset: 0,
+        timestamp_ms: None,
+        key: None,
+        value: Some(text.as_bytes()),
+        headers: Headers(None),
+    }
 }
 
 fn report(name: &str, texts: &[String], decode: impl Fn(&[String]) -> usize) {

@@ -18,11 +18,6 @@ impl Ends {
         Self(vec![0])
     }
 
-    /// Cells so far.
-    pub fn len(&self) -> usize {
-        self.0.len() - 1
-    }
-
     /// Where the last cell ends.
     pub fn last(&self) -> usize {
         self.0.last().map_or(0, |end| *end as usize)

@@ -6,11 +6,14 @@
 //! ```
 //! A message that cannot be read leaves no trace in the columns, so exactly the bad ones become rejects, and nothing is decoded twice.
 
+mod adopt;
 mod cells;
 mod column;
 pub mod columns;
+mod debezium;
 mod decimal;
 mod encoding;
+mod event;
 mod fault;
 mod json;
 pub mod metadata;
@@ -21,6 +24,7 @@ mod rows;
 mod scanner;
 mod time;
 mod wrapper;
+mod writer;
 
 use std::sync::Arc;
 
@@ -61,15 +65,18 @@ pub enum NewColumns {
 pub fn decoder(spec: &DecodeSpec) -> Result<Box<dyn Decoder>> {
     match spec.format {
         Format::Json => Ok(Box::new(json::JsonDecoder::new(spec)?)),
-        Format::DebeziumJson => Ok(Box::new(json::JsonDecoder::new(spec)?)),
+        Format::DebeziumJson => Ok(Box::new(debezium::DebeziumDecoder::new(spec)?)),
     }
 }
 
-/// The record's columns, out of the schema inside of some messages; None if they carry none.
+/// The record's columns, out of the schema inside of some messages; None if they carry none, or describe no rows.
 pub fn discover(format: Format, samples: &[Message<'_>]) -> Result<Option<SchemaRef>> {
     match format {
         Format::Json => Ok(None),
-        Format::DebeziumJson => Ok(samples.iter().find_map(|_| None)),
+        Format::DebeziumJson => {
+            let fields = samples.iter().find_map(|message| writer::columns_of(message.value?).transpose());
+            fields.transpose()?.map(columns::checked).transpose()
+        }
     }
 }
 
@@ -141,7 +148,7 @@ fn record_fields(columns: &Schema, nullable: bool) -> Vec<FieldRef> {
 fn table_schema(record: &[FieldRef], metadata: &[FieldRef]) -> Result<SchemaRef> {
     let mut fields: Vec<Field> = record.iter().map(|field| encoding::plain(field)).collect();
     fields.extend(metadata.iter().map(|field| field.as_ref().clone()));
-    Ok(Arc::new(Schema::new(fields)))
+    columns::checked(fields)
 }
 
 /// A message's place in its run, as rows remember it.

@@ -35,7 +35,7 @@ pub(super) fn float32(scanner: &mut Scanner<'_>, dialect: Dialect) -> Read<f32> 
     if let Some(special) = special(scanner, dialect)? {
         return Ok(special as f32);
     }
-    let value = scanner.number()?.text.parse::<f32>().ok().filter(|value| value.is_finite());
+    let value = scanner.number()?.parse::<f32>().ok().filter(|value| value.is_finite());
     value.ok_or_else(|| Fault::range("the number is too large for 32 bits"))
 }
 
@@ -44,7 +44,7 @@ pub(super) fn float64(scanner: &mut Scanner<'_>, dialect: Dialect) -> Read<f64> 
     if let Some(special) = special(scanner, dialect)? {
         return Ok(special);
     }
-    let value = scanner.number()?.text.parse::<f64>().ok().filter(|value| value.is_finite());
+    let value = scanner.number()?.parse::<f64>().ok().filter(|value| value.is_finite());
     value.ok_or_else(|| Fault::range("the number is too large for 64 bits"))
 }
 
@@ -73,7 +73,7 @@ pub(super) fn decimal(scanner: &mut Scanner<'_>, shape: Shape, encoding: Encodin
             shape.unscaled(&bytes, scale)
         }
         (b'"', _) => shape.parse(scanner.string()?.read(&mut Vec::new())?),
-        (b'-' | b'0'..=b'9', _) => shape.parse(scanner.number()?.text.as_bytes()),
+        (b'-' | b'0'..=b'9', _) => shape.parse(scanner.number()?.as_bytes()),
         _ => Err(scanner.other("a decimal number is expected")),
     }
 }

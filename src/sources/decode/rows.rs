@@ -106,26 +106,44 @@ impl Rows {
     }
 
     fn read_key(&mut self, key: &[u8]) -> Read {
-        let payload = if key.starts_with(b"{") {
-            wrapper::open(key)?.map_or(key, |wrapped| wrapped.payload)
-        } else {
-            key
-        };
-        let mut scanner = Scanner::new(payload);
+        if let Some(wrapped) = wrapper::open(key)? {
+            let mut scanner = wrapped.payload;
+            match (scanner.peek(), self.key_columns.as_slice()) {
+                (b'{', _) => self.read_key_of(&mut scanner)?,
+                (_, &[column]) => self.read_cell(column, &mut scanner)?,
+                _ => return Err(scanner.other("an object with the key columns is expected")),
+            }
+            return wrapper::close(&mut scanner);
+        }
+        let mut scanner = Scanner::new(key);
         match (scanner.peek(), self.key_columns.as_slice()) {
             (b'{', _) => self.read_key_of(&mut scanner)?,
-            (b'n', [_]) if payload == b"null" => return Ok(()),
-            (first, [column]) => {
-                let column = &mut self.columns[*column];
-                match &mut column.cells {
-                    // Many writers put the text itself there, without quotes.
-                    Cells::Text(_) if first != b'"' => return column.push_raw_text(payload).map_err(|fault| fault.within(column.name())),
-                    _ => column.read(&mut scanner).map_err(|fault| fault.within(column.field.name()))?,
-                }
+            // Many writers put the text itself there, without quotes.
+            (first, &[column]) if first != b'"' && key != b"null" && matches!(self.columns[column].cells, Cells::Text(_)) => {
+                return self.write_text(column, key);
             }
+            (_, &[column]) => self.read_cell(column, &mut scanner)?,
             _ => return Err(scanner.other("an object with the key columns is expected")),
         }
         scanner.end()
+    }
+
+    /// Reads one cell of the row at hand.
+    pub fn read_cell(&mut self, column: usize, scanner: &mut Scanner<'_>) -> Read {
+        let column = &mut self.columns[column];
+        match column.len() > self.rows {
+            true => Ok(()), // The record has brought it already.
+            false => column.read(scanner).map_err(|fault| fault.within(column.field.name())),
+        }
+    }
+
+    /// Writes one cell of text of the row at hand.
+    pub fn write_text(&mut self, column: usize, text: &[u8]) -> Read {
+        let column = &mut self.columns[column];
+        match column.len() > self.rows {
+            true => Ok(()),
+            false => column.push_raw_text(text).map_err(|fault| fault.within(column.field.name())),
+        }
     }
 
     /// Whether the row at hand has all its key columns.
@@ -198,7 +216,7 @@ impl Rows {
         self.rows += 1;
     }
 
-    /// The columns of `range`, and which of their cells were not sent. All is empty then.
+    /// All columns, and which of their cells were not sent. All is empty then.
     pub fn finish(&mut self) -> Result<(Vec<ArrayRef>, Option<Unchanged>)> {
         let rows = std::mem::take(&mut self.rows);
         let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<_>>>()?;

@@ -24,17 +24,14 @@ pub(super) struct Text<'a> {
     ascii: bool,
 }
 
-/// A number as it is written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Number<'a> {
-    pub text: &'a str,
-    /// Written without fraction and exponent.
-    pub integer: bool,
-}
-
 impl<'a> Scanner<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
+    }
+
+    /// How many bytes lie behind.
+    pub fn at(&self) -> usize {
+        self.at
     }
 
     /// The next byte that is no white space, or 0 at the end: a 0 in the text is as wrong as the end, wherever it stands.
@@ -171,9 +168,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A number of any form.
+    /// A number of any form, as it is written.
     #[inline]
-    pub fn number(&mut self) -> Read<Number<'a>> {
+    pub fn number(&mut self) -> Read<&'a str> {
         if !matches!(self.peek(), b'-' | b'0'..=b'9') {
             return Err(self.other("a number is expected"));
         }
@@ -184,25 +181,19 @@ impl<'a> Scanner<'a> {
         if whole == 0 || (whole > 1 && self.bytes.get(first) == Some(&b'0')) {
             return Err(Fault::malformed("not a JSON number"));
         }
-        let mut integer = true;
         if self.take(b".") {
-            integer = false;
             if self.digits() == 0 {
                 return Err(Fault::malformed("not a JSON number"));
             }
         }
         if self.take(b"e") || self.take(b"E") {
-            integer = false;
             let _signed = self.take(b"+") || self.take(b"-");
             if self.digits() == 0 {
                 return Err(Fault::malformed("not a JSON number"));
             }
         }
         let text = self.bytes.get(start..self.at).and_then(|t| std::str::from_utf8(t).ok());
-        Ok(Number {
-            text: text.expect("digits, signs, points and exponents are ASCII"),
-            integer,
-        })
+        Ok(text.expect("digits, signs, points and exponents are ASCII"))
     }
 
     #[inline]

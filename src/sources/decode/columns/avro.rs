@@ -13,7 +13,10 @@ use crate::sources::decode::encoding::Encoding;
 /// The columns of a schema whose root is a record, or a union of null and one.
 pub(super) fn fields(text: &str) -> Result<Vec<Field>> {
     let schema = Schema::parse_str(text).map_err(|e| Error::config("schema", "not a valid Avro schema").because(e))?;
-    let mut reader = Reader { named: HashMap::new(), open: Vec::new() };
+    let mut reader = Reader {
+        named: HashMap::new(),
+        open: Vec::new(),
+    };
     let root = match &schema {
         Schema::Union(union) => one_of(union.variants(), "")?.0,
         other => other,
@@ -35,16 +38,26 @@ impl<'a> Reader<'a> {
     fn record(&mut self, record: &'a RecordSchema, path: &str) -> Result<Vec<Field>> {
         let name = record.name.fullname(None);
         if self.open.contains(&name) {
-            return Err(refuse(path, format!("record `{name}` contains itself, and a table's type ends somewhere")));
+            return Err(refuse(
+                path,
+                format!("record `{name}` contains itself, and a table's type ends somewhere"),
+            ));
         }
         self.open.push(name);
-        let fields = record.fields.iter().map(|field| self.field(field, &join(path, &field.name))).collect();
+        let fields = record
+            .fields
+            .iter()
+            .map(|field| self.field(field, &join(path, &field.name)))
+            .collect();
         self.open.pop();
         fields
     }
 
     fn field(&mut self, field: &'a RecordField, path: &str) -> Result<Field> {
-        let word = field.custom_attributes.get("encoding").map(|word| word.as_str().ok_or_else(|| refuse(path, "`encoding` must be text")));
+        let word = field
+            .custom_attributes
+            .get("encoding")
+            .map(|word| word.as_str().ok_or_else(|| refuse(path, "`encoding` must be text")));
         let kind = self.kind(&field.schema, path)?.encoded(word.transpose()?, path)?;
         Ok(kind.field(&field.name, field.doc.as_deref()))
     }
@@ -53,7 +66,10 @@ impl<'a> Reader<'a> {
         Ok(match schema {
             Schema::Union(union) => {
                 let (schema, nullable) = one_of(union.variants(), path)?;
-                Kind { nullable, ..self.kind(schema, path)? }
+                Kind {
+                    nullable,
+                    ..self.kind(schema, path)?
+                }
             }
             Schema::Ref { name } => {
                 let name = name.fullname(None);
@@ -78,7 +94,12 @@ impl<'a> Reader<'a> {
             }
             Schema::Null => return Err(refuse(path, "a type of nothing but null is no column")),
             Schema::Duration(_) => return Err(refuse(path, "a table has no type for a duration: use a long or a string")),
-            Schema::BigDecimal => return Err(refuse(path, "a decimal needs a precision and a scale: use logicalType \"decimal\", or a string")),
+            Schema::BigDecimal => {
+                return Err(refuse(
+                    path,
+                    "a decimal needs a precision and a scale: use logicalType \"decimal\", or a string",
+                ));
+            }
             other => plain(other, path)?,
         })
     }

@@ -42,7 +42,8 @@ pub(crate) struct ConnectSchema {
 
 /// The schema as it stands in a message.
 pub(crate) fn parse(text: &[u8]) -> Result<ConnectSchema> {
-    serde_json::from_slice(text).map_err(|e| Error::data("schema", "the schema inside of the messages is not one of Kafka Connect's").because(e))
+    serde_json::from_slice(text)
+        .map_err(|e| Error::data("schema", "the schema inside of the messages is not one of Kafka Connect's").because(e))
 }
 
 impl ConnectSchema {
@@ -55,7 +56,10 @@ impl ConnectSchema {
     pub fn columns(&self) -> Result<Vec<Field>> {
         match self.kind.as_str() {
             "struct" => self.struct_fields(""),
-            other => Err(refuse("", format!("the messages' schema describes a {other}, not a struct of columns"))),
+            other => Err(refuse(
+                "",
+                format!("the messages' schema describes a {other}, not a struct of columns"),
+            )),
         }
     }
 
@@ -74,7 +78,10 @@ impl ConnectSchema {
             Some(kind) => kind,
             None => self.plain(path)?,
         };
-        Ok(Kind { nullable: self.optional, ..kind })
+        Ok(Kind {
+            nullable: self.optional,
+            ..kind
+        })
     }
 
     /// What the schema's name says beyond its type.
@@ -99,7 +106,11 @@ impl ConnectSchema {
 
     fn decimal(&self) -> Option<Kind> {
         let scale: i64 = self.parameters.get("scale")?.parse().ok()?;
-        let precision: i64 = self.parameters.get("connect.decimal.precision").and_then(|p| p.parse().ok()).unwrap_or(38);
+        let precision: i64 = self
+            .parameters
+            .get("connect.decimal.precision")
+            .and_then(|p| p.parse().ok())
+            .unwrap_or(38);
         // More decimal places than digits (0.00012 of numeric(2, 5)) is a number that Delta writes with as many digits as places.
         let data = match (u8::try_from(precision.max(scale)), i8::try_from(scale)) {
             (Ok(precision @ 1..=38), Ok(scale @ 0..)) => DataType::Decimal128(precision, scale),

@@ -26,15 +26,26 @@ use crate::error::{Error, Result};
 use crate::sources::decode::encoding::Encoding;
 
 /// What says something about the type of a value that the table above does not know.
-const UNSUPPORTED: [&str; 8] =
-    ["allOf", "not", "if", "patternProperties", "prefixItems", "$dynamicRef", "$recursiveRef", "dependentSchemas"];
+const UNSUPPORTED: [&str; 8] = [
+    "allOf",
+    "not",
+    "if",
+    "patternProperties",
+    "prefixItems",
+    "$dynamicRef",
+    "$recursiveRef",
+    "dependentSchemas",
+];
 
 pub(super) fn fields(text: &str) -> Result<Vec<Field>> {
     let invalid = || Error::config("schema", "not a valid JSON Schema");
     let root: Node = serde_json::from_str(text).map_err(|e| invalid().because(e))?;
     let value: serde_json::Value = serde_json::from_str(text).map_err(|e| invalid().because(e))?;
     jsonschema::meta::validate(&value).map_err(|e| invalid().because(e.to_string()))?;
-    let mut reader = Reader { root: &root, open: Vec::new() };
+    let mut reader = Reader {
+        root: &root,
+        open: Vec::new(),
+    };
     let kind = reader.kind(&root, "")?;
     match kind.data {
         DataType::Struct(fields) => Ok(fields.iter().map(|field| field.as_ref().clone()).collect()),
@@ -70,8 +81,18 @@ impl<'a> Reader<'a> {
             ["boolean"] => Kind::new(DataType::Boolean),
             ["array"] => self.array(schema, path)?,
             ["object"] => self.object(schema, path)?,
-            [] => return Err(refuse(path, "it needs a `type` (or \"format\": \"json\" to keep any value as text)")),
-            _ => return Err(refuse(path, "several types: a column has one (or \"format\": \"json\" to keep any value as text)")),
+            [] => {
+                return Err(refuse(
+                    path,
+                    "it needs a `type` (or \"format\": \"json\" to keep any value as text)",
+                ));
+            }
+            _ => {
+                return Err(refuse(
+                    path,
+                    "several types: a column has one (or \"format\": \"json\" to keep any value as text)",
+                ));
+            }
         };
         Ok(Kind { nullable, ..kind })
     }
@@ -79,15 +100,23 @@ impl<'a> Reader<'a> {
     fn reference(&mut self, target: &'a Node, path: &str) -> Result<Kind> {
         let target = target.text().ok_or_else(|| refuse(path, "`$ref` must be text"))?;
         let Some(pointer) = target.strip_prefix('#') else {
-            return Err(refuse(path, format!("`$ref` to `{target}`: only references within the file (`#/$defs/…`) are followed")));
+            return Err(refuse(
+                path,
+                format!("`$ref` to `{target}`: only references within the file (`#/$defs/…`) are followed"),
+            ));
         };
         if self.open.contains(&target) {
-            return Err(refuse(path, format!("`{target}` contains itself, and a table's type ends somewhere")));
+            return Err(refuse(
+                path,
+                format!("`{target}` contains itself, and a table's type ends somewhere"),
+            ));
         }
         let mut node = self.root;
         for part in pointer.split('/').skip(1) {
             let part = part.replace("~1", "/").replace("~0", "~");
-            node = node.get(&part).ok_or_else(|| refuse(path, format!("`$ref` to `{target}`: there is nothing")))?;
+            node = node
+                .get(&part)
+                .ok_or_else(|| refuse(path, format!("`$ref` to `{target}`: there is nothing")))?;
         }
         self.open.push(target);
         let kind = self.kind(node, path);
@@ -102,7 +131,10 @@ impl<'a> Reader<'a> {
         match (others.next(), others.next()) {
             (Some(one), None) => {
                 let kind = self.kind(one, path)?;
-                Ok(Kind { nullable: kind.nullable || variants.iter().any(|v| is_null(&v)), ..kind })
+                Ok(Kind {
+                    nullable: kind.nullable || variants.iter().any(|v| is_null(&v)),
+                    ..kind
+                })
             }
             _ => Err(refuse(path, "alternatives may be null and one other schema: a column has one type")),
         }
@@ -127,14 +159,31 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, schema: &'a Node, path: &str) -> Result<Kind> {
         let properties = schema.get("properties").map(Node::members).unwrap_or_default();
-        let additional = schema.get("additionalProperties").filter(|schema| matches!(schema, Node::Object(_)));
+        let additional = schema
+            .get("additionalProperties")
+            .filter(|schema| matches!(schema, Node::Object(_)));
         match (properties, additional) {
             ([], Some(values)) => Ok(self.kind(values, &join(path, "value"))?.map()),
-            ([], None) => Err(refuse(path, "an object needs `properties` (a struct), a schema as `additionalProperties` (a map), or \"format\": \"json\"")),
-            (_, Some(_)) => Err(refuse(path, "an object is a struct with `properties` or a map with `additionalProperties`, not both")),
+            ([], None) => Err(refuse(
+                path,
+                "an object needs `properties` (a struct), a schema as `additionalProperties` (a map), or \"format\": \"json\"",
+            )),
+            (_, Some(_)) => Err(refuse(
+                path,
+                "an object is a struct with `properties` or a map with `additionalProperties`, not both",
+            )),
             (properties, None) => {
-                let required: Vec<&str> = schema.get("required").and_then(Node::list).unwrap_or_default().iter().filter_map(Node::text).collect();
-                if let Some(unknown) = required.iter().find(|name| properties.iter().all(|(property, _)| property != *name)) {
+                let required: Vec<&str> = schema
+                    .get("required")
+                    .and_then(Node::list)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(Node::text)
+                    .collect();
+                if let Some(unknown) = required
+                    .iter()
+                    .find(|name| properties.iter().all(|(property, _)| property != *name))
+                {
                     return Err(refuse(path, format!("`{unknown}` is required and not among the properties")));
                 }
                 let field = |(name, schema): &'a (String, Node)| -> Result<Field> {
@@ -142,7 +191,9 @@ impl<'a> Reader<'a> {
                     let nullable = kind.nullable || !required.contains(&name.as_str());
                     Ok(Kind { nullable, ..kind }.field(name, schema.get("description").and_then(Node::text)))
                 };
-                Ok(Kind::new(DataType::Struct(properties.iter().map(field).collect::<Result<Vec<_>>>()?.into())))
+                Ok(Kind::new(DataType::Struct(
+                    properties.iter().map(field).collect::<Result<Vec<_>>>()?.into(),
+                )))
             }
         }
     }
@@ -167,7 +218,10 @@ fn types<'a>(schema: &'a Node, path: &str) -> Result<(Vec<&'a str>, bool)> {
 }
 
 fn encoding<'a>(schema: &'a Node, path: &str) -> Result<Option<&'a str>> {
-    schema.get("encoding").map(|word| word.text().ok_or_else(|| refuse(path, "`encoding` must be text"))).transpose()
+    schema
+        .get("encoding")
+        .map(|word| word.text().ok_or_else(|| refuse(path, "`encoding` must be text")))
+        .transpose()
 }
 
 fn string(schema: &Node, format: Option<&str>, path: &str) -> Result<Kind> {
@@ -199,7 +253,12 @@ fn integer(format: Option<&str>, path: &str) -> Result<Kind> {
         Some("time-millis") => Kind::written(DataType::Int64, Encoding::Millis),
         Some("time-micros") => Kind::written(DataType::Int64, Encoding::Micros),
         Some("time-nanos") => Kind::written(DataType::Int64, Encoding::Nanos),
-        Some(other) => return Err(refuse(path, format!("an integer has no format `{other}`: see int32, int64, date, timestamp-micros, decimal …"))),
+        Some(other) => {
+            return Err(refuse(
+                path,
+                format!("an integer has no format `{other}`: see int32, int64, date, timestamp-micros, decimal …"),
+            ));
+        }
     })
 }
 
@@ -207,6 +266,9 @@ fn number(format: Option<&str>, path: &str) -> Result<Kind> {
     match format {
         None | Some("double") => Ok(Kind::new(DataType::Float64)),
         Some("float") => Ok(Kind::new(DataType::Float32)),
-        Some(other) => Err(refuse(path, format!("a number has no format `{other}`: there are float, double and decimal"))),
+        Some(other) => Err(refuse(
+            path,
+            format!("a number has no format `{other}`: there are float, double and decimal"),
+        )),
     }
 }

@@ -24,12 +24,22 @@ pub const COMMENT: &str = "comment";
 /// Reads the columns out of a schema file: Avro if its name ends with `.avsc`, JSON Schema if with `.json`.
 pub fn from_file(path: &Path) -> Result<SchemaRef> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::config("schema", format!("cannot read the schema file {name}: check the path and its permissions")).because(e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::config(
+            "schema",
+            format!("cannot read the schema file {name}: check the path and its permissions"),
+        )
+        .because(e)
+    })?;
     match path.extension().and_then(|e| e.to_str()) {
         Some("avsc") => from_avro(&text),
         Some("json") => from_json_schema(&text),
-        _ => return Err(Error::config("schema", format!("the schema file {name} is of no known form: it must end with .avsc or .json"))),
+        _ => {
+            return Err(Error::config(
+                "schema",
+                format!("the schema file {name} is of no known form: it must end with .avsc or .json"),
+            ));
+        }
     }
     .map_err(|error| Error::config("schema", format!("schema file {name}")).because(error))
 }
@@ -66,10 +76,18 @@ pub(super) fn check_names(fields: &Fields, path: &str) -> Result<()> {
             return Err(refuse(&path, "a name is empty".to_owned()));
         }
         if let Some(bad) = field.name().chars().find(|c| " ,;{}()\n\t=".contains(*c)) {
-            return Err(refuse(&path, format!("its name has a {bad:?}, which Delta and Parquet do not allow: rename the field")));
+            return Err(refuse(
+                &path,
+                format!("its name has a {bad:?}, which Delta and Parquet do not allow: rename the field"),
+            ));
         }
         if let Some(other) = seen.insert(field.name().to_lowercase(), field.name()) {
-            return Err(refuse(&path, format!("it differs from `{other}` in case only, and Delta takes them for one: rename one of them")));
+            let how = if other == field.name() {
+                "there are two of it".to_owned()
+            } else {
+                format!("it differs from `{other}` in case only")
+            };
+            return Err(refuse(&path, format!("{how}, and Delta takes them for one: rename one of them")));
         }
         check_type_names(field.data_type(), &path)?;
     }
@@ -81,7 +99,9 @@ fn check_type_names(kind: &DataType, path: &str) -> Result<()> {
         DataType::Struct(fields) => check_names(fields, path),
         DataType::List(item) => check_type_names(item.data_type(), &join(path, "element")),
         DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(pair) => pair.iter().try_for_each(|field| check_type_names(field.data_type(), &join(path, field.name()))),
+            DataType::Struct(pair) => pair
+                .iter()
+                .try_for_each(|field| check_type_names(field.data_type(), &join(path, field.name()))),
             _ => Ok(()),
         },
         _ => Ok(()),
@@ -90,12 +110,20 @@ fn check_type_names(kind: &DataType, path: &str) -> Result<()> {
 
 /// A column that cannot be one.
 fn refuse(path: &str, why: impl std::fmt::Display) -> Error {
-    let place = if path.is_empty() { "the schema".to_owned() } else { format!("field `{path}`") };
+    let place = if path.is_empty() {
+        "the schema".to_owned()
+    } else {
+        format!("field `{path}`")
+    };
     Error::config("schema", format!("{place}: {why}"))
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 /// A type, how JSON writes it, and whether it may be null: what every form has to say of a field.
@@ -108,11 +136,19 @@ struct Kind {
 
 impl Kind {
     fn new(data: DataType) -> Self {
-        Self { data, encoding: Encoding::Natural, nullable: false }
+        Self {
+            data,
+            encoding: Encoding::Natural,
+            nullable: false,
+        }
     }
 
     fn written(data: DataType, encoding: Encoding) -> Self {
-        Self { data, encoding, nullable: false }
+        Self {
+            data,
+            encoding,
+            nullable: false,
+        }
     }
 
     fn field(self, name: &str, comment: Option<&str>) -> Field {
@@ -132,7 +168,10 @@ impl Kind {
     /// A map from text to these.
     fn map(self) -> Self {
         let pair = vec![Field::new("key", DataType::Utf8, false), self.field("value", None)];
-        Self::new(DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(pair.into()), false)), false))
+        Self::new(DataType::Map(
+            Arc::new(Field::new("key_value", DataType::Struct(pair.into()), false)),
+            false,
+        ))
     }
 
     /// Written as a word of the schema file says, where the type has such a form.
@@ -148,7 +187,11 @@ impl Kind {
         };
         let Some(encoding) = fits.iter().find(|e| e.name() == word) else {
             let names: Vec<&str> = fits.iter().map(|e| e.name()).collect();
-            let known = if names.is_empty() { "this type has only one".to_owned() } else { format!("for this type there are {}", names.join(", ")) };
+            let known = if names.is_empty() {
+                "this type has only one".to_owned()
+            } else {
+                format!("for this type there are {}", names.join(", "))
+            };
             return Err(refuse(path, format!("there is no encoding `{word}`: {known}")));
         };
         self.encoding = *encoding;
@@ -168,6 +211,9 @@ fn local_time() -> DataType {
 fn decimal(precision: u64, scale: u64, path: &str) -> Result<DataType> {
     match (u8::try_from(precision), i8::try_from(scale)) {
         (Ok(p @ 1..=38), Ok(s)) if s as u8 <= p => Ok(DataType::Decimal128(p, s)),
-        _ => Err(refuse(path, format!("a decimal has 1 to 38 digits, and no more of them behind the point: not ({precision}, {scale})"))),
+        _ => Err(refuse(
+            path,
+            format!("a decimal has 1 to 38 digits, and no more of them behind the point: not ({precision}, {scale})"),
+        )),
     }
 }

@@ -1,0 +1,113 @@
+//! The schema inside of the messages against the columns of the table.
+//!
+//! The table's columns stay as they are. A writer may write them otherwise than before (milliseconds for microseconds, a decimal with
+//! its scale), and then they are read otherwise; columns that it has no more are null; and what does not fit the table stops it.
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+
+use super::NewColumns;
+use super::column::{Cells, Column};
+use super::columns::connect::{self, ConnectSchema};
+use super::encoding::Encoding;
+use super::event::Event;
+use crate::error::{Error, Result};
+
+/// The columns that a schema inside of messages describes, for a change or a flattened row.
+pub(super) fn columns_of(schema: &[u8], event: &Event<'_>) -> Result<Vec<Field>> {
+    let schema = connect::parse(schema)?;
+    let row: &ConnectSchema = match event {
+        Event::Change(_) => {
+            let row = schema.member("after").or_else(|| schema.member("before"));
+            row.ok_or_else(|| Error::data("schema", "the schema inside of the messages has neither `before` nor `after`"))?
+        }
+        _ => &schema,
+    };
+    let mut fields = row.columns()?;
+    if matches!(event, Event::Row) {
+        // What the flattening adds is not the table's: columns of that kind are asked for as metadata.
+        fields.retain(|field| !field.name().starts_with("__"));
+    }
+    Ok(fields)
+}
+
+/// Makes `columns` read what a writer with these fields writes.
+pub(super) fn adopt(columns: &mut [Column], writer: &[Field], new_columns: NewColumns, topic: &str) -> Result<()> {
+    let unknown: Vec<String> = writer
+        .iter()
+        .filter(|field| columns.iter().all(|column| column.name() != field.name()))
+        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
+        .collect();
+    if new_columns == NewColumns::Stop && !unknown.is_empty() {
+        return Err(Error::data(
+            "schema_changed",
+            format!(
+                "the messages of topic {topic} have columns that the table does not have: {}. Give the table a `schema` file with the columns \
+                 that it shall have, or let a new table begin with them",
+                unknown.join(", ")
+            ),
+        ));
+    }
+    for column in columns {
+        if let Some(field) = writer.iter().find(|field| field.name() == column.name()) {
+            adopt_column(column, field, new_columns).map_err(|what| {
+                let what = format!("the messages of topic {topic} have another type than the table: column {what}. {NEXT}");
+                Error::data("schema_changed", what)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+const NEXT: &str = "Let a new table begin with it, or change it back at the source";
+
+fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) -> Result<(), String> {
+    let clash = || {
+        format!(
+            "`{}` is {} there and {} here",
+            writer.name(),
+            writer.data_type(),
+            column.field.data_type()
+        )
+    };
+    let (table, written) = (column.field.data_type(), writer.data_type());
+    let encoding = match (table, written) {
+        _ if !table.is_nested() && table == written => Encoding::of(writer),
+        (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => Encoding::of(writer),
+        // What does not fit is refused cell by cell; where the table was made from the messages, it is refused at once.
+        (DataType::Decimal128(p, s), DataType::Decimal128(wp, ws))
+            if new_columns == NewColumns::Ignore || (ws <= s && i16::from(*wp) - i16::from(*ws) <= i16::from(*p) - i16::from(*s)) =>
+        {
+            Encoding::of(writer)
+        }
+        (DataType::Utf8, DataType::Decimal128(..)) => Encoding::of(writer),
+        (DataType::Decimal128(..), DataType::Utf8) if Encoding::of(writer) != Encoding::Natural => Encoding::of(writer),
+        (DataType::Decimal128(..), DataType::Utf8 | DataType::Float64 | DataType::Int32 | DataType::Int64) => Encoding::Text,
+        (DataType::Date32 | DataType::Timestamp(..), DataType::Utf8) if Encoding::of(writer) == Encoding::Natural => Encoding::Text,
+        (DataType::Timestamp(..), DataType::Timestamp(..)) if new_columns == NewColumns::Ignore => Encoding::of(writer),
+        (DataType::Struct(_), DataType::Struct(fields)) => return adopt_struct(column, fields, new_columns),
+        (DataType::List(_), DataType::List(item)) => match &mut column.cells {
+            Cells::List(_, own) => return adopt_column(own, item, new_columns),
+            _ => return Err(clash()),
+        },
+        (DataType::Map(..), DataType::Map(entries, _)) => match (&mut column.cells, entries.data_type()) {
+            (Cells::Map { values, .. }, DataType::Struct(pair)) if pair.len() == 2 => return adopt_column(values, &pair[1], new_columns),
+            _ => return Err(clash()),
+        },
+        _ => return Err(clash()),
+    };
+    column.encoding = encoding;
+    Ok(())
+}
+
+fn adopt_struct(column: &mut Column, writer: &[FieldRef], new_columns: NewColumns) -> Result<(), String> {
+    let Cells::Struct(record) = &mut column.cells else { return Ok(()) };
+    for field in writer {
+        let name = column.field.name();
+        match record.columns.iter_mut().find(|own| own.name() == field.name()) {
+            Some(own) => adopt_column(own, field, new_columns).map_err(|what| format!("`{name}`: {what}"))?,
+            None if new_columns == NewColumns::Stop => return Err(format!("`{name}` has a new field `{}`", field.name())),
+            None => {}
+        }
+    }
+    Ok(())
+}

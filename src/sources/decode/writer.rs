@@ -1,0 +1,129 @@
+//! The writers of a topic by the schemas that they put into their messages.
+//!
+//! The same schema stands in front of every message, some kilobytes of it: it is recognised by its bytes, and read only when it is new.
+
+use arrow::datatypes::Field;
+
+use super::NewColumns;
+use super::adopt;
+use super::column::Column;
+use super::event::{self, Action, Event};
+use super::fault::Read;
+use super::scanner::Scanner;
+use super::wrapper;
+use crate::error::Result;
+
+/// How many schemas are remembered: shards of one table have one each, and a topic has some in its life.
+const SCHEMAS_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Writers {
+    new_columns: NewColumns,
+    /// The one whose way of writing the columns have now is the first.
+    known: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// A message's text up to its payload.
+    prefix: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+/// A message's value: where its payload begins, and the schema in front of it.
+pub(super) struct Opened<'a> {
+    pub payload: Scanner<'a>,
+    pub wrapped: bool,
+    schema: Option<Schema<'a>>,
+}
+
+enum Schema<'a> {
+    Known(usize),
+    New { prefix: &'a [u8], schema: &'a [u8] },
+}
+
+/// The columns that the schema in a message describes; None if it has none, or is about no row, or cannot be read.
+pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
+    let Ok(Some(mut wrapped)) = wrapper::open(value) else {
+        return Ok(None);
+    };
+    let Ok(event) = event::read(&mut wrapped.payload) else {
+        return Ok(None);
+    };
+    let of_row = match &event {
+        Event::Change(envelope) => envelope.action != Action::Message,
+        Event::Row => true,
+        Event::NoChange | Event::Nothing => false,
+    };
+    match of_row && wrapped.schema != b"null" {
+        true => adopt::columns_of(wrapped.schema, &event).map(Some),
+        false => Ok(None),
+    }
+}
+
+impl Writers {
+    pub fn new(new_columns: NewColumns) -> Self {
+        Self {
+            new_columns,
+            known: Vec::new(),
+        }
+    }
+
+    pub fn open<'a>(&self, value: &'a [u8]) -> Read<Opened<'a>> {
+        if let Some(index) = self.known.iter().position(|known| value.starts_with(&known.prefix)) {
+            let mut payload = Scanner::new(value);
+            payload.take(&self.known[index].prefix);
+            return Ok(Opened {
+                payload,
+                wrapped: true,
+                schema: Some(Schema::Known(index)),
+            });
+        }
+        match wrapper::open(value)? {
+            None => Ok(Opened {
+                payload: Scanner::new(value),
+                wrapped: false,
+                schema: None,
+            }),
+            Some(wrapped) => {
+                let prefix = value.get(..wrapped.payload.at()).unwrap_or_default();
+                let schema = (wrapped.schema != b"null").then_some(Schema::New {
+                    prefix,
+                    schema: wrapped.schema,
+                });
+                Ok(Opened {
+                    payload: wrapped.payload,
+                    wrapped: true,
+                    schema,
+                })
+            }
+        }
+    }
+
+    /// Makes the columns read what this message's writer writes.
+    pub fn adopt(&mut self, opened: &Opened<'_>, event: &Event<'_>, columns: &mut [Column], topic: &str) -> Result<()> {
+        match opened.schema {
+            None | Some(Schema::Known(0)) => return Ok(()),
+            Some(Schema::Known(index)) => {
+                let known = self.known.remove(index);
+                self.known.insert(0, known);
+            }
+            Some(Schema::New { prefix, schema }) => {
+                let fields = adopt::columns_of(schema, event)?;
+                self.known.insert(
+                    0,
+                    Known {
+                        prefix: prefix.to_vec(),
+                        fields,
+                    },
+                );
+                self.known.truncate(SCHEMAS_MAX);
+            }
+        }
+        let adopted = adopt::adopt(columns, &self.known[0].fields, self.new_columns, topic);
+        if adopted.is_err() {
+            self.known.clear();
+        }
+        adopted
+    }
+}
