@@ -1,0 +1,3 @@
+//! One binary for all integration tests: they link once and share their support.
+
+mod support;

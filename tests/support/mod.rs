@@ -1,0 +1,11 @@
+//! What tests share: models that are right by being simple, ends that misbehave, and real servers.
+#![allow(dead_code, reason = "shared by the tests, Spark's test and the benches, each of which uses a part")]
+
+pub mod changes;
+pub mod history;
+pub mod model;
+pub mod producer;
+pub mod program;
+pub mod python;
+pub mod readback;
+pub mod verdict;

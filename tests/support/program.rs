@@ -1,0 +1,221 @@
+//! The built program as users run it: a process with a configuration file, which is signalled, killed, waited for and measured.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::changes::ORDERS_AVSC;
+
+/// A folder of its own for one test: the lake, the configurations, the logs of the processes.
+pub struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("alluvium-").tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("orders.avsc"), ORDERS_AVSC).unwrap();
+        // An audit table has rows of nulls where the topic has tombstones.
+        let nullable = ORDERS_AVSC.replace(r#""name": "id", "type": "long""#, r#""name": "id", "type": ["null", "long"]"#);
+        std::fs::write(dir.path().join("audit.avsc"), nullable).unwrap();
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where a table of this name lies.
+    pub fn table(&self, name: &str) -> PathBuf {
+        self.path("lake").join(name)
+    }
+
+    /// A folder for what readers write down.
+    pub fn out(&self) -> PathBuf {
+        let out = self.path("out");
+        std::fs::create_dir_all(&out).unwrap();
+        out
+    }
+
+    /// Writes a configuration; `{dir}` in its text is this folder. Returns its path.
+    pub fn configure(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(&format!("{name}.toml"));
+        std::fs::write(&path, text.replace("{dir}", &self.dir.path().display().to_string())).unwrap();
+        path
+    }
+
+    /// Starts the program; its output goes to a log file named after `name`.
+    pub fn start(&self, name: &str, args: &[&str]) -> Program {
+        self.start_with(name, args, |_| {})
+    }
+
+    pub fn start_with(&self, name: &str, args: &[&str], prepare: impl FnOnce(&mut Command)) -> Program {
+        let log = self.path(&format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alluvium"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        prepare(&mut command);
+        let child = command.spawn().expect("the program starts");
+        Program {
+            pid: child.id() as libc::pid_t,
+            log,
+            started: Instant::now(),
+            exit: None,
+        }
+    }
+
+    /// Runs the program until it has read what was there at its start, and expects success.
+    pub async fn catch_up(&self, config: &Path) -> Exit {
+        let mut program = self.start("catch-up", &["run", "--config", config.to_str().unwrap(), "--until-caught-up"]);
+        let exit = program.wait(Duration::from_secs(300)).await;
+        assert!(
+            exit.status.success(),
+            "catching up ended with {}:\n{}",
+            exit.status,
+            program.log_tail()
+        );
+        exit
+    }
+}
+
+/// A running process of the program. It is killed when it is dropped.
+pub struct Program {
+    pid: libc::pid_t,
+    log: PathBuf,
+    started: Instant,
+    exit: Option<Exit>,
+}
+
+/// How a process ended, and what it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    pub status: ExitStatus,
+    pub wall: Duration,
+    /// User and system time of all its threads.
+    pub cpu: Duration,
+    pub peak_rss_bytes: u64,
+}
+
+impl Program {
+    pub fn signal(&self, signal: libc::c_int) {
+        assert!(self.exit.is_none(), "the process has ended: its number may be another's by now");
+        // SAFETY: a plain system call on a child that was not waited for, so the number is still its own.
+        unsafe { libc::kill(self.pid, signal) };
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub async fn kill(&mut self) -> Exit {
+        if self.poll().is_none() {
+            self.signal(libc::SIGKILL);
+        }
+        self.wait(Duration::from_secs(30)).await
+    }
+
+    /// How it ended, if it has.
+    pub fn poll(&mut self) -> Option<Exit> {
+        if self.exit.is_none() {
+            self.exit = self.reap(libc::WNOHANG);
+        }
+        self.exit
+    }
+
+    fn reap(&self, flags: libc::c_int) -> Option<Exit> {
+        let mut status = 0;
+        // SAFETY: both out-parameters live through the call, and `rusage` is plain numbers.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        let reaped = unsafe { libc::wait4(self.pid, &raw mut status, flags, &raw mut usage) };
+        let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+        (reaped == self.pid).then(|| Exit {
+            status: ExitStatus::from_raw(status),
+            wall: self.started.elapsed(),
+            cpu: time(usage.ru_utime) + time(usage.ru_stime),
+            peak_rss_bytes: usage.ru_maxrss as u64 * 1024, // Linux counts in KiB.
+        })
+    }
+
+    /// Waits for the end; panics with the log's tail when it takes longer than `within`.
+    pub async fn wait(&mut self, within: Duration) -> Exit {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(exit) = self.poll() {
+                return exit;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the program did not end within {within:?}:\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until `ready` gives something; panics with the log's tail when the program ends or `within` passes before.
+    pub async fn until<T>(&mut self, what: &str, within: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(value) = ready() {
+                return value;
+            }
+            if let Some(exit) = self.poll() {
+                panic!("the program ended with {} before {what}:\n{}", exit.status, self.log_tail());
+            }
+            assert!(Instant::now() < deadline, "not within {within:?}: {what}:\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn log_tail(&self) -> String {
+        let text = self.log_text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if self.poll().is_none() {
+            self.signal(libc::SIGKILL);
+            self.exit = self.reap(0);
+        }
+    }
+}
+
+/// A port of this machine that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// GET on the program's own HTTP server: the status code and the body, or None while it does not listen.
+pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// Takes from a process of root the right to pass over file permissions, so that a denied folder is denied to it as to anyone.
+pub fn obey_permissions(command: &mut Command) {
+    const CAP_DAC_OVERRIDE: libc::c_ulong = 1; // linux/capability.h; the libc crate does not name it.
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent. Where we are not root it fails, and nothing is to be taken.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0);
+            Ok(())
+        });
+    }
+}
