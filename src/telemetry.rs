@@ -1,36 +1,152 @@
-//! The names of metrics and their labels: a contract with the dashboards of others. Values are in base units.
+//! The names of metrics, what they mean, and their labels: a contract with the dashboards of others. Values are in base units.
+//!
+//! Here is also the one clock on the wall.
 
-pub const RECORDS_RECEIVED: &str = "alluvium_records_received_total"; // pipeline, source
-pub const RECORDS: &str = "alluvium_records_total"; // pipeline, table, outcome = written|deduplicated|dead_letter|filtered|tombstone
-pub const RECEIVED_BYTES: &str = "alluvium_received_bytes_total"; // pipeline, source
-pub const ROWS: &str = "alluvium_rows_total"; // pipeline, table, op = put|delete|truncate
-pub const COMMITS: &str = "alluvium_commits_total"; // pipeline, table, result = ok|conflict|ambiguous_recovered|error
-pub const COMMIT_DURATION: &str = "alluvium_commit_duration_seconds"; // pipeline, table; histogram
-pub const COMMIT_ROWS: &str = "alluvium_commit_rows"; // pipeline, table; histogram
-pub const TABLE_VERSION: &str = "alluvium_table_version"; // pipeline, table
-pub const TABLE_FILES: &str = "alluvium_table_files"; // pipeline, table
-pub const TABLE_SMALL_FILES: &str = "alluvium_table_small_files"; // pipeline, table
-pub const TABLE_DELETED_ROWS: &str = "alluvium_table_deleted_rows"; // pipeline, table
-pub const LAST_COMMIT_TIMESTAMP: &str = "alluvium_last_commit_timestamp_seconds"; // pipeline, table
-pub const COMMITTED_SOURCE_TIMESTAMP: &str = "alluvium_committed_source_timestamp_seconds"; // pipeline, table
-pub const FRESHNESS: &str = "alluvium_freshness_seconds"; // pipeline, table; histogram: source time → commit
-pub const KAFKA_LAG_RECORDS: &str = "alluvium_kafka_lag_records"; // pipeline, source, partition
-pub const KAFKA_COMMITTED_OFFSET: &str = "alluvium_kafka_committed_offset"; // pipeline, source, partition
-pub const KAFKA_HIGH_WATERMARK: &str = "alluvium_kafka_high_watermark"; // pipeline, source, partition
-pub const ERRORS: &str = "alluvium_errors_total"; // pipeline, stage, code, kind
-pub const DEAD_LETTERS: &str = "alluvium_dead_letters_total"; // pipeline, table, reason
-pub const GAP_RECORDS: &str = "alluvium_gap_records_total"; // pipeline, source
-pub const FENCED: &str = "alluvium_fenced_total"; // pipeline
-pub const BUFFER_BYTES: &str = "alluvium_buffer_bytes"; // pipeline
-pub const BUFFER_LIMIT_BYTES: &str = "alluvium_buffer_limit_bytes"; // pipeline
-pub const BACKPRESSURE_ACTIVE: &str = "alluvium_backpressure_active"; // pipeline
-pub const PIPELINE_STATE: &str = "alluvium_pipeline_state"; // pipeline, state
-pub const BUILD_INFO: &str = "alluvium_build_info"; // version
-pub const PANICS: &str = "alluvium_panics_total";
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time on the wall: microseconds since 1970. The one place that reads it.
-#[allow(clippy::disallowed_methods)]
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric of the contract.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub sort: Sort,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// Makes a constant of each name, and the list of all of them: none can be forgotten.
+macro_rules! metrics {
+    ($($constant:ident: $sort:ident = $name:literal [$($label:literal)*] $help:literal)*) => {
+        $(pub const $constant: &str = $name;)*
+        /// Every metric.
+        pub const METRICS: &[Metric] =
+            &[$(Metric { name: $name, sort: Sort::$sort, labels: &[$($label),*], help: $help }),*];
+    };
+}
+
+metrics! {
+    RECORDS_RECEIVED: Counter = "alluvium_records_received_total" ["pipeline" "source"] "Records read from the source."
+    RECORDS: Counter = "alluvium_records_total" ["pipeline" "table" "outcome"]
+        "What became of the records read: written, deduplicated, dead_letter, filtered or tombstone."
+    RECEIVED_BYTES: Counter = "alluvium_received_bytes_total" ["pipeline" "source"] "Bytes of keys and values read from the source."
+    ROWS: Counter = "alluvium_rows_total" ["pipeline" "table" "op"] "Changes handed to the table: put, delete or truncate."
+    COMMITS: Counter = "alluvium_commits_total" ["pipeline" "table" "result"]
+        "Attempts to publish a version: ok, conflict, ambiguous_recovered or error."
+    COMMIT_DURATION: Histogram = "alluvium_commit_duration_seconds" ["pipeline" "table"] "Time from the decision to publish until readers see the version."
+    COMMIT_ROWS: Histogram = "alluvium_commit_rows" ["pipeline" "table"] "Rows published with one version."
+    TABLE_VERSION: Gauge = "alluvium_table_version" ["pipeline" "table"] "Newest version of the table that this pipeline knows."
+    TABLE_FILES: Gauge = "alluvium_table_files" ["pipeline" "table"] "Live data files of the table."
+    TABLE_SMALL_FILES: Gauge = "alluvium_table_small_files" ["pipeline" "table"] "Live data files that compaction would join."
+    TABLE_DELETED_ROWS: Gauge = "alluvium_table_deleted_rows" ["pipeline" "table"] "Rows in live files that deletion vectors mark as gone."
+    LAST_COMMIT_TIMESTAMP: Gauge = "alluvium_last_commit_timestamp_seconds" ["pipeline" "table"] "When this pipeline last published a version."
+    COMMITTED_SOURCE_TIMESTAMP: Gauge = "alluvium_committed_source_timestamp_seconds" ["pipeline" "table"]
+        "Source time of the newest record that is published."
+    FRESHNESS: Histogram = "alluvium_freshness_seconds" ["pipeline" "table"] "From the source time of a commit's newest record to its publication."
+    KAFKA_LAG_RECORDS: Gauge = "alluvium_kafka_lag_records" ["pipeline" "source" "partition"]
+        "Offsets between what was read and the end of the partition: an upper bound where a topic is compacted."
+    KAFKA_COMMITTED_OFFSET: Gauge = "alluvium_kafka_committed_offset" ["pipeline" "source" "partition"] "Last offset that every table of the pipeline has published."
+    KAFKA_HIGH_WATERMARK: Gauge = "alluvium_kafka_high_watermark" ["pipeline" "source" "partition"] "The offset that the next record of the partition will get."
+    ERRORS: Counter = "alluvium_errors_total" ["pipeline" "stage" "code" "kind"] "Errors that ended a run of the pipeline."
+    DEAD_LETTERS: Counter = "alluvium_dead_letters_total" ["pipeline" "table" "reason"] "Records that could not be read and went to the dead-letter table."
+    GAP_RECORDS: Counter = "alluvium_gap_records_total" ["pipeline" "source"] "Offsets that retention took before they were read, where on_gap allows to go on."
+    FENCED: Counter = "alluvium_fenced_total" ["pipeline"] "Runs that ended because another writer had the lanes."
+    BUFFER_BYTES: Gauge = "alluvium_buffer_bytes" ["pipeline"] "Memory that rows in flight hold."
+    BUFFER_LIMIT_BYTES: Gauge = "alluvium_buffer_limit_bytes" ["pipeline"] "Memory that rows in flight may hold."
+    BACKPRESSURE_ACTIVE: Gauge = "alluvium_backpressure_active" ["pipeline"] "1 while rows in flight hold more than seven eighths of their memory: the source waits, or soon will."
+    PIPELINE_STATE: Gauge = "alluvium_pipeline_state" ["pipeline" "state"]
+        "1 for the state that the pipeline is in: starting, running, retrying, failed or stopped."
+    BUILD_INFO: Gauge = "alluvium_build_info" ["version"] "Always 1."
+    PANICS: Counter = "alluvium_panics_total" [] "Panics: each is a bug of alluvium."
+}
+
+/// Bounds of the histograms' buckets, in the metric's unit.
+pub fn buckets(metric: &str) -> &'static [f64] {
+    match metric {
+        // From a commit on a local disk to one on a store that throttles.
+        COMMIT_DURATION => &[
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+        ],
+        // Around the commit intervals that people choose; beyond them, a backlog.
+        FRESHNESS => &[
+            0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86400.0,
+        ],
+        _ => &[1.0, 10.0, 100.0, 1e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7],
+    }
+}
+
+/// Tells the installed recorder what each metric means.
+pub fn describe() {
+    for metric in METRICS {
+        match metric.sort {
+            Sort::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Sort::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Sort::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    metrics::counter!(PANICS).absolute(0);
+}
+
+/// Microseconds since 1970 by this machine's clock.
 pub fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as i64)
+    #[allow(clippy::disallowed_methods, reason = "this is the place that all others take the time from")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Changing a line here breaks somebody's dashboards and alerts: add, and keep what is there.
+    const CONTRACT: &str = "\
+counter alluvium_records_received_total{pipeline,source}
+counter alluvium_records_total{pipeline,table,outcome}
+counter alluvium_received_bytes_total{pipeline,source}
+counter alluvium_rows_total{pipeline,table,op}
+counter alluvium_commits_total{pipeline,table,result}
+histogram alluvium_commit_duration_seconds{pipeline,table}
+histogram alluvium_commit_rows{pipeline,table}
+gauge alluvium_table_version{pipeline,table}
+gauge alluvium_table_files{pipeline,table}
+gauge alluvium_table_small_files{pipeline,table}
+gauge alluvium_table_deleted_rows{pipeline,table}
+gauge alluvium_last_commit_timestamp_seconds{pipeline,table}
+gauge alluvium_committed_source_timestamp_seconds{pipeline,table}
+histogram alluvium_freshness_seconds{pipeline,table}
+gauge alluvium_kafka_lag_records{pipeline,source,partition}
+gauge alluvium_kafka_committed_offset{pipeline,source,partition}
+gauge alluvium_kafka_high_watermark{pipeline,source,partition}
+counter alluvium_errors_total{pipeline,stage,code,kind}
+counter alluvium_dead_letters_total{pipeline,table,reason}
+counter alluvium_gap_records_total{pipeline,source}
+counter alluvium_fenced_total{pipeline}
+gauge alluvium_buffer_bytes{pipeline}
+gauge alluvium_buffer_limit_bytes{pipeline}
+gauge alluvium_backpressure_active{pipeline}
+gauge alluvium_pipeline_state{pipeline,state}
+gauge alluvium_build_info{version}
+counter alluvium_panics_total{}
+";
+
+    #[test]
+    fn the_names_of_metrics_are_a_contract() {
+        let line = |m: &Metric| format!("{} {}{{{}}}\n", format!("{:?}", m.sort).to_lowercase(), m.name, m.labels.join(","));
+        assert_eq!(METRICS.iter().map(line).collect::<String>(), CONTRACT);
+    }
+
+    #[test]
+    fn names_say_what_prometheus_expects_of_them() {
+        for metric in METRICS {
+            assert_eq!(metric.name.ends_with("_total"), metric.sort == Sort::Counter, "{}", metric.name);
+            assert!(buckets(metric.name).is_sorted(), "{}", metric.name);
+        }
+    }
 }

@@ -1,14 +1,37 @@
-//! The configuration as types. The doc comments are the manual; `config/example.toml` shows every option with its default.
+//! The configuration as types. The doc comments are the manual: they are what `alluvium schema` prints, and what
+//! `config/example.toml` shows with every option's default.
+//!
+//! [`load`] reads a file and answers with all of its problems at once, each with its place: what the types can say is checked against
+//! their own JSON Schema (`structure`), what lies between options by `check`.
+
+mod check;
+mod document;
+mod key_path;
+mod location;
+mod problem;
+mod structure;
+mod values;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use document::{Document, schema};
+pub use key_path::KeyPath;
+pub use location::url_of;
+pub use problem::{Problem, Problems};
+pub use values::{Bytes, OneOrMany, Secret, Span, Text};
+
+/// Reads a configuration, or tells everything that is wrong with it. Relative paths in it are relative to its own folder.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    Document::read(path)?.into_config()
+}
+
 /// The whole file.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where tables lie: a folder or a URL (`s3://bucket/lake`, `gs://…`, `az://…`). Table `orders` lies at `<lake>/orders` unless it
@@ -17,22 +40,23 @@ pub struct Config {
     /// Options of the object store, by the names that the `object_store` crate gives them: `aws_endpoint`, `aws_region` …
     #[serde(default)]
     pub storage: BTreeMap<String, Text>,
-    /// A folder for what can always be made again: caches of key indexes.
+    /// A folder for what can always be made again: caches of key indexes. Keep it between restarts to start faster.
     #[serde(default = "default_state")]
     pub state: PathBuf,
-    /// Memory for rows in flight, shared by all pipelines.
+    /// Memory for rows in flight, shared by all pipelines. Indexes of keys come on top: some 20 bytes for each key.
     #[serde(default = "default_memory")]
     pub memory: Bytes,
     #[serde(default)]
     pub http: Http,
-    /// How long a stop may take to publish what is staged.
+    /// How long a stop may take to publish what is staged. What is not published then is read again at the next start.
     #[serde(default = "default_grace")]
     pub grace: Span,
+    /// Each pipeline by its name, which is part of the marks in its tables: a pipeline that is renamed begins anew.
     pub pipelines: BTreeMap<String, Pipeline>,
 }
 
 /// One source and the tables that it feeds.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     pub kafka: Kafka,
@@ -41,11 +65,12 @@ pub struct Pipeline {
     pub commit: Commit,
     #[serde(default)]
     pub dead_letters: DeadLetterTable,
+    /// Each table by its name, which no other table of the file has.
     pub tables: BTreeMap<String, Table>,
 }
 
 /// A Kafka cluster and how to read it.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kafka {
     /// `host:port`, several with commas between.
@@ -61,13 +86,16 @@ pub struct Kafka {
     /// How often to look for new topics and partitions.
     #[serde(default = "default_discovery")]
     pub discovery: Span,
+    /// Talk TLS to the brokers; an empty table is enough where the system trusts their authority.
     pub tls: Option<Tls>,
+    /// Log in to the brokers.
     pub sasl: Option<Sasl>,
     /// Further properties of librdkafka. Those that would break alluvium's promises are refused.
     #[serde(default)]
     pub options: BTreeMap<String, Text>,
 }
 
+/// Where a partition is begun that no table has read.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
@@ -76,6 +104,7 @@ pub enum Start {
     Latest,
 }
 
+/// What to do when the topic no longer holds the next record.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum OnGap {
@@ -84,27 +113,34 @@ pub enum OnGap {
     Earliest,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// How the brokers prove who they are, and we who we are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM file of the authorities to trust; the system's own without it.
     pub ca: Option<PathBuf>,
+    /// PEM file of our certificate, where brokers ask for one.
     pub certificate: Option<PathBuf>,
+    /// PEM file of our certificate's key.
     pub key: Option<PathBuf>,
+    /// What the key is encrypted with.
     pub key_password: Option<Secret>,
     /// Talk to a broker whose certificate does not prove who it is. Not for production.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }
 
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// A login by user name and password.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sasl {
+    /// PLAIN shows the password to the broker: only with `tls`.
     pub mechanism: SaslMechanism,
     pub username: String,
     pub password: Secret,
 }
 
+/// How a password is proven.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 pub enum SaslMechanism {
     #[serde(rename = "PLAIN")]
@@ -116,29 +152,63 @@ pub enum SaslMechanism {
 }
 
 /// When staged rows are published: at the first mark behind any of these.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Commit {
-    /// Age of the oldest staged row. Default: 10 s.
+    /// Age of the oldest staged row. Shorter is fresher, and makes more and smaller files.
+    pub interval: Span,
+    /// Staged rows.
+    pub rows: u64,
+    /// Staged bytes, as the rows weigh in memory.
+    pub bytes: Bytes,
+}
+
+impl Default for Commit {
+    fn default() -> Self {
+        // The reasons stand with `Limits`.
+        let limits = crate::table::Limits::default();
+        Self {
+            interval: Span(limits.interval),
+            rows: limits.rows as u64,
+            bytes: Bytes(limits.bytes as u64),
+        }
+    }
+}
+
+/// When one table's rows are published, where it differs from its pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableCommit {
+    /// Age of the oldest staged row. Default: the pipeline's.
     pub interval: Option<Span>,
-    /// Staged rows. Default: 1,000,000.
+    /// Staged rows. Default: the pipeline's.
     pub rows: Option<u64>,
-    /// Staged bytes, as the rows weigh in memory. Default: 128 MiB.
+    /// Staged bytes, as the rows weigh in memory. Default: the pipeline's.
     pub bytes: Option<Bytes>,
 }
 
 /// Where records go that cannot be read.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct DeadLetterTable {
     /// Default: `<lake>/<pipeline>_dead_letters`.
     pub location: Option<String>,
-    /// So many rejects without one readable record between them stop the pipeline: the fault is then not in single records. Default: 1,000.
-    pub stop_after: Option<u64>,
+    /// So many rejects without one readable record between them stop the pipeline: the fault is then not in single records.
+    pub stop_after: u64,
+}
+
+impl Default for DeadLetterTable {
+    fn default() -> Self {
+        // More than a producer's bad hour in one partition, and little enough to look through.
+        Self {
+            location: None,
+            stop_after: 1_000,
+        }
+    }
 }
 
 /// One Delta table.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
     /// The topic or topics that feed it.
@@ -150,7 +220,7 @@ pub struct Table {
     pub format: Format,
     /// Columns: an Avro schema (`.avsc`) or a JSON Schema (`.json`). Without it they come from the schema inside of the messages.
     pub schema: Option<PathBuf>,
-    /// Default: `<lake>/<name>`.
+    /// A folder or URL. Default: `<lake>/<name>`.
     pub location: Option<String>,
     /// Key columns: the table then holds one row per key. Without them every change is a row.
     #[serde(default)]
@@ -158,20 +228,22 @@ pub struct Table {
     /// Where the key columns are read.
     #[serde(default)]
     pub key_from: KeyFrom,
+    /// How replaced rows go away. Only of tables with a key.
     #[serde(default)]
     pub merge: Merge,
-    /// Only of tables without a key.
+    /// Columns by whose values the files are parted. Only of tables without a key.
     #[serde(default)]
     pub partition_by: Vec<String>,
-    /// Columns beside the record's own, by name: `__topic`, `__partition`, `__offset`, `__timestamp`, `__key`, `__headers`, `__op`,
-    /// `__deleted`, `__lsn`, `__source_ts_ms`.
+    /// Columns beside the record's own, by name: `__topic`, `__partition`, `__offset`, `__timestamp`, `__key`, `__headers`,
+    /// `__deleted`; and of Debezium's events `__op`, `__ts_ms`, `__source_ts_ms`, `__lsn`, `__table` and more.
     #[serde(default)]
     pub metadata: Vec<String>,
     /// What a message without a value is to a table without a key: passed over, or a row of nulls.
     #[serde(default)]
     pub tombstones: Tombstones,
+    /// When this table is published, where it differs from the pipeline.
     #[serde(default)]
-    pub commit: Commit,
+    pub commit: TableCommit,
     /// Delta table properties to set at creation.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
@@ -179,6 +251,7 @@ pub struct Table {
     pub comment: Option<String>,
 }
 
+/// How messages are written.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
@@ -189,15 +262,18 @@ pub enum Format {
     DebeziumJson,
 }
 
+/// Where the key columns are read.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyFrom {
+    /// The message's value.
     #[default]
     Value,
     /// The message's key: a JSON object with the key columns, or, for one key column, the bare value.
     MessageKey,
 }
 
+/// How replaced rows go away.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Merge {
@@ -208,93 +284,33 @@ pub enum Merge {
     Rewrite,
 }
 
+/// What a message without a value is to a table without a key.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum Tombstones {
+    /// It is passed over, and counted.
     #[default]
     Skip,
+    /// It is a row of nulls.
     Keep,
 }
 
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// The endpoints for operators.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Where `/metrics`, `/livez`, `/readyz` and `/status` are served; empty turns them off.
-    #[serde(default = "default_http")]
+    /// Where `/metrics`, `/livez`, `/readyz` and `/status` are served; empty turns them off. They ask for no password: other
+    /// addresses than this machine's own belong behind something that does.
     pub address: String,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { address: default_http() }
-    }
-}
-
-/// A string or a list of strings.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    pub fn to_vec(&self) -> Vec<String> {
-        match self {
-            OneOrMany::One(one) => vec![one.clone()],
-            OneOrMany::Many(many) => many.clone(),
+        // Only this machine can reach it, at the port of OpenTelemetry's Prometheus exporter.
+        Self {
+            address: "127.0.0.1:9464".to_owned(),
         }
     }
-}
-
-/// A size as people write it: `"64 MiB"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
-pub struct Bytes(#[schemars(with = "String")] pub u64);
-
-/// A time as people write it: `"5 s"`, `"250 ms"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
-pub struct Span(#[schemars(with = "String")] pub Duration);
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let size: bytesize::ByteSize =
-            text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a size: write it like \"64 MiB\"")))?;
-        Ok(Self(size.as_u64()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let time = humantime::parse_duration(&text)
-            .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a time: write it like \"5 s\" or \"250 ms\"")))?;
-        Ok(Self(time))
-    }
-}
-
-/// A secret by reference: `{ env = "NAME" }` or `{ file = "/path" }`. It prints as `***`.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Secret {
-    Env(String),
-    File(PathBuf),
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A text in the open, or a secret by reference.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Text {
-    Plain(String),
-    Secret(Secret),
 }
 
 fn default_state() -> PathBuf {
@@ -310,7 +326,4 @@ fn default_grace() -> Span {
 }
 fn default_discovery() -> Span {
     Span(Duration::from_secs(30))
-}
-fn default_http() -> String {
-    "127.0.0.1:9464".to_owned()
 }

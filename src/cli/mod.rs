@@ -1,0 +1,103 @@
+//! The command line: one file per command.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes follow `sysexits.h`: see [`Error::exit_code`].
+
+mod logs;
+mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+use tracing::error;
+
+use crate::error::{Error, Result};
+pub use logs::LogFormat;
+
+/// Change streams as immutable Delta Lake history, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "alluvium", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    logs: LogArguments,
+}
+
+#[derive(Debug, Args)]
+struct LogArguments {
+    /// How log lines are written [default: text on a terminal, json otherwise]
+    #[arg(long, global = true, value_enum, env = "ALLUVIUM_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Log more: -v shows what is done, -vv every step. RUST_LOG, where it is set, decides alone
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "alluvium.toml", env = "ALLUVIUM_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Print the completions of a shell
+    Completions { shell: Shell },
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => return usage(&told),
+    };
+    let format = logs::start(arguments.logs.log_format, arguments.logs.verbose);
+    match arguments.command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error, format);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode> {
+        match self {
+            Command::Schema => schema::print(),
+            Command::Completions { shell } => schema::print_completions(shell),
+        }
+    }
+}
+
+/// Help and version are what was asked for; anything else is a mistake in the arguments.
+fn usage(told: &clap::Error) -> ExitCode {
+    // Nothing is left to tell when the terminal itself is gone.
+    let _ = told.print();
+    ExitCode::from(if told.use_stderr() { 64 } else { 0 })
+}
+
+/// Says on stderr why the command failed: to a person as text, to a collector of logs as one more line.
+fn report(error: &Error, format: LogFormat) {
+    match format {
+        LogFormat::Text => eprintln!("error: {error}"),
+        LogFormat::Json => error!(code = error.code, kind = error.kind.name(), "{error}"),
+    }
+}
+
+/// Writes a result to stdout. A reader that went away (`| head`) has seen what it wanted.
+fn print(text: &str) -> Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::config("cannot_create", "the result cannot be written to stdout").because(e))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,353 @@
+//! What lies between options, or between an option and this machine: what no type can say.
+//!
+//! What the columns of a table must be is checked where its schema is read: this file knows no formats.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{
+    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text, Tombstones,
+};
+
+/// Below this, the buffers of a fetch and of a Parquet writer do not fit.
+const MEMORY_MIN: Bytes = Bytes(16 << 20);
+/// A commit takes some milliseconds, and each makes a version that stays: more often is never what was meant.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Properties that alluvium sets itself, or that would take from its tables what it promises.
+const PROPERTIES_REFUSED: [(&str, &str); 4] = [
+    ("delta.appendOnly", "alluvium sets it: on tables without a key, and never with one"),
+    ("delta.enableDeletionVectors", "it follows from `key` and `merge`"),
+    (
+        "delta.setTransactionRetentionDuration",
+        "it would let the marks expire, and the table would be read into twice",
+    ),
+    ("delta.columnMapping.mode", "alluvium does not write tables with column mapping"),
+];
+
+/// What is wrong, by key.
+pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
+    let mut check = Check {
+        config,
+        problems: Vec::new(),
+    };
+    check.process();
+    for (name, pipeline) in &config.pipelines {
+        let at = KeyPath::of(["pipelines", name]);
+        check.name(&at, "pipeline", name);
+        check.pipeline(&at, pipeline);
+    }
+    check.places();
+    check.problems
+}
+
+struct Check<'c> {
+    config: &'c Config,
+    problems: Vec<(KeyPath, String)>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, at: KeyPath, what: impl Into<String>) {
+        self.problems.push((at, what.into()));
+    }
+
+    fn wrong_if(&mut self, wrong: bool, at: KeyPath, what: &str) {
+        if wrong {
+            self.wrong(at, what);
+        }
+    }
+
+    fn process(&mut self) {
+        let config = self.config;
+        let address = &config.http.address;
+        if !address.is_empty() && !is_host_port(address) {
+            self.wrong(
+                KeyPath::of(["http", "address"]),
+                format!("`{address}` is not HOST:PORT, as in 127.0.0.1:9464"),
+            );
+        }
+        if config.memory.0 < MEMORY_MIN.0 {
+            self.wrong(
+                KeyPath::of(["memory"]),
+                "less than 16 MiB: a fetch and a file being written do not fit",
+            );
+        }
+        self.wrong_if(
+            config.pipelines.is_empty(),
+            KeyPath::of(["pipelines"]),
+            "no pipeline: write at least one `[pipelines.NAME.tables.NAME]`",
+        );
+        self.texts(&KeyPath::of(["storage"]), &config.storage);
+    }
+
+    fn pipeline(&mut self, at: &KeyPath, pipeline: &Pipeline) {
+        self.kafka(&at.key("kafka"), &pipeline.kafka);
+        let commit = &pipeline.commit;
+        self.commit(&at.key("commit"), Some(commit.interval), Some(commit.rows), Some(commit.bytes));
+        self.wrong_if(
+            pipeline.dead_letters.stop_after == 0,
+            at.key("dead_letters").key("stop_after"),
+            "0 would stop at once: write at least 1",
+        );
+        self.wrong_if(
+            pipeline.tables.is_empty(),
+            at.key("tables"),
+            "no table: a pipeline without one has nothing to do",
+        );
+        for (name, table) in &pipeline.tables {
+            let at = at.key("tables").key(name);
+            self.name(&at, "table", name);
+            self.table(&at, table);
+        }
+    }
+
+    fn commit(&mut self, at: &KeyPath, interval: Option<Span>, rows: Option<u64>, bytes: Option<Bytes>) {
+        let short = interval.is_some_and(|interval| interval.0 < INTERVAL_MIN);
+        self.wrong_if(
+            short,
+            at.key("interval"),
+            "less than 10 ms: every commit makes a version that stays",
+        );
+        self.wrong_if(rows == Some(0), at.key("rows"), "0 would never publish a row: write at least 1");
+        self.wrong_if(
+            bytes.is_some_and(|bytes| bytes.0 == 0),
+            at.key("bytes"),
+            "0 would never publish a row: write at least 1 MiB",
+        );
+    }
+
+    fn kafka(&mut self, at: &KeyPath, kafka: &Kafka) {
+        for broker in kafka.brokers.split(',') {
+            if !is_host_port(broker.trim()) {
+                self.wrong(at.key("brokers"), format!("`{broker}` is not HOST:PORT, as in kafka-1:9092"));
+            }
+        }
+        self.wrong_if(
+            kafka.group.as_deref() == Some(""),
+            at.key("group"),
+            "empty: leave it out to read all partitions with this instance",
+        );
+        self.wrong_if(
+            kafka.discovery.0.is_zero(),
+            at.key("discovery"),
+            "0 would ask the brokers without a pause",
+        );
+        if let Some(tls) = &kafka.tls {
+            let at = at.key("tls");
+            for (key, file) in [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)] {
+                self.file(&at.key(key), file.as_deref());
+            }
+            let needs = "`certificate` and `key` need each other";
+            self.wrong_if(tls.certificate.is_some() != tls.key.is_some(), at.clone(), needs);
+            self.wrong_if(
+                tls.key_password.is_some() && tls.key.is_none(),
+                at.key("key_password"),
+                "there is no `key` that it could open",
+            );
+            tls.key_password
+                .iter()
+                .for_each(|secret| self.secret(&at.key("key_password"), secret));
+        }
+        if let Some(sasl) = &kafka.sasl {
+            let at = at.key("sasl");
+            self.wrong_if(sasl.username.is_empty(), at.key("username"), "empty");
+            self.secret(&at.key("password"), &sasl.password);
+            let bare = sasl.mechanism == SaslMechanism::Plain && kafka.tls.is_none();
+            self.wrong_if(
+                bare,
+                at.key("mechanism"),
+                "PLAIN sends the password readably: add `tls`, or use SCRAM-SHA-512",
+            );
+        }
+        self.texts(&at.key("options"), &kafka.options);
+    }
+
+    fn table(&mut self, at: &KeyPath, table: &Table) {
+        self.topics(at, table);
+        self.file(&at.key("schema"), table.schema.as_deref());
+        let schemaless = table.format == Format::Json && table.schema.is_none();
+        self.wrong_if(
+            schemaless,
+            at.key("schema"),
+            "missing: plain JSON does not tell its columns; name an Avro schema (.avsc) or a JSON Schema (.json)",
+        );
+        self.key(at, table);
+        self.distinct(&at.key("key"), &table.key);
+        self.distinct(&at.key("partition_by"), &table.partition_by);
+        self.distinct(&at.key("metadata"), &table.metadata);
+        self.commit(&at.key("commit"), table.commit.interval, table.commit.rows, table.commit.bytes);
+        for (name, why) in PROPERTIES_REFUSED {
+            self.wrong_if(table.properties.contains_key(name), at.key("properties").key(name), why);
+        }
+    }
+
+    fn topics(&mut self, at: &KeyPath, table: &Table) {
+        match (&table.topic, &table.topic_pattern) {
+            (None, None) => self.wrong(
+                at.key("topic"),
+                "missing: name the topic that feeds the table, or a `topic_pattern`",
+            ),
+            (Some(_), Some(_)) => self.wrong(at.key("topic_pattern"), "beside `topic`: only one of them can name the topics"),
+            (None, Some(pattern)) => {
+                if let Err(error) = regex::Regex::new(pattern) {
+                    // The library draws a picture of several lines; its last line is the reason.
+                    let text = error.to_string();
+                    let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                    self.wrong(
+                        at.key("topic_pattern"),
+                        format!("`{pattern}` is not a regular expression: {reason}"),
+                    );
+                }
+            }
+            (Some(topics), None) => {
+                let at = at.key("topic");
+                let one = matches!(topics, OneOrMany::One(_));
+                let topics = topics.to_vec();
+                self.wrong_if(topics.is_empty(), at.clone(), "an empty list: name at least one topic");
+                self.distinct(&at, &topics);
+                for (index, topic) in topics.iter().enumerate() {
+                    let at = if one { at.clone() } else { at.index(index) };
+                    let legal = !topic.is_empty() && topic.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+                    if !legal {
+                        self.wrong(
+                            at,
+                            format!("`{topic}` cannot be a topic: their names are of letters, digits, `.`, `_` and `-`"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// What only goes with a key, and what only goes without one.
+    fn key(&mut self, at: &KeyPath, table: &Table) {
+        if table.key.is_empty() {
+            let alone = "only of tables with a `key`, and this one has none";
+            self.wrong_if(table.key_from != KeyFrom::default(), at.key("key_from"), alone);
+            self.wrong_if(table.merge != Merge::default(), at.key("merge"), alone);
+        } else {
+            let alone = "only of tables without a `key`";
+            self.wrong_if(!table.partition_by.is_empty(), at.key("partition_by"), alone);
+            self.wrong_if(table.tombstones != Tombstones::default(), at.key("tombstones"), alone);
+        }
+    }
+
+    fn distinct(&mut self, at: &KeyPath, names: &[String]) {
+        let mut seen = BTreeSet::new();
+        for (index, name) in names.iter().enumerate() {
+            if !seen.insert(name) {
+                self.wrong(at.index(index), format!("`{name}` stands there twice"));
+            }
+        }
+    }
+
+    /// Names become parts of paths and of marks.
+    fn name(&mut self, at: &KeyPath, what: &str, name: &str) {
+        let legal = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        if !legal || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            self.wrong(
+                at.clone(),
+                format!("not a name for a {what}: use letters, digits, `_`, `-` and `.`, and begin with a letter or digit"),
+            );
+        }
+    }
+
+    /// No two tables have one name, or lie at one place or inside of each other.
+    fn places(&mut self) {
+        let mut names: BTreeMap<String, KeyPath> = BTreeMap::new();
+        let mut places: Vec<(String, KeyPath)> = Vec::new();
+        for (name, location, at) in tables(self.config) {
+            if let Some(first) = names.insert(name.clone(), at.clone()) {
+                self.wrong(at.clone(), format!("`{first}` has the same name: table names are unique in a file"));
+                continue;
+            }
+            match self.config.table_url(&name, location) {
+                Err(what) => self.wrong(at.key("location"), what),
+                Ok(url) => {
+                    let place = format!("{}/", url.as_str().trim_end_matches('/'));
+                    for (other, first) in &places {
+                        if *other == place {
+                            self.wrong(at.key("location"), format!("`{first}` lies at the same place, {url}"));
+                        } else if place.starts_with(other.as_str()) || other.starts_with(&place) {
+                            self.wrong(
+                                at.key("location"),
+                                format!("this table and `{first}` lie one inside of the other: {place} and {other}"),
+                            );
+                        }
+                    }
+                    places.push((place, at));
+                }
+            }
+        }
+    }
+
+    fn file(&mut self, at: &KeyPath, file: Option<&Path>) {
+        let Some(file) = file else { return };
+        if let Err(error) = std::fs::File::open(file) {
+            self.wrong(at.clone(), format!("{} cannot be read: {error}", file.display()));
+        } else if file.is_dir() {
+            self.wrong(at.clone(), format!("{} is a folder: name a file", file.display()));
+        }
+    }
+
+    fn secret(&mut self, at: &KeyPath, secret: &Secret) {
+        if let Err(error) = secret.reveal() {
+            self.wrong(at.clone(), error.to_string());
+        }
+    }
+
+    fn texts(&mut self, at: &KeyPath, texts: &BTreeMap<String, Text>) {
+        for (name, text) in texts {
+            match text {
+                Text::Secret(secret) => self.secret(&at.key(name), secret),
+                Text::Plain(_) if is_secret_name(name) => {
+                    self.wrong(
+                        at.key(name),
+                        "a secret in the open: write { env = \"NAME\" } or { file = \"/path\" }",
+                    );
+                }
+                Text::Plain(_) => {}
+            }
+        }
+    }
+}
+
+/// All tables with their own locations, the dead-letter tables included.
+fn tables(config: &Config) -> impl Iterator<Item = (String, Option<&str>, KeyPath)> {
+    config.pipelines.iter().flat_map(|(pipeline, of)| {
+        let at = KeyPath::of(["pipelines", pipeline]);
+        let dead_letters = (
+            format!("{pipeline}_dead_letters"),
+            of.dead_letters.location.as_deref(),
+            at.key("dead_letters"),
+        );
+        let tables = of
+            .tables
+            .iter()
+            .map(move |(name, table)| (name.clone(), table.location.as_deref(), at.key("tables").key(name)));
+        tables.chain([dead_letters])
+    })
+}
+
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
+}
+
+/// Whether an option of a store or of librdkafka holds a secret by its name.
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words = [
+        "secret",
+        "password",
+        "token",
+        "account_key",
+        "master_key",
+        "customer_key",
+        "sas_key",
+        "key.pem",
+    ];
+    // These hold no secret, though they have such a word: the place of one, and the names of switches.
+    let harmless = ["_file", "_path", "endpoint", "url", ".location", "method", "token.refresh"];
+    (name.ends_with("access_key") || words.iter().any(|word| name.contains(word))) && !harmless.iter().any(|word| name.contains(word))
+}

@@ -1,0 +1,253 @@
+//! Broken files, and every problem of each in one answer.
+
+use super::*;
+
+/// What is wrong with a text in a folder that holds `orders.avsc`, one line a problem.
+fn problems(text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("orders.avsc"), "{}").unwrap();
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    match Document::parse(&folder.path().join("a.toml"), text.to_owned()).into_config() {
+        Ok(_) => Vec::new(),
+        Err(problems) => {
+            let line = |p: &Problem| {
+                let place = p.place.map_or("-".to_owned(), |(line, column)| format!("{line}:{column}"));
+                format!(
+                    "{place} {}: {}",
+                    p.key,
+                    p.what.replace(&format!("{}/", folder.path().display()), "")
+                )
+            };
+            problems.list.iter().map(line).collect()
+        }
+    }
+}
+
+/// A file without problems, with more lines in the pipeline, in the table, and at the end.
+fn with(pipeline: &str, table: &str, end: &str) -> String {
+    format!(
+        "lake = \"lake\"\n[pipelines.shop.kafka]\nbrokers = \"localhost:9092\"\n{pipeline}\n\
+         [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\n{table}\n{end}"
+    )
+}
+
+#[test]
+fn a_few_lines_are_enough() {
+    assert_eq!(problems(&with("", "key = [\"id\"]", "")), Vec::<String>::new());
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place_and_the_nearest_name() {
+    let text = r#"
+lake = "lake"
+memroy = "1 GiB"
+grace = 25
+http = { address = "localhost" }
+
+[pipelines.shop.kafka]
+broker = "localhost:9092"
+start = "lastest"
+
+[pipelines.shop.commit]
+interval = "5"
+rows = -1
+
+[pipelines.shop.tables.orders]
+topic = "orders"
+schema = "order.avsc"
+keys = ["id"]
+merge = "vector"
+metadata = ["__offset", "__offset"]
+
+[pipelines.shop.tables.audit]
+topic = "orders"
+schema = "orders.avsc"
+location = "lake/orders"
+key = "id"
+"#;
+    let expected = [
+        "3:1 memroy: unknown key; did you mean `memory`?",
+        "4:1 grace: expected a time like \"5 s\", found the number 25",
+        "5:10 http.address: `localhost` is not HOST:PORT, as in 127.0.0.1:9464",
+        "7:17 pipelines.shop.kafka.brokers: missing: expected a text in quotes",
+        "8:1 pipelines.shop.kafka.broker: unknown key; did you mean `brokers`?",
+        "9:1 pipelines.shop.kafka.start: `lastest` is not one of `earliest`, `latest`; did you mean `latest`?",
+        "12:1 pipelines.shop.commit.interval: `5` is not a time: write it like \"5 s\" or \"250 ms\"",
+        "13:1 pipelines.shop.commit.rows: -1 is less than 0",
+        "15:24 pipelines.shop.tables.orders.location: `pipelines.shop.tables.audit` lies at the same place, file://lake/orders/",
+        "17:1 pipelines.shop.tables.orders.schema: order.avsc cannot be read: No such file or directory (os error 2)",
+        "18:1 pipelines.shop.tables.orders.keys: unknown key; did you mean `key`?",
+        "19:1 pipelines.shop.tables.orders.merge: `vector` is not one of `vectors`, `rewrite`; did you mean `vectors`?",
+        "20:25 pipelines.shop.tables.orders.metadata[1]: `__offset` stands there twice",
+        "26:1 pipelines.shop.tables.audit.key: expected a list, found a text",
+    ];
+    assert_eq!(problems(text), expected);
+}
+
+#[test]
+fn each_mistake_is_named() {
+    let cases = [
+        (with("", "", "nonsense"), "key with no value"),
+        (with("", "topic = \"again\"", ""), "duplicate key"),
+        ("lake = \"x\"".to_owned(), "pipelines: missing"),
+        (
+            with("", "", "[pipelines.shop.tables.\"a/b\"]\ntopic = \"t\"\nschema = \"orders.avsc\""),
+            "not a name for a table",
+        ),
+        (
+            with("", "key = [\"id\"]\npartition_by = [\"day\"]", ""),
+            "partition_by: only of tables without a `key`",
+        ),
+        (
+            with("", "key = [\"id\"]\ntombstones = \"keep\"", ""),
+            "tombstones: only of tables without a `key`",
+        ),
+        (with("", "merge = \"rewrite\"", ""), "merge: only of tables with a `key`"),
+        (with("", "key_from = \"message_key\"", ""), "key_from: only of tables with a `key`"),
+        (with("", "key = [\"id\", \"id\"]", ""), "key[1]: `id` stands there twice"),
+        (with("", "topic_pattern = \"x\"", ""), "topic_pattern: beside `topic`"),
+        (
+            with("", "[pipelines.shop.tables.b]\nschema = \"orders.avsc\"", ""),
+            "b.topic: missing",
+        ),
+        (
+            with("", "[pipelines.shop.tables.b]\ntopic_pattern = \"(\"\nschema = \"orders.avsc\"", ""),
+            "unclosed group",
+        ),
+        (
+            with("", "[pipelines.shop.tables.b]\ntopic = []\nschema = \"orders.avsc\"", ""),
+            "an empty list",
+        ),
+        (
+            with(
+                "",
+                "[pipelines.shop.tables.b]\ntopic = [\"a\", \"b c\"]\nschema = \"orders.avsc\"",
+                "",
+            ),
+            "topic[1]: `b c` cannot be a topic",
+        ),
+        (
+            with("", "[pipelines.shop.tables.b]\ntopic = 1\nschema = \"orders.avsc\"", ""),
+            "expected a text in quotes or a list, found the number 1",
+        ),
+        (
+            with("", "[pipelines.shop.tables.b]\ntopic = \"b\"", ""),
+            "b.schema: missing: plain JSON",
+        ),
+        (
+            with("", "[pipelines.shop.tables.b]\ntopic = \"b\"\nschema = \"folder\"", ""),
+            "folder is a folder",
+        ),
+        (with("", "location = \"ftp://host/x\"", ""), "neither a folder nor a URL"),
+        (with("", "location = \"lake/shop_dead_letters/x\"", ""), "one inside of the other"),
+        (
+            with("", "properties = { \"delta.appendOnly\" = \"false\" }", ""),
+            "alluvium sets it",
+        ),
+        (
+            with("tls = { ca = \"ca.pem\", certificate = \"orders.avsc\" }", "", ""),
+            "tls.ca: ca.pem cannot be read",
+        ),
+        (
+            with("tls = { certificate = \"orders.avsc\" }", "", ""),
+            "`certificate` and `key` need each other",
+        ),
+        (
+            with(
+                "sasl = { mechanism = \"PLAIN\", username = \"u\", password = { env = \"PATH\" } }",
+                "",
+                "",
+            ),
+            "PLAIN sends the password readably",
+        ),
+        (
+            with("sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"p\" }", "", ""),
+            "expected { env = … } or { file = … }, found a text",
+        ),
+        (
+            with(
+                "sasl = { mechanism = \"MD5\", username = \"u\", password = { file = \"p\" } }",
+                "",
+                "",
+            ),
+            "`SCRAM-SHA-256`",
+        ),
+        (
+            with(
+                "tls = { key = \"orders.avsc\", certificate = \"orders.avsc\", key_password = { env = \"NO_SUCH_NAME\" } }",
+                "",
+                "",
+            ),
+            "`NO_SUCH_NAME` is not set",
+        ),
+        (with("options = { \"ssl.key.password\" = \"p\" }", "", ""), "a secret in the open"),
+        (with("", "", "[storage]\naws_secret_access_key = \"p\""), "a secret in the open"),
+        (
+            with(
+                "",
+                "",
+                "[pipelines.b.kafka]\nbrokers = \"b:1\"\n[pipelines.b.tables.orders]\ntopic = \"o\"\nschema = \"orders.avsc\"",
+            ),
+            "has the same name",
+        ),
+        (
+            with("", "", "[pipelines.b.kafka]\nbrokers = \"b\"\n[pipelines.b.tables]"),
+            "`b` is not HOST:PORT",
+        ),
+        (
+            with("", "", "[pipelines.b.kafka]\nbrokers = \"b:1\"\n[pipelines.b.tables]"),
+            "no table",
+        ),
+        (with("", "commit = { interval = \"1 ms\" }", ""), "less than 10 ms"),
+        (with("", "commit = { rows = 0 }", ""), "0 would never publish"),
+        (with("", "comment = 2026-01-01", ""), "found a date"),
+        (
+            with("", "", "[http]\naddress = 1").replace("lake =", "memory = \"1 MiB\"\nlake ="),
+            "less than 16 MiB",
+        ),
+        ("[pipelines.shop]\n".to_owned() + &with("", "", ""), "shop"),
+    ];
+    for (text, expected) in cases {
+        let found = problems(&text);
+        assert!(
+            found.iter().any(|line| line.contains(expected)),
+            "{text}\nshould tell: {expected}\ntells: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn x1_a_secret_at_the_wrong_place_is_not_printed() {
+    let wrong = with(
+        "sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"canary-4711\" }",
+        "",
+        "",
+    );
+    let found = problems(&wrong);
+    assert!(!found.is_empty() && !found.concat().contains("canary"), "{found:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let problems = Document::read(Path::new("/no/such.toml")).unwrap_err();
+    assert!(
+        problems.to_string().contains("/no/such.toml") && problems.to_string().contains("--config"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("orders.avsc"), "{}").unwrap();
+    let config = Document::parse(&folder.path().join("a.toml"), with("", "", ""))
+        .into_config()
+        .unwrap();
+    let table = &config.pipelines["shop"].tables["orders"];
+    assert_eq!(table.schema, Some(folder.path().join("orders.avsc")));
+    assert_eq!(config.state, folder.path().join(".alluvium"));
+    assert_eq!(
+        config.table_url("orders", None).unwrap().to_file_path().unwrap(),
+        folder.path().join("lake/orders")
+    );
+}
