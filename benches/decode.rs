@@ -21,11 +21,67 @@ fn main() {
     report("order, 200 bytes, arrow-json (not strict)", &order, |runs| {
         arrow_json(order_columns(), runs)
     });
+    let flat = order.clone();
+    report("order, 200 bytes, flattened Debezium", &flat, |runs| {
+        decode(&spec(Format::DebeziumJson, order_columns()), runs)
+    });
+    let events = texts(event);
+    report("order, Debezium's envelope", &events, |runs| {
+        decode(&spec(Format::DebeziumJson, order_columns()), runs)
+    });
+    let events = texts(event_with_schema);
+    report("order, Debezium's envelope with schema", &events, |runs| {
+        decode(&spec(Format::DebeziumJson, order_columns()), runs)
+    });
     let wide = texts(wide);
     report("60 columns, JSON", &wide, |runs| decode(&spec(Format::Json, wide_columns()), runs));
     report("60 columns, arrow-json (not strict)", &wide, |runs| {
         arrow_json(wide_columns(), runs)
     });
+}
+
+/// Debezium's event for an order: an update without its old row, as PostgreSQL's default replica identity has it.
+fn event(index: usize) -> String {
+    let source = format!(
+        r#"{{"version":"3.7.0.Final","connector":"postgresql","name":"shop","ts_ms":1795428706318,"snapshot":"false","db":"shop","sequence":"[\"190536672\",\"190536800\"]","ts_us":1795428706318440,"ts_ns":1795428706318440000,"schema":"public","table":"orders","txId":{index},"lsn":{},"xmin":null}}"#,
+        190_536_672 + index
+    );
+    format!(
+        r#"{{"before":null,"after":{},"source":{source},"transaction":null,"op":"u","ts_ms":1795428706846,"ts_us":1795428706846610,"ts_ns":1795428706846610995}}"#,
+        order(index)
+    )
+}
+
+/// The same with its schema in front, as the JSON converter writes it by default.
+fn event_with_schema(index: usize) -> String {
+    let field = |name: &str, kind: &str| format!(r#"{{"type":"{kind}","optional":true,"field":"{name}"}}"#);
+    let zoned = r#"{"type":"string","optional":true,"name":"io.debezium.time.ZonedTimestamp","version":1,"field":"ts"}"#.to_owned();
+    let row = [
+        field("id", "int64"),
+        field("customer", "string"),
+        field("amount", "double"),
+        field("status", "string"),
+        zoned,
+        field("note", "string"),
+    ];
+    let row = |member: &str| {
+        format!(
+            r#"{{"type":"struct","fields":[{}],"optional":true,"name":"shop.Value","field":"{member}"}}"#,
+            row.join(",")
+        )
+    };
+    let source: Vec<String> = ["version", "connector", "name", "db", "sequence", "schema", "table"]
+        .map(|name| field(name, "string"))
+        .to_vec();
+    let source = format!(
+        r#"{{"type":"struct","fields":[{}],"optional":false,"name":"io.debezium.connector.postgresql.Source","field":"source"}}"#,
+        source.join(",")
+    );
+    let fields = [row("before"), row("after"), source, field("op", "string"), field("ts_ms", "int64")].join(",");
+    format!(
+        r#"{{"schema":{{"type":"struct","fields":[{fields}],"optional":false,"name":"shop.Envelope","version":2}},"payload":{}}}"#,
+        event(index)
+    )
 }
 
 fn spec(format: Format, columns: SchemaRef) -> DecodeSpec {

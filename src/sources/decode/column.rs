@@ -216,12 +216,18 @@ impl Column {
         if !self.nullable {
             return Err(Fault::new(Code::MissingValue, "it is required, and it is null or not there"));
         }
-        self.push_void();
+        self.push_zero();
+        self.nulls.append_null();
         Ok(())
     }
 
-    /// A cell that nobody reads: null, or the type's zero where the column takes no null.
+    /// A cell that nobody reads: null, or the type's zero where the table takes no null.
     pub fn push_void(&mut self) {
+        self.push_zero();
+        self.nulls.append(!self.field.is_nullable());
+    }
+
+    fn push_zero(&mut self) {
         match &mut self.cells {
             Cells::Boolean(cells) => cells.append(false),
             Cells::Int32(cells) | Cells::Date(cells) => cells.push(0),
@@ -233,7 +239,6 @@ impl Column {
             Cells::Struct(record) => record.columns.iter_mut().for_each(Column::push_void),
             Cells::List(ends, _) | Cells::Map { ends, .. } => ends.push_empty(),
         }
-        self.nulls.append(!self.nullable);
     }
 
     /// Cuts back to so many cells, and whatever of a further one was begun.

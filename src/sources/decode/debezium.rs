@@ -88,7 +88,7 @@ impl DebeziumDecoder {
             reads_source: !source.is_empty(),
             source: Names::new(source),
             op: place(metadata::OP).ok_or_else(unplaced)?,
-            deleted: place(FLAT_DELETED).ok_or_else(unplaced)?,
+            deleted: place(metadata::DELETED).ok_or_else(unplaced)?,
             ts_ms: place(metadata::TS_MS),
             record_columns: fields.len(),
             upsert,
@@ -251,6 +251,8 @@ impl DebeziumDecoder {
         let extra = extra
             .into_iter()
             .zip(self.rows.columns.get(self.record_columns..).unwrap_or_default());
+        // The text of a flattened row's `__deleted` has been read for what it says; the table's column is a boolean.
+        let extra = extra.filter(|(_, column)| column.name() != metadata::DELETED);
         let mut beside: Vec<(&str, ArrayRef)> = extra.map(|(array, column)| (column.name(), array)).collect();
         beside.extend(self.metadata.finish());
         for field in self.schema.fields().iter().skip(self.record_columns) {
@@ -264,14 +266,11 @@ impl DebeziumDecoder {
     }
 }
 
-/// Flattened rows have this as text; the metadata column of the same name is a boolean, and filled by what the event is.
-const FLAT_DELETED: &str = "__deleted";
-
 /// Columns that are read out of the event beside the record: always the two that flattened rows tell a delete by, and those that the
 /// table asks for. With the members of `source` among them, by their place behind `first`.
 fn extra_columns(asked: &[String], first: usize) -> (Vec<FieldRef>, Vec<(&'static str, usize)>) {
     let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
-    let mut extra = vec![text(metadata::OP), text(FLAT_DELETED)];
+    let mut extra = vec![text(metadata::OP), text(metadata::DELETED)];
     let mut source = Vec::new();
     for name in asked {
         if name == metadata::TS_MS {
