@@ -1,15 +1,21 @@
 //! Sinks: one table, written by one task.
 
-pub mod delta;
 pub mod memory;
 pub mod null;
 
 use std::future::Future;
+use std::pin::Pin;
 
-use crate::batch::ChangeBatch;
+use crate::batch::{ChangeBatch, Gap};
 use crate::error::Result;
 use crate::position::Checkpoint;
-use crate::table::Version;
+use crate::table::{TableId, Version};
+
+/// Work that may follow a commit, off its path: a checkpoint of the log, for example. It may be dropped at any moment.
+pub struct Upkeep {
+    pub table: TableId,
+    pub work: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+}
 
 /// One table, written by one task. The contract, which `tests/conformance.rs` holds every sink to:
 /// - What `write` took is seen by no reader before `commit`, and forgotten by a crash.
@@ -23,6 +29,14 @@ pub trait Sink: Send {
     /// Stages rows.
     fn write(&mut self, batch: ChangeBatch) -> impl Future<Output = Result<()>> + Send;
 
+    /// Keeps a gap on record: the next commit tells of it.
+    fn note(&mut self, gap: Gap);
+
     /// Publishes all staged rows and `mark` as one version. With nothing staged it publishes the mark alone.
     fn commit(&mut self, mark: &Checkpoint) -> impl Future<Output = Result<Version>> + Send;
+
+    /// Asked after each commit: what is to be done now and then beside the writing.
+    fn upkeep(&mut self) -> Option<Upkeep> {
+        None
+    }
 }

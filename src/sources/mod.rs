@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod kafka;
+pub mod memory;
 
 use std::collections::BTreeMap;
 use std::future::Future;

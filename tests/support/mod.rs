@@ -8,4 +8,5 @@ pub mod producer;
 pub mod program;
 pub mod python;
 pub mod readback;
+pub mod rows;
 pub mod verdict;

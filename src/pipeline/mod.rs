@@ -1,0 +1,254 @@
+//! The pipeline: one source, its tables, and the one way to start.
+//!
+//! `run` is the outer loop: open everything from the log, drive until it ends, and open again when that helps. It is the only place
+//! that matches on the kind of an error. `drive` wires one flow: a reader, a writer per table, bounded queues between them.
+
+pub mod backoff;
+pub mod cadence;
+mod reader;
+mod writer;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::budget::Budget;
+use crate::error::{Error, Kind, Result};
+use crate::sinks::{Sink, Upkeep};
+use crate::sources::Source;
+use crate::status::{Board, State};
+use crate::table::Table;
+use crate::telemetry;
+use backoff::Backoff;
+use reader::{Outlet, Reader};
+use writer::{Lines, Writer};
+
+/// Batches and marks that wait for a writer. Rows are bounded by the budget; this only bounds how far marks run ahead.
+const QUEUE_LENGTH: usize = 16;
+
+/// What a pipeline is run with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub pipeline: Arc<str>,
+    pub board: Board,
+    pub budget: Budget,
+    /// How long a stop may take to publish what is staged.
+    pub grace: Duration,
+    /// After so many failures in a row without a commit, `run` gives up. None: never, which is what a service wants.
+    pub tries_max: Option<u32>,
+    /// Of the jitter between tries.
+    pub seed: u64,
+}
+
+/// One source and its sinks, opened from the log.
+pub struct Opened<S, K> {
+    pub source: S,
+    pub tables: Vec<(Arc<Table>, K)>,
+    /// Where rejects go, if the source makes any: committed before the others.
+    pub letters: Option<(Arc<Table>, K)>,
+}
+
+/// Opens a pipeline from the log: reads the marks of its tables, and opens the source there. What outlives a flow (the membership in
+/// a consumer group) stays with the implementer.
+pub trait Open: Send {
+    type Source: Source + 'static;
+    type Sink: Sink + 'static;
+    fn open(&mut self) -> impl Future<Output = Result<Opened<Self::Source, Self::Sink>>> + Send;
+}
+
+/// How a flow ended, when it was not by an error.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The source has no more.
+    Finished,
+    /// The source's lanes have changed.
+    Reopen(String),
+}
+
+/// What the tasks of a flow share.
+#[derive(Clone)]
+struct Context {
+    pipeline: Arc<str>,
+    board: Board,
+    /// Commits of all tables, to tell progress from failing again and again.
+    commits: Arc<AtomicU64>,
+}
+
+/// Runs a pipeline until it is stopped, its source ends, or an error needs a person. Whatever happens, what is published is whole.
+pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationToken) -> Result<()> {
+    let context = Context {
+        pipeline: Arc::clone(&settings.pipeline),
+        board: settings.board.clone(),
+        commits: Arc::new(AtomicU64::new(0)),
+    };
+    let (mut backoff, mut rng) = (Backoff::default(), SmallRng::seed_from_u64(settings.seed));
+    loop {
+        let commits = context.commits.load(Ordering::Relaxed);
+        let outcome = flow(&mut opener, &settings, &context, &stop).await;
+        if context.commits.load(Ordering::Relaxed) > commits {
+            backoff.reset();
+        }
+        let failure = match outcome {
+            Ok(Ended::Stopped | Ended::Finished) => {
+                enter(&context, State::Stopped, None);
+                return Ok(());
+            }
+            Ok(Ended::Reopen(why)) => {
+                info!(pipeline = %context.pipeline, %why, "open again");
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        count(&context, &failure);
+        let out_of_tries = settings.tries_max.is_some_and(|most| backoff.tries() + 1 >= most);
+        match failure.kind {
+            Kind::Transient | Kind::Fenced if !out_of_tries && !stop.is_cancelled() => {
+                let pause = backoff.pause(&mut rng);
+                warn!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, pause_ms = pause.as_millis() as u64, "try again");
+                enter(&context, State::Retrying, Some(&failure));
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            Kind::Transient | Kind::Fenced | Kind::Config | Kind::Data | Kind::Bug => {
+                error!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, "stopped");
+                enter(&context, State::Failed, Some(&failure));
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// One flow, from the log to its end.
+async fn flow<O: Open>(opener: &mut O, settings: &Settings, context: &Context, stop: &CancellationToken) -> Result<Ended> {
+    let opened = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(Ended::Stopped),
+        opened = opener.open() => opened?,
+    };
+    enter(context, State::Running, None);
+    let out_of_grace = async {
+        stop.cancelled().await;
+        tokio::time::sleep(settings.grace).await;
+    };
+    tokio::select! {
+        biased;
+        ended = drive(opened, settings, context, stop) => ended,
+        () = out_of_grace => {
+            warn!(pipeline = %context.pipeline, "out of time: what is staged will be read again");
+            Ok(Ended::Stopped)
+        }
+    }
+}
+
+/// Wires the source to its tables and runs them until all have ended. The first error ends the others.
+async fn drive<S, K>(opened: Opened<S, K>, settings: &Settings, context: &Context, stop: &CancellationToken) -> Result<Ended>
+where
+    S: Source + 'static,
+    K: Sink + 'static,
+{
+    let Opened { source, tables, letters } = opened;
+    let (mut tasks, mut outlets, moved) = (JoinSet::new(), Vec::new(), Arc::new(Notify::new()));
+    let (upkeep_tx, upkeep_rx) = mpsc::channel(1);
+    let mut letters_safe = None;
+    let letters_first = letters
+        .into_iter()
+        .map(|table| (table, true))
+        .chain(tables.into_iter().map(|table| (table, false)));
+    for ((table, sink), is_letters) in letters_first {
+        let (queue_tx, queue) = mpsc::channel(QUEUE_LENGTH);
+        let (safe, safe_rx) = watch::channel(sink.checkpoint().clone());
+        let letters = letters_safe.clone();
+        if is_letters {
+            letters_safe = Some(safe_rx.clone());
+        }
+        outlets.push(Outlet {
+            table: Arc::clone(&table),
+            queue: queue_tx,
+            safe: safe_rx,
+        });
+        let lines = Lines {
+            queue,
+            safe,
+            moved: Arc::clone(&moved),
+            letters,
+            upkeep: upkeep_tx.clone(),
+        };
+        let writer = Writer::new(sink, table, lines, context.clone());
+        tasks.spawn(async move { writer.run().await.map(|()| None) });
+    }
+    drop(upkeep_tx);
+    let reader = Reader {
+        source,
+        outlets,
+        budget: settings.budget.clone(),
+        moved,
+        stop: stop.clone(),
+    };
+    tasks.spawn(async move { reader.run().await.map(Some) });
+    let mut chores = JoinSet::new();
+    chores.spawn(keep_up(upkeep_rx));
+
+    let (mut ended, mut failure) = (Ended::Stopped, None);
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap_or_else(died) {
+            Ok(None) => {}
+            Ok(Some(reader_ended)) => ended = reader_ended,
+            Err(first) if failure.is_none() => {
+                failure = Some(first);
+                tasks.abort_all();
+            }
+            Err(_) => {} // What follows from the first.
+        }
+    }
+    failure.map_or(Ok(ended), Err)
+}
+
+/// Does what may follow a commit, one piece after the other, away from the commits. A failure is no failure of the pipeline.
+async fn keep_up(mut queue: mpsc::Receiver<Upkeep>) {
+    while let Some(Upkeep { table, work }) = queue.recv().await {
+        if let Err(failure) = work.await {
+            warn!(%table, error = %failure, "upkeep failed: it will be tried again after a later commit");
+        }
+    }
+}
+
+/// A task that panicked is a bug; one that was ended follows from another's error.
+fn died<T>(how: JoinError) -> Result<T> {
+    if how.is_cancelled() {
+        return Err(Error::transient("cancelled", "ended with the others"));
+    }
+    Err(Error::bug("a task panicked; what was published is whole: please report this").because(how))
+}
+
+fn enter(context: &Context, state: State, why: Option<&Error>) {
+    context.board.update(&context.pipeline, |status| {
+        status.state = state;
+        status.reason = why.map(ToString::to_string);
+    });
+    for each in State::ALL {
+        let value = if each == state { 1.0 } else { 0.0 };
+        metrics::gauge!(telemetry::PIPELINE_STATE, "pipeline" => context.pipeline.to_string(), "state" => each.name()).set(value);
+    }
+}
+
+fn count(context: &Context, failure: &Error) {
+    let pipeline = context.pipeline.to_string();
+    metrics::counter!(telemetry::ERRORS, "pipeline" => pipeline.clone(), "stage" => "pipeline", "code" => failure.code, "kind" => failure.kind.name())
+        .increment(1);
+    if failure.kind == Kind::Fenced {
+        metrics::counter!(telemetry::FENCED, "pipeline" => pipeline).increment(1);
+    }
+}

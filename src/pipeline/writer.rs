@@ -1,0 +1,162 @@
+//! Writes one table: stages rows, publishes them at marks, and says how far the table is safe.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::Context;
+use crate::batch::{ChangeBatch, Flow};
+use crate::budget::Permit;
+use crate::error::{Error, Result};
+use crate::pipeline::cadence::Cadence;
+use crate::position::Checkpoint;
+use crate::sinks::{Sink, Upkeep};
+use crate::table::{Table, Version};
+use crate::telemetry;
+
+/// What connects a writer with the rest of its pipeline.
+pub struct Lines {
+    /// Rows and marks of this table, in source order.
+    pub queue: mpsc::Receiver<Flow>,
+    /// How far everything that was read is durable in this table.
+    pub safe: watch::Sender<Checkpoint>,
+    /// Wakes the reader when `safe` has moved.
+    pub moved: Arc<Notify>,
+    /// How far the dead letters are durable: data is never published ahead of them. None for the dead letters' own writer.
+    pub letters: Option<watch::Receiver<Checkpoint>>,
+    /// Takes work that may follow a commit, off its path.
+    pub upkeep: mpsc::Sender<Upkeep>,
+}
+
+pub struct Writer<K> {
+    sink: K,
+    table: Arc<Table>,
+    lines: Lines,
+    context: Context,
+    cadence: Cadence,
+    /// The last mark that came.
+    mark: Checkpoint,
+    /// Whether rows came behind it: then there is no place to publish.
+    beyond_mark: bool,
+}
+
+impl<K: Sink> Writer<K> {
+    pub fn new(sink: K, table: Arc<Table>, lines: Lines, context: Context) -> Self {
+        let (mark, cadence) = (sink.checkpoint().clone(), Cadence::new(table.limits));
+        Self {
+            sink,
+            table,
+            lines,
+            context,
+            cadence,
+            mark,
+            beyond_mark: false,
+        }
+    }
+
+    /// Runs until the queue ends, then publishes what is staged up to the last mark. Rows behind it are forgotten: they will be read
+    /// again.
+    pub async fn run(mut self) -> Result<()> {
+        loop {
+            let deadline = self.cadence.deadline().filter(|_| !self.beyond_mark);
+            let flow = tokio::select! {
+                biased;
+                // Time first: a full queue must not keep rows from their readers.
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    self.publish().await?;
+                    continue;
+                }
+                flow = self.lines.queue.recv() => flow,
+            };
+            match flow {
+                Some(Flow::Rows(batch)) => self.stage(batch).await?,
+                Some(Flow::Mark(mark)) => self.pass(mark).await?,
+                Some(Flow::Gap(gap)) => self.sink.note(gap),
+                Some(Flow::Reopen(_)) | None => break,
+            }
+        }
+        if !self.cadence.is_empty() && !self.beyond_mark {
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
+        let rows = batch.rows.num_rows();
+        if batch.ops.len() != rows {
+            return Err(Error::bug(format!(
+                "{}: {} operations for {rows} rows",
+                self.table.id,
+                batch.ops.len()
+            )));
+        }
+        if rows == 0 {
+            return Ok(());
+        }
+        let bytes = batch.permit.as_ref().map_or(0, Permit::bytes);
+        self.cadence.stage(rows, bytes, Instant::now());
+        self.beyond_mark = true;
+        self.sink.write(batch).await
+    }
+
+    async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
+        // The first mark of a flow may not have all lanes yet that the table knows.
+        let mark = self.mark.clone().join(&mark);
+        self.mark = mark;
+        self.beyond_mark = false;
+        if self.cadence.is_empty() {
+            if self.mark != *self.sink.checkpoint() {
+                self.cadence.pass(Instant::now());
+            }
+            self.say_safe();
+        } else if self.cadence.is_due(Instant::now()) {
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self) -> Result<()> {
+        if !self.letters_are_safe().await {
+            return Ok(()); // Their writer has ended, and says why; this one is about to be ended with it.
+        }
+        let rows = self.cadence.staged_rows();
+        let version = self.sink.commit(&self.mark).await?;
+        if !self.sink.checkpoint().covers(&self.mark) {
+            return Err(Error::bug(format!(
+                "{}: version {version} does not hold the mark {}",
+                self.table.id, self.mark
+            )));
+        }
+        self.cadence.commit();
+        self.say_safe();
+        self.report(version, rows);
+        if let Some(upkeep) = self.sink.upkeep() {
+            // One piece of upkeep at a time: a later commit asks again.
+            let _ = self.lines.upkeep.try_send(upkeep);
+        }
+        Ok(())
+    }
+
+    async fn letters_are_safe(&mut self) -> bool {
+        let Some(letters) = &mut self.lines.letters else { return true };
+        letters.wait_for(|safe| safe.covers(&self.mark)).await.is_ok()
+    }
+
+    fn say_safe(&self) {
+        self.lines.safe.send_replace(self.mark.clone());
+        self.lines.moved.notify_one();
+    }
+
+    fn report(&self, version: Version, rows: usize) {
+        self.context.commits.fetch_add(1, Ordering::Relaxed);
+        self.context.board.update(&self.context.pipeline, |status| {
+            let table = status.tables.entry(self.table.id.to_string()).or_default();
+            table.version = Some(version);
+            table.rows_committed += rows as u64;
+            table.positions = self.mark.iter().map(|(lane, at)| (lane.name().to_owned(), at.0)).collect();
+            table.last_commit_ms = Some(telemetry::now_us() / 1000);
+        });
+    }
+}

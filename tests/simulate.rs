@@ -1,0 +1,422 @@
+//! The protocol under faults, on the real pipeline code: a source and tables in memory that lose connections, fail before and after
+//! a commit, are killed at any moment, and are written by two pipelines at once. Time is paused, chance is seeded, so a seed that
+//! fails does so every time.
+//!
+//! After every life of a pipeline the tables are compared with what happened at the source: each version of each table holds exactly
+//! the changes up to its mark; nothing was released that a table still needs; no table is ahead of the dead letters. The same checks
+//! must catch every mutant below, or they prove nothing.
+//!
+//! `ALLUVIUM_SEEDS=5000 make simulate` runs more seeds than the suite does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alluvium::batch::{ChangeBatch, Flow, Gap};
+use alluvium::budget::Budget;
+use alluvium::error::{Error, Kind, Result};
+use alluvium::pipeline::{self, Open, Opened, Settings};
+use alluvium::position::{Checkpoint, Lane, Position};
+use alluvium::sinks::Sink;
+use alluvium::sinks::memory::{MemorySink, MemoryTable};
+use alluvium::sources::memory::{Event, MemoryLanes, MemorySource};
+use alluvium::sources::{Resume, Source};
+use alluvium::status::Board;
+use alluvium::table::{Limits, TableId, Version};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::rows::{pairs, puts, rows, table};
+
+const LANES: [&str; 2] = ["a/0", "a/1"];
+const TABLES: [&str; 3] = ["orders", "users", "idle"]; // Nothing ever happens to the last one.
+const LETTERS: &str = "letters";
+const EVENTS: u64 = 60;
+
+/// A way to get the protocol wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mutant {
+    None,
+    ReleasesWhatWasRead,
+    PublishesBetweenMarks,
+    StartsAllTablesAtTheLowest,
+    Overwrites,
+    PublishesDataBeforeLetters,
+}
+
+#[derive(Clone)]
+struct Chance(Arc<Mutex<SmallRng>>);
+
+impl Chance {
+    fn below(&self, limit: u64) -> u64 {
+        self.0.lock().unwrap().random_range(0..limit)
+    }
+    fn one_in(&self, limit: u64) -> bool {
+        self.below(limit) == 0
+    }
+}
+
+struct FlakySource {
+    inner: MemorySource,
+    chance: Chance,
+    mutant: Mutant,
+    read: Checkpoint,
+}
+
+impl Source for FlakySource {
+    async fn next(&mut self) -> Result<Option<Flow>> {
+        sleep(Duration::from_millis(self.chance.below(3))).await;
+        match self.chance.below(400) {
+            0..3 => return Err(Error::transient("connection_lost", "connection lost")),
+            3 => return Ok(Some(Flow::Reopen("the lanes have changed".to_owned()))),
+            _ => {}
+        }
+        let flow = self.inner.next().await?;
+        if let Some(Flow::Mark(mark)) = &flow {
+            self.read = mark.clone();
+        }
+        Ok(flow)
+    }
+
+    async fn release(&mut self, upto: &Checkpoint) -> Result<()> {
+        let upto = if self.mutant == Mutant::ReleasesWhatWasRead {
+            &self.read
+        } else {
+            upto
+        };
+        self.inner.release(upto).await
+    }
+}
+
+struct FlakySink {
+    inner: MemorySink,
+    table: MemoryTable,
+    chance: Chance,
+    mutant: Mutant,
+    /// A copy of what is staged, for the mutants.
+    staged: Vec<ChangeBatch>,
+}
+
+fn copy(batch: &ChangeBatch) -> ChangeBatch {
+    ChangeBatch {
+        table: batch.table.clone(),
+        rows: batch.rows.clone(),
+        ops: batch.ops.clone(),
+        unchanged: None,
+        permit: None,
+    }
+}
+
+impl FlakySink {
+    async fn overwrite(&mut self, mark: &Checkpoint) -> Result<Version> {
+        self.inner = MemorySink::open(&self.table);
+        for batch in self.staged.drain(..) {
+            self.inner.write(batch).await?;
+        }
+        self.inner.commit(mark).await
+    }
+}
+
+impl Sink for FlakySink {
+    fn checkpoint(&self) -> &Checkpoint {
+        self.inner.checkpoint()
+    }
+
+    async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.staged.push(copy(&batch));
+        self.inner.write(batch).await?;
+        if self.mutant == Mutant::PublishesBetweenMarks && self.chance.one_in(20) {
+            let held = self.inner.checkpoint().clone();
+            self.inner.commit(&held).await?;
+            self.staged.clear();
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, gap: Gap) {
+        self.inner.note(gap);
+    }
+
+    async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
+        sleep(Duration::from_millis(self.chance.below(8))).await;
+        if self.chance.one_in(25) {
+            return Err(Error::transient("put_failed", "the put failed"));
+        }
+        let version = if self.mutant == Mutant::Overwrites {
+            self.overwrite(mark).await?
+        } else {
+            self.inner.commit(mark).await?
+        };
+        self.staged.clear();
+        if self.chance.one_in(25) {
+            return Err(Error::transient("response_lost", "the response was lost"));
+        }
+        Ok(version)
+    }
+}
+
+/// A world: what happened at the source, and the tables.
+#[derive(Clone)]
+struct World {
+    lanes: MemoryLanes,
+    tables: BTreeMap<String, MemoryTable>,
+    chance: Chance,
+    mutant: Mutant,
+}
+
+impl World {
+    fn new(seed: u64, mutant: Mutant) -> Self {
+        let chance = Chance(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))));
+        let lanes = MemoryLanes::default();
+        for number in 1..=EVENTS {
+            let lane = LANES[chance.below(2) as usize];
+            let mut changes = Vec::new();
+            for name in ["orders", "users", LETTERS] {
+                let count = chance.below(if name == LETTERS { 2 } else { 4 }) as i64;
+                let batch: Vec<_> = (0..count).map(|row| (number as i64 * 10, row)).collect();
+                if count > 0 {
+                    changes.push((TableId::new(name), rows(&batch), puts(batch.len())));
+                }
+            }
+            lanes.push(
+                &Lane::new(lane),
+                Event {
+                    position: Position(number * 10),
+                    changes,
+                },
+            );
+        }
+        let tables = TABLES
+            .iter()
+            .chain([&LETTERS])
+            .map(|name| ((*name).to_owned(), MemoryTable::default()))
+            .collect();
+        Self {
+            lanes,
+            tables,
+            chance,
+            mutant,
+        }
+    }
+
+    fn sink(&self, name: &str) -> FlakySink {
+        let table = self.tables[name].clone();
+        FlakySink {
+            inner: MemorySink::open(&table),
+            table,
+            chance: self.chance.clone(),
+            mutant: self.mutant,
+            staged: vec![],
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            pipeline: "p".into(),
+            board: Board::default(),
+            budget: Budget::new(64 << 10),
+            grace: Duration::from_millis(50),
+            tries_max: None,
+            seed: self.chance.below(u64::MAX),
+        }
+    }
+
+    /// The changes that a table is to hold at a mark: per lane, in order.
+    fn expected(&self, name: &str, mark: &Checkpoint) -> BTreeMap<Lane, Vec<(i64, i64)>> {
+        let mut expected = BTreeMap::new();
+        for (lane, events) in self.lanes.events() {
+            let held = events.iter().filter(|event| Some(event.position) <= mark.get(&lane));
+            let of_table = held.flat_map(|event| event.changes.iter().filter(|change| change.0.as_str() == name));
+            let found: Vec<_> = of_table.flat_map(|change| pairs(&change.1)).collect();
+            if !found.is_empty() {
+                expected.insert(lane, found);
+            }
+        }
+        expected
+    }
+
+    fn lane_of(&self, key: i64) -> Lane {
+        let events = self.lanes.events();
+        let has = |events: &Vec<Event>| events.iter().any(|event| event.position.0 as i64 == key);
+        events.iter().find(|(_, events)| has(events)).map(|(lane, _)| lane.clone()).unwrap()
+    }
+
+    /// Every version of every table against the source, and the releases against the tables.
+    fn check(&self) -> Result<(), String> {
+        let letters = self.tables[LETTERS].checkpoint();
+        for (name, table) in &self.tables {
+            let mut held: BTreeMap<Lane, Vec<(i64, i64)>> = BTreeMap::new();
+            for (number, version) in table.versions().iter().enumerate() {
+                for pair in version.changes.iter().flat_map(|(rows, _)| pairs(rows)) {
+                    held.entry(self.lane_of(pair.0)).or_default().push(pair);
+                }
+                if held != self.expected(name, &version.mark) {
+                    return Err(format!(
+                        "{name} version {} does not equal the source at {}",
+                        number + 1,
+                        version.mark
+                    ));
+                }
+            }
+            if name != LETTERS && self.expected(LETTERS, &table.checkpoint()) != self.expected(LETTERS, &table.checkpoint().meet(&letters))
+            {
+                return Err(format!(
+                    "{name} at {} is ahead of the dead letters at {letters}",
+                    table.checkpoint()
+                ));
+            }
+            if self.expected(name, &self.lanes.released()) != self.expected(name, &self.lanes.released().meet(&table.checkpoint())) {
+                return Err(format!(
+                    "{} was released, {name} holds {}",
+                    self.lanes.released(),
+                    table.checkpoint()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Checkpoint {
+        self.lanes
+            .events()
+            .into_iter()
+            .filter_map(|(lane, events)| Some((lane, events.last()?.position)))
+            .collect()
+    }
+}
+
+impl Open for World {
+    type Source = FlakySource;
+    type Sink = FlakySink;
+
+    async fn open(&mut self) -> Result<Opened<FlakySource, FlakySink>> {
+        if self.chance.one_in(30) {
+            return Err(Error::transient("store_unreachable", "the store does not answer"));
+        }
+        let limits = Limits {
+            interval: Duration::from_millis(20),
+            rows: 6,
+            bytes: usize::MAX,
+        };
+        let mut tables: Vec<_> = TABLES.iter().map(|name| (table(name, limits), self.sink(name))).collect();
+        let mut letters = Some((table(LETTERS, limits), self.sink(LETTERS)));
+        let all = tables.iter().chain(&letters);
+        let mut resume: Resume = all.map(|(table, sink)| (table.id.clone(), sink.checkpoint().clone())).collect();
+        match self.mutant {
+            Mutant::PublishesDataBeforeLetters => tables.extend(letters.take()),
+            Mutant::StartsAllTablesAtTheLowest => {
+                let lowest = resume.values().cloned().reduce(|a, b| a.meet(&b)).unwrap_or_default();
+                resume.values_mut().for_each(|held| *held = lowest.clone());
+            }
+            _ => {}
+        }
+        let (inner, read) = (MemorySource::open(&self.lanes, resume), Checkpoint::default());
+        let source = FlakySource {
+            inner,
+            chance: self.chance.clone(),
+            mutant: self.mutant,
+            read,
+        };
+        Ok(Opened { source, tables, letters })
+    }
+}
+
+/// Lives and deaths of pipelines on one world, until one of them has come to the end of the source.
+async fn live(seed: u64, mutant: Mutant) -> Result<usize, String> {
+    let world = World::new(seed, mutant);
+    for life in 0.. {
+        let stop = CancellationToken::new();
+        let run = pipeline::run(world.clone(), world.settings(), stop.clone());
+        let limit = Duration::from_millis(30 + world.chance.below(400));
+        let outcomes = match world.chance.below(4) {
+            0 => vec![timeout(limit, run).await.ok()], // Killed: everything is dropped where it stands.
+            1 => {
+                let twin = pipeline::run(world.clone(), world.settings(), stop.clone());
+                let (first, second) = tokio::join!(timeout(limit * 4, run), timeout(limit * 4, twin));
+                vec![first.ok(), second.ok()]
+            }
+            2 => {
+                let ask = async {
+                    sleep(limit).await;
+                    stop.cancel();
+                };
+                vec![Some(tokio::join!(run, ask).0)]
+            }
+            _ => vec![timeout(limit * 20, run).await.ok()],
+        };
+        world.check().map_err(|wrong| format!("seed {seed}, life {life}: {wrong}"))?;
+        if let Some(failure) = outcomes.iter().flatten().filter_map(|outcome| outcome.as_ref().err()).next() {
+            assert_ne!(failure.kind, Kind::Bug, "seed {seed}, life {life}: {failure}");
+        }
+        let finished = outcomes.iter().flatten().any(|outcome| outcome.is_ok()) && !stop.is_cancelled();
+        if finished {
+            break;
+        }
+        if life > 2000 {
+            return Err(format!("seed {seed}: no end in sight"));
+        }
+    }
+    is_live(&world).map_err(|wrong| format!("seed {seed}: {wrong}"))?;
+    Ok(world.tables.values().map(|table| table.versions().len()).sum())
+}
+
+/// At the end everything is there, and the source may forget all of it, although one table never had a row.
+fn is_live(world: &World) -> Result<(), String> {
+    let end = world.end();
+    for (name, table) in &world.tables {
+        if world.expected(name, &end) != world.expected(name, &table.checkpoint()) {
+            return Err(format!("{name} ended at {}", table.checkpoint()));
+        }
+    }
+    if world.lanes.released() != end {
+        return Err(format!("released {} of {end}", world.lanes.released()));
+    }
+    Ok(())
+}
+
+fn run_seed(seed: u64, mutant: Mutant) -> Result<usize, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(live(seed, mutant))
+}
+
+fn seeds() -> u64 {
+    std::env::var("ALLUVIUM_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(400)
+}
+
+#[test]
+fn every_version_equals_the_source_at_its_mark_whatever_fails() {
+    let versions: usize = (1..=seeds())
+        .map(|seed| run_seed(seed, Mutant::None).unwrap_or_else(|wrong| panic!("{wrong}")))
+        .sum();
+    println!("{} seeds, {versions} versions: each equals the source at its mark", seeds());
+    assert!(versions as u64 > seeds() * 10, "too few versions to mean anything");
+}
+
+#[test]
+fn a_seed_replays() {
+    assert_eq!(run_seed(7, Mutant::None), run_seed(7, Mutant::None));
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    for mutant in [
+        Mutant::ReleasesWhatWasRead,
+        Mutant::PublishesBetweenMarks,
+        Mutant::StartsAllTablesAtTheLowest,
+        Mutant::Overwrites,
+        Mutant::PublishesDataBeforeLetters,
+    ] {
+        let caught = (1..=100).find_map(|seed| run_seed(seed, mutant).err());
+        println!("{mutant:?}: {}", caught.as_deref().unwrap_or("not caught"));
+        assert!(caught.is_some(), "{mutant:?} was not caught");
+    }
+}
