@@ -30,6 +30,7 @@ pub mod error;
 pub mod log;
 pub mod pipeline;
 pub mod position;
+pub mod query;
 pub mod reject;
 pub mod serve;
 pub mod sinks;

@@ -3,5 +3,8 @@
 mod architecture;
 mod conformance;
 mod decode;
+mod log;
+mod query;
 mod simulate;
+mod stores;
 mod support;

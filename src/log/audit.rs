@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::CommitInfo;
 use crate::log::entries::Commit;
-use crate::log::replay::Said;
+use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
 use crate::table::{Table, Version};
 
@@ -80,6 +80,7 @@ impl Log {
         self.e_tag = commit.e_tag;
         let moves = self.snapshot.apply(commit.actions)?;
         self.snapshot.version = version;
+        replay::may_read(&self.snapshot.protocol, &self.entries)?;
         if said.repeats_marks_of(&self.pipeline) {
             self.all_marks_at = Some(version);
         }

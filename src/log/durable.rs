@@ -2,7 +2,8 @@
 //!
 //! `object_store`'s `LocalFileSystem` leaves written data to the kernel's leisure: after a crash a commit that was acknowledged
 //! could be gone, or, worse, be there and be empty. Here a file's data is on the disk before its name is, and its name is on the
-//! disk before the put returns. Reading, listing and deleting are `LocalFileSystem`'s own.
+//! disk before the put returns. Lists come in order, as object stores give them and the Delta library expects them. Reading and
+//! deleting are `LocalFileSystem`'s own.
 
 use std::fmt;
 use std::io;
@@ -10,7 +11,8 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -65,11 +67,11 @@ impl ObjectStore for DurableStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        in_order(self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        in_order(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -115,6 +117,17 @@ impl MultipartUpload for DurableUpload {
     async fn abort(&mut self) -> Result<()> {
         self.inner.abort().await
     }
+}
+
+/// A folder's names come in the order of its own; readers of a log want theirs.
+fn in_order(listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    let sorted = async {
+        let mut all: Vec<ObjectMeta> = listed.try_collect().await?;
+        all.sort_unstable_by(|one, other| one.location.cmp(&other.location));
+        let all: Result<_> = Ok(stream::iter(all.into_iter().map(Ok)));
+        all
+    };
+    stream::once(sorted).try_flatten().boxed()
 }
 
 /// Writes the data to the disk under a name of its own, which `LocalFileSystem` takes for an unfinished upload and hides.

@@ -304,3 +304,52 @@ impl Name {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_log_are_told_apart() {
+        let name = |name: &str| Name::of(&Path::from(format!("_delta_log/{name}")));
+        assert!(matches!(name("00000000000000000007.json"), Some((7, Name::Commit))));
+        for (checkpoint, files) in [
+            ("00000000000000000007.checkpoint.parquet", 1),
+            ("00000000000000000007.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.parquet", 1),
+            ("00000000000000000007.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json", 1),
+            ("00000000000000000007.checkpoint.0000000001.0000000003.parquet", 3),
+        ] {
+            assert!(
+                matches!(name(checkpoint), Some((7, Name::Checkpoint { of: (_, count) })) if count == files),
+                "{checkpoint}"
+            );
+        }
+        for other in [
+            "_last_checkpoint",
+            "7.json",
+            "00000000000000000007.crc",
+            "00000000000000000001.00000000000000000007.compacted.json",
+            "_sidecars/3a0d65cd-4056-49b8-937b-95f9e3ee90e5.parquet",
+            "00000000000000000007.json.tmp",
+            "_staged_commits/00000000000000000007.x.json",
+        ] {
+            assert!(name(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_commit_of_any_program_is_read() {
+        let text = concat!(
+            r#"{"commitInfo":{"timestamp":7,"operation":"X","operationParameters":{"a":1},"isolationLevel":"Serializable","tags":{"x":"y"}}}"#,
+            "\n",
+            r#"{"domainMetadata":{"domain":"d","configuration":"{}","removed":false}}"#,
+            "\r\n\n",
+            r#"{"add":{"path":"p=%20/x.parquet","partitionValues":{"p":null},"size":1,"modificationTime":2,"dataChange":false,"baseRowId":5}}"#,
+        );
+        let actions = parse_commit(text.as_bytes()).expect("actions");
+        assert_eq!(actions.len(), 3);
+        assert_eq!(actions[0].commit_info.as_ref().and_then(CommitInfo::made_ms), Some(7));
+        assert_eq!(actions[2].add.as_ref().expect("a file").partition_values["p"], None);
+        assert!(parse_commit(b"{\"add\":{}}").is_err(), "half an action is none");
+    }
+}

@@ -97,7 +97,7 @@ async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, versi
 }
 
 /// Whether this program reads such a table rightly.
-fn may_read(protocol: &Protocol, entries: &Entries) -> Result<()> {
+pub(super) fn may_read(protocol: &Protocol, entries: &Entries) -> Result<()> {
     let refuse = |what: String| {
         Error::config(
             "unknown_feature",

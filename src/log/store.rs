@@ -127,10 +127,7 @@ pub fn fault(error: object_store::Error, doing: &str) -> Error {
         error,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
     ) || matches!(io, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem));
-    let full = matches!(
-        io,
-        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
-    );
+    let full = matches!(io, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
     let (kind, code, advice) = if denied {
         (
             Kind::Config,
@@ -163,4 +160,38 @@ fn io_error(error: &object_store::Error) -> Option<&io::Error> {
         next = cause.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_who_acts() {
+        let io = |kind: io::ErrorKind| object_store::Error::Generic {
+            store: "x",
+            source: Box::new(io::Error::from(kind)),
+        };
+        let denied = object_store::Error::PermissionDenied {
+            path: "p".to_owned(),
+            source: "403".into(),
+        };
+        let token = object_store::Error::Unauthenticated {
+            path: "p".to_owned(),
+            source: "401".into(),
+        };
+        for (error, kind, code, exit) in [
+            (denied, Kind::Config, "store_denied", 77),
+            (token, Kind::Config, "store_denied", 77),
+            (io(io::ErrorKind::PermissionDenied), Kind::Config, "store_denied", 77),
+            (io(io::ErrorKind::ReadOnlyFilesystem), Kind::Config, "store_denied", 77),
+            (io(io::ErrorKind::StorageFull), Kind::Transient, "store_full", 75),
+            (io(io::ErrorKind::QuotaExceeded), Kind::Transient, "store_full", 75),
+            (io(io::ErrorKind::TimedOut), Kind::Transient, "store_unreachable", 69),
+        ] {
+            let error = fault(error, "write to s3://lake");
+            assert_eq!((error.kind, error.code, error.exit_code()), (kind, code, exit));
+            assert!(error.to_string().starts_with("cannot write to s3://lake"), "{error}");
+        }
+    }
 }

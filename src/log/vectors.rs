@@ -162,3 +162,59 @@ fn relative_path(text: &str) -> Result<Path, String> {
         Path::from(format!("{folder}/{name}"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rows() -> impl Strategy<Value = RoaringTreemap> {
+        let near = prop::collection::btree_set(0_u64..100_000, 0..300);
+        let far = prop::collection::btree_set(0_u64..1 << 40, 0..5);
+        (near, far).prop_map(|(near, far)| near.into_iter().chain(far).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(vectors in prop::collection::vec(rows(), 1..5)) {
+            let mut file = VectorFile::new();
+            let named: Vec<Vector> = vectors.iter().map(|rows| file.push(Arc::new(rows.clone())).expect("small")).collect();
+            let (path, bytes) = file.finish().expect("it has vectors");
+            for (rows, vector) in vectors.iter().zip(named) {
+                prop_assert_eq!(relative_path(&vector.path_or_inline), Ok(path.clone()));
+                let (start, size) = (vector.offset.expect("it lies in a file") as usize, vector.size as usize);
+                let body = unframe(&bytes[start..start + size + 8], size).expect("its frame holds");
+                prop_assert_eq!(&decode(body).expect("its rows"), rows);
+                prop_assert_eq!(vector.cardinality, rows.len());
+            }
+        }
+
+        #[test]
+        fn a_damaged_byte_is_noticed(rows in rows(), place in any::<prop::sample::Index>(), flip in 1_u8..) {
+            let mut file = VectorFile::new();
+            let size = file.push(Arc::new(rows)).expect("small").size as usize;
+            let (_, bytes) = file.finish().expect("it has a vector");
+            let mut framed = bytes[1..].to_vec();
+            let place = place.index(framed.len());
+            framed[place] ^= flip;
+            prop_assert!(unframe(&framed, size).is_err());
+        }
+
+        #[test]
+        fn bytes_of_anything_are_an_error_or_rows_but_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), magic in any::<bool>()) {
+            let head = if magic { MAGIC.to_le_bytes().to_vec() } else { Vec::new() };
+            let _ = decode(&[head, bytes.clone()].concat());
+            let _ = unframe(&bytes, bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_name_in_base_85_is_a_path() {
+        // The example of Delta's protocol.
+        let path = relative_path("ab^-aqEH.-t@S}K{vb[*k^").expect("a path");
+        assert_eq!(path.as_ref(), "ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin");
+        for wrong in ["", "short", "ab^-aqEH.-t@S}K{vb[*k~", "ééééééééééééééééééééé"] {
+            assert!(relative_path(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -10,3 +10,5 @@ pub mod python;
 pub mod readback;
 pub mod rows;
 pub mod verdict;
+pub mod delta;
+pub mod store;

@@ -1,0 +1,159 @@
+//! SQL over tables at a moment: DataFusion, with the Delta library's scans, which know deletion vectors.
+//!
+//! A moment names one version of each table: by number, by time, or by source position, the only one of the three that is the
+//! same moment in several tables. Only the tables that the SQL names are opened.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use deltalake::datafusion::error::DataFusionError;
+use deltalake::datafusion::execution::SendableRecordBatchStream;
+use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use url::Url;
+
+use crate::error::{Error, Kind, Result};
+use crate::log::{Log, When, maintain};
+use crate::table::Version;
+
+/// A table that SQL can name. The store is rooted at the table.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub name: String,
+    pub url: Url,
+    pub store: Arc<dyn ObjectStore>,
+}
+
+/// The rows of an answer, as they come.
+pub struct Rows {
+    /// Its columns, known before its first row.
+    pub schema: SchemaRef,
+    /// The version that was read of each table, by name.
+    pub versions: Vec<(String, Version)>,
+    stream: SendableRecordBatchStream,
+}
+
+impl Rows {
+    /// The next rows, or None at the end.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.stream.next().await.transpose().map_err(while_running)
+    }
+
+    /// All rows at once.
+    pub async fn collect(self) -> Result<Vec<RecordBatch>> {
+        self.stream.try_collect().await.map_err(while_running)
+    }
+}
+
+/// Runs one statement of SQL over the tables as they were at `when`.
+pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
+    // One statement reads; nothing that SQL can say changes a table or a file.
+    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
+    let state = context.state();
+    let statement = state
+        .sql_to_statement(sql, &state.config_options().sql_parser.dialect)
+        .map_err(while_planning)?;
+    let mut versions = Vec::new();
+    for reference in state.resolve_table_references(&statement).map_err(while_planning)? {
+        let name = reference.table();
+        if reference.schema().is_some_and(|schema| schema == "information_schema") {
+            continue;
+        }
+        let table = tables
+            .iter()
+            .find(|table| table.name == name)
+            .ok_or_else(|| no_such_table(name, tables))?;
+        versions.push((table.name.clone(), register(&context, table, when).await?));
+    }
+    let plan = context.state().statement_to_plan(statement).await.map_err(while_planning)?;
+    let only_reads = deltalake::datafusion::prelude::SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false);
+    only_reads.verify_plan(&plan).map_err(while_planning)?;
+    let stream = context
+        .execute_logical_plan(plan)
+        .await
+        .map_err(while_planning)?
+        .execute_stream()
+        .await
+        .map_err(while_planning)?;
+    Ok(Rows {
+        schema: stream.schema(),
+        versions,
+        stream,
+    })
+}
+
+/// Makes the table known to SQL as it was, and says at which version that is.
+async fn register(context: &SessionContext, table: &Named, when: &When) -> Result<Version> {
+    let no_table = || {
+        Error::config(
+            "usage",
+            format!(
+                "there is no table `{}` at {}: it is made by the first commit of its pipeline",
+                table.name, table.url
+            ),
+        )
+    };
+    let log = Log::open(&table.url, Arc::clone(&table.store), "").await?.ok_or_else(no_table)?;
+    let version = log.version_at(when).await?;
+    let opened = maintain::open(Arc::clone(&table.store), version).await;
+    let unreadable = |e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::data(
+            "query_failed",
+            format!("cannot read version {version} of the table `{}` at {}", table.name, table.url),
+        )
+        .because(e)
+    };
+    let opened = opened.map_err(|e| unreadable(e.into()))?;
+    opened
+        .update_datafusion_session(&context.state())
+        .map_err(|e| unreadable(e.into()))?;
+    let provider = opened.table_provider().await.map_err(|e| unreadable(e.into()))?;
+    // A bare reference: the name stands as it is, whatever its letters.
+    let name = deltalake::datafusion::common::TableReference::bare(table.name.as_str());
+    context.register_table(name, provider).map_err(|e| unreadable(e.into()))?;
+    Ok(version)
+}
+
+fn no_such_table(name: &str, tables: &[Named]) -> Error {
+    let nearest = tables
+        .iter()
+        .map(|table| table.name.as_str())
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let all: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`? "));
+    Error::config(
+        "usage",
+        format!("the configuration has no table `{name}`{hint}(it has {})", all.join(", ")),
+    )
+}
+
+fn while_planning(error: DataFusionError) -> Error {
+    match store_error(&error) {
+        Some(_) => while_running(error),
+        None => Error::config("usage", "the query is not one that these tables can answer").because(error.strip_backtrace()),
+    }
+}
+
+fn while_running(error: DataFusionError) -> Error {
+    match store_error(&error) {
+        Some(text) => Error::new(
+            Kind::Transient,
+            "store_unreachable",
+            "a file of the table could not be read: try again",
+        )
+        .because(text),
+        None => Error::data("query_failed", "the query failed").because(error.strip_backtrace()),
+    }
+}
+
+/// What the store said, where it was the store that failed.
+fn store_error(error: &DataFusionError) -> Option<String> {
+    match error.find_root() {
+        DataFusionError::ObjectStore(error) => Some(error.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,314 @@
+//! How a table is made, and which tables that are there already are taken for what the configuration says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alluvium::error::{Error, Kind};
+use alluvium::log::Log;
+use alluvium::table::{Merge, Mode, Table};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use deltalake::TableProperty;
+use deltalake::kernel::{DataType as Delta, StructField};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use crate::support::delta::{PIPELINE, append_table, assert_replays, library, opened, table, upsert_table, url};
+
+fn in_memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+async fn refused(store: &Arc<dyn ObjectStore>, table: &Table) -> Error {
+    let error = Log::open_or_create(&url(), Arc::clone(store), table, PIPELINE)
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind, Kind::Config, "{error}");
+    error
+}
+
+#[tokio::test]
+async fn there_is_no_log_where_there_is_no_table() {
+    assert!(Log::open(&url(), in_memory(), PIPELINE).await.expect("a look").is_none());
+}
+
+#[tokio::test]
+async fn a_new_table_asks_of_readers_only_what_it_uses() {
+    for (table, reader, writer) in [
+        (append_table(), None, None),
+        (
+            table(Mode::Upsert {
+                key: vec!["id".to_owned()],
+                merge: Merge::Rewrite,
+            }),
+            None,
+            None,
+        ),
+        (upsert_table(), Some(vec!["deletionVectors"]), Some(vec!["deletionVectors"])),
+    ] {
+        let store = in_memory();
+        let log = opened(&store, &table).await;
+        let protocol = &log.snapshot().protocol;
+        let versions = if reader.is_some() { (3, 7) } else { (1, 2) };
+        assert_eq!((protocol.min_reader_version, protocol.min_writer_version), versions);
+        let owned = |features: Option<Vec<&str>>| features.map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(
+            (protocol.reader_features.clone(), protocol.writer_features.clone()),
+            (owned(reader), owned(writer))
+        );
+        assert_replays(&log, &store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_table_keeps_thirty_days_and_only_grows_if_it_appends() {
+    let store = in_memory();
+    let mut table = append_table();
+    table.properties = BTreeMap::from([("delta.logRetentionDuration".to_owned(), "interval 60 days".to_owned())]);
+    let log = opened(&store, &table).await;
+    let properties = &log.snapshot().properties;
+    assert_eq!(properties["delta.deletedFileRetentionDuration"], "interval 30 days");
+    assert_eq!(properties["delta.logRetentionDuration"], "interval 60 days");
+    assert_eq!(
+        (
+            properties["delta.appendOnly"].as_str(),
+            properties["delta.checkpointInterval"].as_str()
+        ),
+        ("true", "100")
+    );
+}
+
+#[tokio::test]
+async fn every_type_of_a_table_goes_to_delta_and_back() {
+    let field = |name: &str, kind| Field::new(name, kind, true);
+    let pair = DataType::Struct(vec![Field::new("key", DataType::Utf8, false), field("value", DataType::Date32)].into());
+    let columns = vec![
+        Field::new("id", DataType::Int64, false).with_metadata([("comment".to_owned(), "the \"key\"".to_owned())].into()),
+        field("flag", DataType::Boolean),
+        field("small", DataType::Int32),
+        field("ratio", DataType::Float32),
+        field("exact", DataType::Float64),
+        field("price", DataType::Decimal128(38, 9)),
+        field("text", DataType::Utf8),
+        field("bytes", DataType::Binary),
+        field("day", DataType::Date32),
+        field("moment", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        field("wall", DataType::Timestamp(TimeUnit::Microsecond, None)),
+        field(
+            "nested",
+            DataType::Struct(vec![field("deep", DataType::List(Arc::new(field("element", DataType::Int32))))].into()),
+        ),
+        field("map", DataType::Map(Arc::new(Field::new("key_value", pair, false)), false)),
+    ];
+    let schema = Arc::new(Schema::new(columns));
+    let store = in_memory();
+    let table = Table {
+        schema: Arc::clone(&schema),
+        partition_by: vec!["day".to_owned()],
+        comment: Some("orders".to_owned()),
+        ..append_table()
+    };
+    let log = opened(&store, &table).await;
+    assert_eq!(log.snapshot().schema, schema);
+    assert_eq!(log.snapshot().partition_by, ["day"]);
+    assert!(
+        log.snapshot()
+            .protocol
+            .writer_features
+            .clone()
+            .expect("features")
+            .contains(&"timestampNtz".to_owned())
+    );
+    assert_replays(&log, &store).await;
+    // The library sees the same types and the same comment.
+    let theirs = library(&store).await;
+    let theirs = theirs.snapshot().expect("a state").schema();
+    let arrow: Schema =
+        deltalake::kernel::engine::arrow_conversion::TryIntoArrow::try_into_arrow(theirs.as_ref()).expect("an Arrow schema");
+    for (ours, theirs) in schema.fields().iter().zip(arrow.fields()) {
+        assert_eq!(ours.name(), theirs.name());
+        if !matches!(ours.data_type(), DataType::Map(..)) {
+            assert_eq!(
+                (ours.data_type(), ours.metadata()),
+                (theirs.data_type(), theirs.metadata()),
+                "column {}",
+                ours.name()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_delta_does_not_hold_is_refused_by_column() {
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::UInt64, true)]));
+    let error = refused(&in_memory(), &Table { schema, ..append_table() }).await;
+    assert!(error.to_string().contains("`n`"), "{error}");
+}
+
+#[tokio::test]
+async fn of_two_that_make_a_table_at_once_the_loser_opens_it() {
+    for _ in 0..20 {
+        let store = in_memory();
+        let (url, table) = (url(), append_table());
+        let make = || Log::create(&url, Arc::clone(&store), &table, PIPELINE);
+        let (one, two) = tokio::join!(make(), make());
+        let (one, two) = (one.expect("made or opened"), two.expect("made or opened"));
+        assert_eq!(one.snapshot().table_id, two.snapshot().table_id);
+        assert_eq!(two.snapshot().version, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_differs_is_refused_by_the_names_of_its_columns() {
+    let store = in_memory();
+    opened(&store, &append_table()).await;
+    let columns = vec![Field::new("id", DataType::Utf8, false), Field::new("extra", DataType::Date32, true)];
+    let other = Table {
+        schema: Arc::new(Schema::new(columns)),
+        partition_by: vec!["extra".to_owned()],
+        ..append_table()
+    };
+    let text = refused(&store, &other).await.to_string();
+    for part in [
+        "column `id` is Int64 in the table and Utf8 in the configuration",
+        "`extra` is not in the table",
+        "`v` is not in the configuration",
+        "partitioned",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let columns = vec![Field::new("id", DataType::Int64, true), Field::new("v", DataType::Utf8, true)];
+    let text = refused(
+        &store,
+        &Table {
+            schema: Arc::new(Schema::new(columns)),
+            ..append_table()
+        },
+    )
+    .await
+    .to_string();
+    assert!(text.contains("`id` is never null"), "{text}");
+}
+
+#[tokio::test]
+async fn append_and_upsert_are_not_taken_for_each_other() {
+    let (grows, keyed) = (in_memory(), in_memory());
+    opened(&grows, &append_table()).await;
+    opened(&keyed, &upsert_table()).await;
+    for (store, table) in [
+        (&grows, upsert_table()),
+        (&keyed, append_table()),
+        (
+            &keyed,
+            self::table(Mode::Upsert {
+                key: vec!["v".to_owned()],
+                merge: Merge::Vectors,
+            }),
+        ),
+    ] {
+        assert_eq!(refused(store, &table).await.code, "mode_mismatch");
+    }
+    let rewritten = in_memory();
+    opened(
+        &rewritten,
+        &self::table(Mode::Upsert {
+            key: vec!["id".to_owned()],
+            merge: Merge::Rewrite,
+        }),
+    )
+    .await;
+    let error = refused(&rewritten, &upsert_table()).await;
+    assert!(error.to_string().contains("delta.enableDeletionVectors"), "{error}");
+}
+
+/// A table made by the Delta library with one property.
+async fn made_by_the_library(property: &str, value: &str) -> Arc<dyn ObjectStore> {
+    let store = in_memory();
+    let root = url::Url::parse("memory://made/").expect("a URL");
+    let made = deltalake::DeltaTableBuilder::from_url(root.clone())
+        .expect("a URL")
+        .with_storage_backend(Arc::clone(&store), root)
+        .build()
+        .expect("a table");
+    let columns = vec![StructField::not_null("id", Delta::LONG), StructField::nullable("v", Delta::STRING)];
+    made.create()
+        .with_columns(columns)
+        .with_configuration([(property, Some(value))])
+        .await
+        .expect("made");
+    store
+}
+
+#[tokio::test]
+async fn a_table_of_another_program_is_written_to_if_it_asks_for_nothing_strange() {
+    let store = made_by_the_library(TableProperty::EnableDeletionVectors.as_ref(), "true").await;
+    let mut log = opened(&store, &upsert_table()).await;
+    let file = crate::support::delta::data_file(&store, 0..3, "a").await;
+    let change = alluvium::log::Change {
+        adds: vec![file],
+        ..crate::support::delta::change(None, 2)
+    };
+    log.commit(&change).await.expect("a commit");
+    assert_replays(&log, &store).await;
+}
+
+#[tokio::test]
+async fn c12_what_alluvium_does_not_write_is_refused_by_name() {
+    for (property, value, says) in [
+        ("delta.columnMapping.mode", "name", "delta.columnMapping.mode"),
+        ("delta.enableChangeDataFeed", "true", "delta.enableChangeDataFeed"),
+        ("delta.setTransactionRetentionDuration", "interval 7 days", "marks would expire"),
+    ] {
+        let store = made_by_the_library(property, value).await;
+        let text = refused(
+            &store,
+            &self::table(Mode::Upsert {
+                key: vec!["id".to_owned()],
+                merge: Merge::Rewrite,
+            }),
+        )
+        .await
+        .to_string();
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn c12_an_unknown_feature_is_refused_by_its_exact_name() {
+    let store = in_memory();
+    let actions = [
+        r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["appendOnly","rowTracking","domainMetadata"]}}"#,
+        r#"{"metaData":{"id":"x","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[]}","partitionColumns":[],"configuration":{}}}"#,
+    ];
+    object_store::ObjectStoreExt::put(&store, &"_delta_log/00000000000000000000.json".into(), actions.join("\n").into())
+        .await
+        .expect("put");
+    let error = refused(&store, &append_table()).await;
+    assert!(error.to_string().contains("`rowTracking`"), "{error}");
+
+    let store = in_memory();
+    let actions = actions[0].replace(
+        "\"minReaderVersion\":1",
+        "\"minReaderVersion\":3,\"readerFeatures\":[\"variantType\"]",
+    ) + "\n"
+        + actions[1];
+    object_store::ObjectStoreExt::put(&store, &"_delta_log/00000000000000000000.json".into(), actions.into())
+        .await
+        .expect("put");
+    let error = Log::open(&url(), store, "").await.expect_err("not even read");
+    assert!(error.to_string().contains("`variantType`"), "{error}");
+}
+
+#[tokio::test]
+async fn properties_that_would_break_the_promises_are_refused_at_creation() {
+    for (name, value) in [
+        ("delta.appendOnly", "false"),
+        ("delta.setTransactionRetentionDuration", "interval 1 day"),
+        ("delta.columnMapping.mode", "name"),
+    ] {
+        let table = Table {
+            properties: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+            ..append_table()
+        };
+        assert!(refused(&in_memory(), &table).await.to_string().contains(name));
+    }
+}
