@@ -6,5 +6,6 @@ mod decode;
 mod log;
 mod query;
 mod simulate;
+mod sink;
 mod stores;
 mod support;

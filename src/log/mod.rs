@@ -134,6 +134,11 @@ impl Log {
         &self.url
     }
 
+    /// The store, rooted at the table.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.entries.store
+    }
+
     /// The deleted rows of a live file; empty where it has no vector. Read once, then kept in memory.
     pub async fn vector(&mut self, path: &str) -> Result<Arc<RoaringTreemap>> {
         let not_live = || {

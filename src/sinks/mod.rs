@@ -1,5 +1,6 @@
 //! Sinks: one table, written by one task.
 
+pub mod delta;
 pub mod memory;
 pub mod null;
 

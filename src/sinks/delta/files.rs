@@ -1,0 +1,168 @@
+//! Data files: rows to Parquet in the object store, with the statistics that the log will tell of them.
+//!
+//! A file is encoded as its rows come and goes to the store in parts, so that it costs the memory of one row group, whatever its size.
+//! Nobody sees it before it is finished, and it is no part of the table before a commit says so: after an error it is an orphan at
+//! worst, and vacuum takes it.
+
+mod object;
+pub mod read;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use roaring::RoaringTreemap;
+use uuid::Uuid;
+
+pub use object::Object;
+
+use super::stats::Statistics;
+use super::upload::Upload;
+use crate::error::{Error, Result};
+use crate::log::NewFile;
+use crate::log::store::fault;
+
+/// A file that has grown to this is finished, and the next one begun: large enough that a table has few, small enough to be rewritten
+/// or read by one task.
+pub const FILE_BYTES: usize = 128 << 20;
+/// Encoded bytes of a row group: what a file in the making costs in memory, and what a reader takes at once.
+const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
+/// Below it row groups are all headers and no compression, however small the budget.
+const ROW_GROUP_BYTES_MIN: usize = 1 << 20;
+/// Rows of a row group: what other writers take.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// The store of a table and how its data files are written.
+#[derive(Clone, Debug)]
+pub struct Files {
+    pub store: Arc<dyn ObjectStore>,
+    /// The table's name, for messages.
+    pub table: Arc<str>,
+    /// The columns of a data file: the table's without those that it is partitioned by.
+    pub schema: SchemaRef,
+    properties: WriterProperties,
+    blank: Statistics,
+}
+
+impl Files {
+    /// `indexed`: how many leaf columns get statistics. `memory`: bytes that a file in the making may take.
+    pub fn new(store: Arc<dyn ObjectStore>, table: Arc<str>, schema: SchemaRef, indexed: usize, memory: usize) -> Result<Self> {
+        let level = ZstdLevel::try_new(1).map_err(|e| Error::bug("zstd has a level 1").because(e))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_max_row_group_bytes(Some(memory.clamp(ROW_GROUP_BYTES_MIN, ROW_GROUP_BYTES_MAX)))
+            // Bounds of row groups are for readers that skip them; bounds of single pages cost more than they save.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_created_by(concat!("alluvium/", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let blank = Statistics::new(schema.fields(), indexed);
+        Ok(Self { store, table, schema, properties, blank })
+    }
+
+    /// Begins a file. It lies at the table's root whatever its partition: some readers do not find vectors of files in folders with
+    /// encoded names.
+    pub fn begin(&self, partition_values: BTreeMap<String, Option<String>>) -> Result<FileWriter> {
+        let path = format!("part-{}.zstd.parquet", Uuid::new_v4());
+        // Readers take the types from Parquet's own schema; Arrow's beside it would only be one more thing to disagree with.
+        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let encoder = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options);
+        Ok(FileWriter {
+            upload: Upload::new(Arc::clone(&self.store), Path::from(path.as_str())),
+            encoder: encoder.map_err(|e| self.unencodable(e))?,
+            uploaded: 0,
+            statistics: self.blank.clone(),
+            partition_values,
+            path: path.into(),
+            files: self.clone(),
+        })
+    }
+
+    fn unencodable(&self, error: ParquetError) -> Error {
+        Error::bug(format!("rows of `{}` cannot be written as Parquet", self.table)).because(error)
+    }
+}
+
+/// One data file in the making.
+pub struct FileWriter {
+    files: Files,
+    path: Arc<str>,
+    partition_values: BTreeMap<String, Option<String>>,
+    encoder: ArrowWriter<Vec<u8>>,
+    statistics: Statistics,
+    upload: Upload,
+    uploaded: usize,
+}
+
+impl FileWriter {
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    /// Rows written so far: the place of the next one.
+    pub fn rows(&self) -> u64 {
+        self.statistics.rows()
+    }
+
+    /// Bytes of the file so far, those that are not yet encoded estimated.
+    pub fn bytes(&self) -> usize {
+        self.uploaded + self.encoder.in_progress_size()
+    }
+
+    /// Bytes that the file holds in memory.
+    pub fn memory(&self) -> usize {
+        self.encoder.memory_size()
+    }
+
+    /// Appends rows of the file's columns.
+    pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.statistics.update(rows)?;
+        self.encoder.write(rows).map_err(|e| self.files.unencodable(e))?;
+        self.drain().await
+    }
+
+    /// Ends the row group, which frees the memory that it takes.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.encoder.flush().map_err(|e| self.files.unencodable(e))?;
+        self.drain().await
+    }
+
+    /// Makes the file visible in the store, and tells what the log has to say of it.
+    pub async fn finish(mut self) -> Result<NewFile> {
+        self.encoder.finish().map_err(|e| self.files.unencodable(e))?;
+        self.drain().await?;
+        self.upload.finish().await.map_err(|e| fault(e, &format!("write {} of `{}`", self.path, self.files.table)))?;
+        Ok(NewFile {
+            path: self.path,
+            size: self.uploaded as u64,
+            rows: self.statistics.rows(),
+            partition_values: self.partition_values,
+            stats: self.statistics.to_json().into(),
+            deleted: RoaringTreemap::new(),
+        })
+    }
+
+    /// Gives the file up.
+    pub async fn abandon(self) {
+        self.upload.abandon().await;
+    }
+
+    /// Hands what is encoded to the upload.
+    async fn drain(&mut self) -> Result<()> {
+        let encoded = std::mem::take(self.encoder.inner_mut());
+        if encoded.is_empty() {
+            return Ok(());
+        }
+        self.uploaded += encoded.len();
+        let sent = self.upload.write(encoded.into()).await;
+        sent.map_err(|e| fault(e, &format!("write {} of `{}`", self.path, self.files.table)))
+    }
+}

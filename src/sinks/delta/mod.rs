@@ -1,0 +1,251 @@
+//! The Delta sink: one table, append or upsert, at one lane of commits.
+//!
+//! ```text
+//!            append: appender ──► files ─┐
+//!  write ──┤                             ├──► plan ──► log.commit ──► Committed: the index takes the changes in
+//!            upsert: stage ──► fold ──► files, keys       ▲     └──► Conflict: what others changed is read, and it is planned again
+//!                                                         └───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What is staged beyond the sink's share of memory becomes Parquet files that no version names yet; so a transaction of any size, or a
+//! long backlog, needs the memory of its keys, not of its rows. After an error such files are orphans, and vacuum takes them.
+
+mod append;
+pub mod files;
+mod fill;
+pub mod fold;
+pub mod keys;
+mod partition;
+mod report;
+mod rewrite;
+mod stage;
+pub mod stats;
+mod upload;
+mod upsert;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::{Schema, SchemaRef};
+use tokio::time::Instant;
+
+use self::append::Appender;
+use self::files::Files;
+use self::keys::{Index, KeyEncoder};
+use self::partition::Partitions;
+use self::report::{Counts, Reporter};
+use self::upsert::{Planned, Upsert};
+use crate::batch::{ChangeBatch, Gap};
+use crate::error::{Error, Result};
+use crate::log::{Change, Log, Outcome, maintain};
+use crate::position::Checkpoint;
+use crate::sinks::{Sink, Upkeep};
+use crate::table::{Mode, Table, Version};
+
+/// Times that one commit is planned again because others changed the table first. Each time they have won, so the table moves on; but
+/// somebody should know.
+const PLANS_MAX: usize = 20;
+
+/// Writes one Delta table.
+pub struct DeltaSink {
+    table: Table,
+    log: Log,
+    checkpoint: Checkpoint,
+    content: Content,
+    gaps: Vec<Gap>,
+    counts: Counts,
+    reporter: Reporter,
+    /// The newest version that is known to be at or behind a checkpoint of the log.
+    checkpointed: Arc<AtomicU64>,
+}
+
+enum Content {
+    Append(Box<Appender>),
+    Upsert(Box<Upsert>),
+}
+
+impl DeltaSink {
+    /// `log` was opened for writing and checked against `table`. `share`: bytes that staged rows may take. `state`: a folder for what can
+    /// be made again.
+    pub async fn open(table: &Table, mut log: Log, pipeline: &str, share: usize, state: &Path) -> Result<Self> {
+        let content = match &table.mode {
+            Mode::Append => Content::Append(Box::new(appender(table, &log, share)?)),
+            Mode::Upsert { key, merge } => {
+                let encoder = KeyEncoder::new(&table.id, &table.schema, key)?;
+                let files = files(table, &log, Arc::clone(&table.schema), share)?;
+                let upsert = Upsert::open(table.id.as_str(), *merge, encoder, files, &mut log, share, state).await?;
+                Content::Upsert(Box::new(upsert))
+            }
+        };
+        Ok(Self {
+            table: table.clone(),
+            checkpoint: log.checkpoint(),
+            // Whoever wrote the versions before has seen to their checkpoints.
+            checkpointed: Arc::new(AtomicU64::new(log.snapshot().version)),
+            log,
+            content,
+            gaps: Vec::new(),
+            counts: Counts::default(),
+            reporter: Reporter::new(pipeline, table.id.as_str()),
+        })
+    }
+
+    /// The log as this sink knows it.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The key index of an upsert table.
+    pub fn index(&self) -> Option<&Index> {
+        match &self.content {
+            Content::Upsert(upsert) => Some(upsert.index()),
+            Content::Append(_) => None,
+        }
+    }
+
+    /// Ends the sink in peace: the next start need not read the table. What is staged is dropped.
+    pub fn close(self) {
+        if let Content::Upsert(upsert) = &self.content {
+            upsert.save(&self.log);
+        }
+    }
+}
+
+impl Sink for DeltaSink {
+    fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.fits(&batch)?;
+        self.counts.add(&batch.ops);
+        match &mut self.content {
+            Content::Append(appender) => appender.write(&batch.rows).await,
+            Content::Upsert(upsert) => upsert.write(batch, &mut self.log).await,
+        }
+    }
+
+    fn note(&mut self, gap: Gap) {
+        self.gaps.push(gap);
+    }
+
+    fn upkeep(&mut self) -> Option<Upkeep> {
+        self.checkpoint_of_log()
+    }
+
+    async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
+        let begun = Instant::now();
+        let base = self.checkpoint.only(|lane| mark.get(lane).is_some());
+        let notes = notes(&self.gaps);
+        for _ in 0..PLANS_MAX {
+            let mut planned = self.plan().await?;
+            planned.change = Change { mark: mark.clone(), base: base.clone(), notes: notes.clone(), ..planned.change };
+            match self.log.commit(&planned.change).await? {
+                Outcome::Committed(version) => {
+                    self.published(version, planned, begun)?;
+                    return Ok(version);
+                }
+                Outcome::Conflict { added, .. } => {
+                    if let Content::Upsert(upsert) = &mut self.content {
+                        upsert.catch_up(&added, &mut self.log).await?;
+                    }
+                }
+            }
+        }
+        let (table, url) = (&self.table.id, self.log.url());
+        Err(Error::transient("conflict", format!("table `{table}` at {url} was changed by others {PLANS_MAX} times before one commit to it succeeded")))
+    }
+}
+
+impl DeltaSink {
+    /// A checkpoint of the log, where one is due. It is asked for again until one is made.
+    fn checkpoint_of_log(&self) -> Option<Upkeep> {
+        let (version, every) = (self.log.snapshot().version, self.log.checkpoint_interval());
+        let due = version - version % every;
+        let made = Arc::clone(&self.checkpointed);
+        if made.load(Ordering::Relaxed) >= due {
+            return None;
+        }
+        let (url, store) = (self.log.url().clone(), Arc::clone(self.log.store()));
+        let work = async move {
+            // Several may have been asked for before the first was made.
+            if made.load(Ordering::Relaxed) < due {
+                maintain::checkpoint(&url, store, version).await?;
+                made.fetch_max(version, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        Some(Upkeep { table: self.table.id.clone(), work: Box::pin(work) })
+    }
+
+    /// A batch of other columns is a fault of the source.
+    fn fits(&self, batch: &ChangeBatch) -> Result<()> {
+        let (table, schema) = (&self.table.id, batch.rows.schema());
+        let wanted = self.table.schema.fields();
+        let fits = wanted.len() == schema.fields().len()
+            && wanted.iter().zip(schema.fields()).all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()))
+            && batch.ops.len() == batch.rows.num_rows();
+        if fits { Ok(()) } else { Err(Error::bug(format!("rows for `{table}` have other columns than the table: {schema}"))) }
+    }
+
+    async fn plan(&mut self) -> Result<Planned> {
+        match &mut self.content {
+            Content::Append(appender) => Ok(Planned::append(appender.finish().await?)),
+            Content::Upsert(upsert) => upsert.plan(&mut self.log).await,
+        }
+    }
+
+    fn published(&mut self, version: Version, planned: Planned, begun: Instant) -> Result<()> {
+        for (lane, at) in planned.change.mark.iter() {
+            self.checkpoint.set(lane.clone(), at);
+        }
+        self.gaps.clear();
+        let counts = std::mem::take(&mut self.counts);
+        self.reporter.published(version, &planned.change, counts, self.log.snapshot(), begun.elapsed());
+        match &mut self.content {
+            Content::Append(appender) => appender.clear(),
+            Content::Upsert(upsert) => upsert.published(planned)?,
+        }
+        Ok(())
+    }
+}
+
+/// Gaps as a commit tells of them.
+fn notes(gaps: &[Gap]) -> BTreeMap<String, serde_json::Value> {
+    if gaps.is_empty() {
+        return BTreeMap::new();
+    }
+    let told = gaps.iter().map(|gap| serde_json::json!({"lane": gap.lane.as_str(), "from": gap.missing.start, "until": gap.missing.end}));
+    BTreeMap::from([("gaps".to_owned(), told.collect())])
+}
+
+/// How many leaf columns get statistics: all of them where the property is negative.
+fn indexed_columns(log: &Log) -> usize {
+    let property = log.snapshot().properties.get("delta.dataSkippingNumIndexedCols");
+    match property.and_then(|text| text.parse::<i64>().ok()) {
+        Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        None => stats::INDEXED_COLUMNS,
+    }
+}
+
+fn appender(table: &Table, log: &Log, share: usize) -> Result<Appender> {
+    let partitions = match table.partition_by.as_slice() {
+        [] => None,
+        by => Some(Partitions::new(&table.id, &table.schema, by)?),
+    };
+    let schema = match &partitions {
+        Some(partitions) => {
+            let fields = partitions.stored().iter().map(|&place| Arc::clone(&table.schema.fields()[place]));
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        }
+        None => Arc::clone(&table.schema),
+    };
+    let files = files(table, log, schema, share)?;
+    Ok(Appender::new(files, table.partition_by.clone(), partitions, share))
+}
+
+fn files(table: &Table, log: &Log, schema: SchemaRef, share: usize) -> Result<Files> {
+    Files::new(Arc::clone(log.store()), table.id.as_str().into(), schema, indexed_columns(log), share)
+}

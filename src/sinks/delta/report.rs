@@ -1,0 +1,95 @@
+//! What a sink tells of its commits: one line in the log, and metrics.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::batch::Op;
+use crate::log::{Change, Snapshot};
+use crate::table::Version;
+use crate::telemetry;
+
+/// Below this a file counts as small: a quarter of what compaction makes of them.
+const SMALL_FILE_BYTES: u64 = 32 << 20;
+/// How often the files of a table are counted through. Dashboards ask no more often, and a commit's cost is not to grow with the table.
+const CENSUS_EVERY: Duration = Duration::from_secs(10);
+
+/// Changes staged for a commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub puts: u64,
+    pub deletes: u64,
+    pub truncates: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, ops: &[Op]) {
+        let puts = ops.iter().filter(|&&op| op == Op::Put).count();
+        let deletes = ops.iter().filter(|&&op| op == Op::Delete).count();
+        self.puts += puts as u64;
+        self.deletes += deletes as u64;
+        self.truncates += (ops.len() - puts - deletes) as u64;
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.puts + self.deletes + self.truncates
+    }
+}
+
+/// Tells of the commits of one table.
+pub struct Reporter {
+    pipeline: String,
+    table: String,
+    counted: Option<Instant>,
+}
+
+impl Reporter {
+    pub fn new(pipeline: &str, table: &str) -> Self {
+        Self { pipeline: pipeline.to_owned(), table: table.to_owned(), counted: None }
+    }
+
+    fn labels(&self) -> [(&'static str, String); 2] {
+        [("pipeline", self.pipeline.clone()), ("table", self.table.clone())]
+    }
+
+    pub fn published(&mut self, version: Version, change: &Change, counts: Counts, now: &Snapshot, took: Duration) {
+        let labels = self.labels();
+        for (op, rows) in [("put", counts.puts), ("delete", counts.deletes), ("truncate", counts.truncates)] {
+            let [pipeline, table] = labels.clone();
+            counter!(telemetry::ROWS, &[pipeline, table, ("op", op.to_owned())]).increment(rows);
+        }
+        histogram!(telemetry::COMMIT_DURATION, &labels).record(took.as_secs_f64());
+        histogram!(telemetry::COMMIT_ROWS, &labels).record(counts.rows() as f64);
+        gauge!(telemetry::TABLE_VERSION, &labels).set(version as f64);
+        gauge!(telemetry::TABLE_FILES, &labels).set(now.files.len() as f64);
+        gauge!(telemetry::LAST_COMMIT_TIMESTAMP, &labels).set(now.timestamp_ms as f64 / 1e3);
+        self.count_files(now);
+        info!(
+            pipeline = self.pipeline,
+            table = self.table,
+            version,
+            rows = counts.rows(),
+            files_added = change.adds.len(),
+            files_removed = change.removes.len(),
+            vectors = change.vectors.len(),
+            ms = took.as_millis() as u64,
+            mark = %change.mark,
+            "committed"
+        );
+    }
+
+    /// The gauges that need a walk through all files.
+    fn count_files(&mut self, now: &Snapshot) {
+        if self.counted.is_some_and(|at| at.elapsed() < CENSUS_EVERY) {
+            return;
+        }
+        self.counted = Some(Instant::now());
+        let labels = self.labels();
+        let small = now.files.values().filter(|file| file.size < SMALL_FILE_BYTES).count();
+        let deleted: u64 = now.files.values().map(|file| file.deleted()).sum();
+        gauge!(telemetry::TABLE_SMALL_FILES, &labels).set(small as f64);
+        gauge!(telemetry::TABLE_DELETED_ROWS, &labels).set(deleted as f64);
+    }
+}

@@ -1,0 +1,8 @@
+//! The Delta sink against a model: whatever is staged, spilled, replaced, deleted and truncated, and whoever else writes to the table, each
+//! version is what a fold of the changes says, as an independent reader sees it.
+
+mod append;
+mod bed;
+mod changes;
+mod rivals;
+mod upsert;
