@@ -3,6 +3,7 @@
 mod architecture;
 mod conformance;
 mod decode;
+mod kafka;
 mod log;
 mod query;
 mod simulate;

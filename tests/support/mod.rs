@@ -3,6 +3,7 @@
 
 pub mod changes;
 pub mod history;
+pub mod kafka;
 pub mod model;
 pub mod producer;
 pub mod program;
