@@ -401,3 +401,449 @@ async fn k8_aborted_and_compacted_records_are_no_rows_and_the_mark_passes_them()
     pipe.catch_up(&mut lake).await.unwrap();
     assert_eq!(lake.count("a"), 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k8_a_compacted_topic_is_read_over_its_holes() {
+    let broker = Broker::shared();
+    let config = [
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", "1048576"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("max.compaction.lag.ms", "1"),
+    ];
+    let topic = broker.topic("compacted", 1, &config).await;
+    let padding = "x".repeat(1_000);
+    let round = |round: usize| (0..100).map(move |key| (format!("k{key}"), Some(format!("{round}-{key}-"))));
+    for number in 0..30 {
+        broker.produce(
+            &topic,
+            0,
+            round(number).map(|(key, value)| (key, value.map(|value| value + &padding))),
+        );
+    }
+    let pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    // The cleaner works on closed segments, in its own time: read until it has.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let lake = loop {
+        let mut lake = Lake::default();
+        pipe.catch_up(&mut lake).await.unwrap();
+        assert_eq!(
+            lake.mark("a").iter().next().unwrap().1,
+            Position(2_999),
+            "the mark is at the end whatever is in between"
+        );
+        if lake.count("a") < 2_500 {
+            break lake;
+        }
+        assert!(std::time::Instant::now() < deadline, "the broker does not compact");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let last: BTreeMap<_, _> = lake.rows[&TableId::new("a")]
+        .iter()
+        .map(|row| (row.2.split('-').nth(1).unwrap().to_owned(), &row.2))
+        .collect();
+    assert_eq!(last.len(), 100, "every key has kept a value");
+    assert!(last.values().all(|value| value.starts_with("29-")), "and it is the last one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_every_record_is_a_row_a_dead_letter_or_a_tombstone() {
+    let broker = Broker::shared();
+    let topic = broker.topic("rejects", 1, &[]).await;
+    let record = |number: usize| match number % 10 {
+        3 => (format!("k{number}"), Some(format!("bad{number}"))),
+        7 => (format!("k{number}"), None),
+        _ => (format!("k{number}"), Some(format!("v{number}"))),
+    };
+    broker.produce(&topic, 0, (0..10_000).map(record));
+    let pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic), ("b", &topic)]);
+    let mut lake = Lake::default();
+    // In two parts: what the dead-letter table has is not written to it again.
+    let mut source = pipe.open(&lake).await.unwrap();
+    pipe.read(&mut source, &mut lake, |lake| lake.count("a") > 2_000).await.unwrap();
+    drop(source);
+    pipe.catch_up(&mut lake).await.unwrap();
+    for table in ["a", "b"] {
+        assert_eq!(lake.count(table), 8_000);
+    }
+    let mut ids = lake.dead.clone();
+    assert_eq!(ids.len(), 2 * 1_000, "one for each table");
+    assert!(ids.contains(&format!("{topic}/0/3")), "{:?}", ids.first());
+    ids.sort();
+    ids.dedup();
+    assert_eq!(
+        ids.len(),
+        1_000,
+        "the id of a record is the same for every table and at every reading"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k12_a_fault_that_is_not_one_records_stops_and_passes_none_of_them_over() {
+    let broker = Broker::shared();
+    let topic = broker.topic("breaker", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 100));
+    broker.produce(&topic, 0, (0..5_000).map(|number| (format!("k{number}"), Some("bad"))));
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    let error = failed(pipe.catch_up(&mut lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Data, "too_many_rejects"));
+    assert!(error.what.contains("`a`") && error.what.contains("stop_after"), "{}", error.what);
+    assert!(
+        lake.dead.is_empty(),
+        "{} records were drained into the dead letters",
+        lake.dead.len()
+    );
+    assert!(lake.mark("a").iter().all(|(_, at)| at.0 < 100), "{}", lake.mark("a"));
+
+    pipe.settings.stop_after = 1_000_000;
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!((lake.count("a"), lake.dead.len()), (100, 5_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k14_a_record_that_is_too_large_is_a_dead_letter_with_its_size() {
+    let broker = Broker::shared();
+    let large = MEMORY / 8 + 1;
+    let topic = broker.topic("large", 1, &[("max.message.bytes", "20000000")]).await;
+    broker.produce(&topic, 0, numbered(0, 1));
+    let producer = broker.producer(&[("message.max.bytes", "20000000")]);
+    send(&producer, &topic, 0, "k", Some(&"v".repeat(large)));
+    producer.flush(PATIENCE).unwrap();
+    broker.produce(&topic, 0, numbered(1, 2));
+    let pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.values("a", 0), values(0, 2));
+    assert_eq!(lake.dead, [format!("{topic}/0/1")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k3_a_broker_that_is_gone_for_a_while_is_waited_for() {
+    let mut broker = Broker::start("");
+    let topic = broker.topic("restart", 2, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 1_000));
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    pipe.settings.until_caught_up = false;
+    let mut lake = Lake::default();
+    let mut source = pipe.open(&lake).await.unwrap();
+    pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 1_000).await.unwrap();
+    broker.kill();
+    let told = async {
+        while pipe.board.read().get("test").is_none_or(|status| status.reason.is_none()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let quiet = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::select! { () = told => {}, flow = source.next() => panic!("the flow ended by {flow:?}") }
+    });
+    quiet.await.expect("the status says that the brokers are gone");
+    let reason = pipe.board.read()["test"].reason.clone().unwrap();
+    assert!(reason.contains(&broker.bootstrap()), "{reason}");
+
+    broker.resume();
+    broker.produce(&topic, 1, numbered(0, 500));
+    pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 1_500).await.unwrap();
+    drop(source);
+    pipe.settings.until_caught_up = true;
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.count("a"), 1_500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_quiet_topic_comes_within_fifty_milliseconds() {
+    let broker = Broker::shared();
+    let topic = broker.topic("quiet", 4, &[]).await;
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    pipe.settings.until_caught_up = false;
+    let mut lake = Lake::default();
+    let mut source = pipe.open(&lake).await.unwrap();
+    let producer = broker.producer(&[("linger.ms", "0")]);
+    let mut waits = Vec::new();
+    for number in 0..20 {
+        tokio::time::sleep(Duration::from_millis(137)).await;
+        send(&producer, &topic, number % 4, "k", Some("v"));
+        producer.flush(PATIENCE).unwrap();
+        let produced = std::time::Instant::now();
+        pipe.read(&mut source, &mut lake, |lake| lake.count("a") == number as usize + 1)
+            .await
+            .unwrap();
+        waits.push(produced.elapsed());
+    }
+    waits.sort();
+    assert!(waits[10] < Duration::from_millis(50), "{waits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k16_what_was_committed_is_told_to_the_group_only_after_the_tables_have_it() {
+    let broker = Broker::shared();
+    let topic = broker.topic("released", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 100));
+    let pipe = Pipe::new(&broker.bootstrap(), "options = { \"client.id\" = \"released\" }", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    let mut source = pipe.open(&lake).await.unwrap();
+    pipe.read(&mut source, &mut lake, |_| false).await.unwrap();
+    assert_eq!(
+        group_offset(broker, "alluvium-test", &topic),
+        None,
+        "nothing is committed by the reading itself"
+    );
+    source.release(&lake.mark("a")).await.unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while group_offset(broker, "alluvium-test", &topic) != Some(100) {
+        assert!(std::time::Instant::now() < deadline, "the offset is not committed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What the brokers remember of a group for partition 0 of a topic.
+fn group_offset(broker: &Broker, group: &str, topic: &str) -> Option<i64> {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    let consumer: BaseConsumer = broker.client().set("group.id", group).create().expect("a consumer");
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let offsets = consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
+    offsets.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_reached_or_is_missing_is_named_with_what_to_do() {
+    let broker = Broker::shared();
+    let topic = broker.topic("named", 1, &[]).await;
+    let lake = Lake::default();
+
+    let nobody = Pipe::new("localhost:1", "", &[("a", &topic)]);
+    let error = failed(nobody.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Transient, "broker_unreachable"), "{error}");
+    assert!(
+        error.what.contains("localhost:1") && error.what.contains("kafka.brokers"),
+        "{error}"
+    );
+
+    let missing = Pipe::new(&broker.bootstrap(), "", &[("a", "no-such-topic")]);
+    let error = failed(missing.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Config, "topic_missing"), "{error}");
+    assert!(error.what.contains("`no-such-topic`"), "{error}");
+
+    let plain = Pipe::new(&broker.bootstrap(), "tls = {}", &[("a", &topic)]);
+    let error = failed(plain.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Transient, "broker_unreachable"), "{error}");
+    assert!(error.what.contains("PLAINTEXT"), "what the client suspects is told: {error}");
+
+    let unknown = failed(Pipe::try_new(
+        &broker.bootstrap(),
+        "options = { \"no.such.property\" = \"1\" }",
+        &[("a", &topic)],
+    ));
+    assert_eq!((unknown.kind, unknown.code), (Kind::Config, "option_refused"), "{unknown}");
+    assert!(unknown.what.contains("no.such.property"), "{unknown}");
+
+    let pattern = Pipe::new(&broker.bootstrap(), "", &[("a", "^no-topic-is-called-like-this.*")]);
+    let mut none = Lake::default();
+    pipe_ends(&pattern, &mut none).await;
+    assert_eq!(none.count("a"), 0, "a pattern may match nothing yet");
+}
+
+async fn pipe_ends(pipe: &Pipe, lake: &mut Lake) {
+    pipe.catch_up(lake).await.expect("nothing to read is no error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k21_a_wrong_password_is_the_operators_to_correct_and_a_right_one_reads() {
+    let users = "listener.name.client.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+                 username=\"admin\" password=\"admin\" user_admin=\"admin\" user_reader=\"right\";\n\
+                 sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN\n";
+    let login = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanisms", "PLAIN"),
+        ("sasl.username", "admin"),
+        ("sasl.password", "admin"),
+    ];
+    let broker = Broker::start_secured("SASL_PLAINTEXT", users, &login);
+    let topic = broker.topic("secret", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    let sasl = |password: &str| format!("sasl = {{ mechanism = \"PLAIN\", username = \"reader\", password = {{ env = \"{password}\" }} }}");
+
+    let wrong = Pipe::new(&broker.bootstrap(), &sasl("wrong"), &[("a", &topic)]);
+    let began = std::time::Instant::now();
+    let error = failed(wrong.open(&Lake::default()).await);
+    assert_eq!((error.kind, error.code), (Kind::Config, "broker_denied"), "{error}");
+    assert!(error.what.contains("kafka.sasl"), "{error}");
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "a refused login is told before all the waiting is over"
+    );
+
+    let mut lake = Lake::default();
+    Pipe::new(&broker.bootstrap(), &sasl("right"), &[("a", &topic)])
+        .catch_up(&mut lake)
+        .await
+        .unwrap();
+    assert_eq!(lake.values("a", 0), values(0, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x3_a_broker_that_does_not_prove_who_it_is_is_not_talked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (store, ca, stranger) = (file("broker.p12"), file("ca.pem"), file("stranger.pem"));
+    let keytool = |arguments: &[&str]| {
+        let output = std::process::Command::new("keytool")
+            .args(arguments)
+            .output()
+            .expect("keytool comes with Java");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    };
+    for (store, pem) in [(&store, &ca), (&file("stranger.p12"), &stranger)] {
+        let keys = [
+            "-keystore",
+            store,
+            "-storetype",
+            "PKCS12",
+            "-storepass",
+            "changeit",
+            "-alias",
+            "broker",
+        ];
+        let names = [
+            "-genkeypair",
+            "-keyalg",
+            "EC",
+            "-dname",
+            "CN=localhost",
+            "-ext",
+            "san=dns:localhost",
+            "-validity",
+            "2",
+        ];
+        keytool(&[&names[..], &keys[..]].concat());
+        keytool(&[&["-exportcert", "-rfc", "-file", pem][..], &keys[..]].concat());
+    }
+    let listener = format!(
+        "ssl.keystore.location={store}\nssl.keystore.password=changeit\nssl.keystore.type=PKCS12\n\
+         ssl.truststore.location={ca}\nssl.truststore.type=PEM\n"
+    );
+    let broker = Broker::start_secured("SSL", &listener, &[("security.protocol", "ssl"), ("ssl.ca.location", &ca)]);
+    let topic = broker.topic("tls", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+
+    let fooled = Pipe::new(&broker.bootstrap(), &format!("tls = {{ ca = \"{stranger}\" }}"), &[("a", &topic)]);
+    let error = failed(fooled.open(&Lake::default()).await);
+    assert_eq!((error.kind, error.code), (Kind::Config, "broker_tls"), "{error}");
+    assert!(error.what.contains("kafka.tls"), "{error}");
+
+    let mut lake = Lake::default();
+    Pipe::new(&broker.bootstrap(), &format!("tls = {{ ca = \"{ca}\" }}"), &[("a", &topic)])
+        .catch_up(&mut lake)
+        .await
+        .unwrap();
+    assert_eq!(lake.values("a", 0), values(0, 10));
+}
+
+/// Reads for one member of a group until it is told to stop; opens again whenever its lanes change. Both members write one lake, as two
+/// instances write one table: each commits its own lanes.
+async fn member(
+    pipe: Arc<Pipe>,
+    lake: Arc<tokio::sync::Mutex<Lake>>,
+    stop: Arc<tokio::sync::Notify>,
+    lanes: Arc<std::sync::Mutex<Vec<usize>>>,
+) {
+    loop {
+        let mut source = pipe.open(&*lake.lock().await).await.expect("the flow opens");
+        lanes.lock().unwrap().push(pipe.board.read()["test"].lanes.len());
+        let mut rows = Vec::new();
+        loop {
+            let flow = tokio::select! {
+                flow = source.next() => flow.expect("the flow goes on"),
+                () = stop.notified() => return,
+            };
+            match flow {
+                Some(Flow::Rows(batch)) => rows.extend(read_rows(&batch.rows)),
+                Some(Flow::Mark(mark)) => {
+                    let mut lake = lake.lock().await;
+                    let table = TableId::new("a");
+                    let holds = lake.marks.entry(table.clone()).or_default();
+                    // The fence of the log: whoever comes too late with a lane that moved on commits nothing.
+                    assert!(
+                        mark.iter().all(|(lane, at)| holds.get(lane).is_none_or(|held| held <= at)),
+                        "{holds} before {mark}"
+                    );
+                    *holds = std::mem::take(holds).join(&mark);
+                    lake.rows.entry(table).or_default().append(&mut rows);
+                }
+                Some(Flow::Reopen(_)) => break,
+                Some(Flow::Gap(gap)) => panic!("{gap:?}"),
+                None => panic!("the flow ended"),
+            }
+        }
+    }
+}
+
+async fn two_members_share(strategy: &str) {
+    let broker = Broker::shared();
+    let topic = broker.topic("shared", 4, &[]).await;
+    let more = format!(
+        "group = \"{topic}\"\noptions = {{ \"partition.assignment.strategy\" = \"{strategy}\", \"session.timeout.ms\" = \"6000\" }}"
+    );
+    let lake = Arc::new(tokio::sync::Mutex::new(Lake::default()));
+    let start = || {
+        let mut pipe = Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
+        pipe.settings.until_caught_up = false;
+        let (stop, lanes) = (Arc::new(tokio::sync::Notify::new()), Arc::new(std::sync::Mutex::new(Vec::new())));
+        let task = tokio::spawn(member(Arc::new(pipe), Arc::clone(&lake), Arc::clone(&stop), Arc::clone(&lanes)));
+        (task, stop, lanes)
+    };
+    let produce = |from: usize| (0..4).for_each(|partition| broker.produce(&topic, partition, numbered(from, from + 1_000)));
+    let reached = async |count: usize| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while lake.lock().await.count("a") < count {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{} of {count} rows",
+                lake.lock().await.count("a")
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let until = async |lanes: &std::sync::Mutex<Vec<usize>>, count: usize| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while lanes.lock().unwrap().last() != Some(&count) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{:?} lanes and not {count}",
+                lanes.lock().unwrap()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    produce(0);
+    let first = start();
+    reached(4_000).await;
+    let second = start();
+    until(&second.2, 2).await;
+    until(&first.2, 2).await;
+    produce(1_000);
+    reached(8_000).await;
+    // One goes; the other takes over.
+    first.1.notify_one();
+    first.0.await.unwrap();
+    produce(2_000);
+    reached(12_000).await;
+    until(&second.2, 4).await;
+    second.1.notify_one();
+    second.0.await.unwrap();
+    let lake = lake.lock().await;
+    for partition in 0..4 {
+        assert_eq!(lake.values("a", partition), values(0, 3_000), "partition {partition}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_two_members_share_the_lanes_and_nothing_is_lost_or_doubled_by_cooperative_rebalances() {
+    two_members_share("cooperative-sticky").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k1_two_members_share_the_lanes_and_nothing_is_lost_or_doubled_by_eager_rebalances() {
+    two_members_share("range").await;
+}

@@ -38,32 +38,38 @@ pub struct Broker {
     ports: [u16; 2],
     keeper: Option<Child>,
     shared: bool,
+    login: Vec<(String, String)>,
 }
 
 impl Broker {
     /// The broker that all tests of a run share.
     pub fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(|| Broker::begin("PLAINTEXT", "", true))
+        SHARED.get_or_init(|| Broker::begin("PLAINTEXT", "", &[], true))
     }
 
     /// Starts a broker of its own, with further lines for its `server.properties`.
     pub fn start(properties: &str) -> Broker {
-        Self::start_with_listener("PLAINTEXT", properties)
+        Self::begin("PLAINTEXT", properties, &[], false)
     }
 
-    /// Starts a broker whose clients speak this protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` …
-    pub fn start_with_listener(protocol: &str, properties: &str) -> Broker {
-        Self::begin(protocol, properties, false)
+    /// Starts a broker whose clients speak this protocol (`SSL`, `SASL_PLAINTEXT` …). `login`: what the clients of this support set for it.
+    pub fn start_secured(protocol: &str, properties: &str, login: &[(&str, &str)]) -> Broker {
+        Self::begin(protocol, properties, login, false)
     }
 
-    fn begin(protocol: &str, properties: &str, shared: bool) -> Broker {
+    fn begin(protocol: &str, properties: &str, login: &[(&str, &str)], shared: bool) -> Broker {
+        let login = login
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let data = tempfile::tempdir().expect("a folder for the broker");
         let mut broker = Broker {
             data,
             ports: [free_port(), free_port()],
             keeper: None,
             shared,
+            login,
         };
         broker.write("log4j2.properties", LOGGING);
         broker.write("server.properties", &broker.server_properties(protocol, properties));
@@ -176,6 +182,9 @@ impl Broker {
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap());
+        for (name, value) in &self.login {
+            config.set(name, value);
+        }
         config
     }
 

@@ -23,6 +23,8 @@ use crate::telemetry;
 const WEIGHT_AT_FIRST: f64 = 1.5;
 /// What a row weighs at least: offsets, validity, operation.
 const ROW_BYTES: usize = 32;
+/// Smaller runs teach nothing about weight: their columns are mostly what columns weigh empty.
+const TEACHING_BYTES: usize = 64 << 10;
 
 /// What was made of a run.
 #[derive(Debug)]
@@ -308,7 +310,7 @@ impl Batcher {
 
     /// Learns what rows weigh: at once when they are heavier than thought, slowly when they are lighter.
     fn weigh(&mut self, feed: usize, payload: usize, rows: &RecordBatch) {
-        if payload > 0 && rows.num_rows() > 0 {
+        if payload >= TEACHING_BYTES && rows.num_rows() > 0 {
             let weight = &mut self.feeds[feed].weight;
             *weight = (rows.get_array_memory_size() as f64 / payload as f64).max(*weight * 0.9);
         }

@@ -206,7 +206,12 @@ impl KafkaClient {
         for (name, value) in properties.iter() {
             config.set(name, value);
         }
-        config.set_log_level(RDKafkaLogLevel::Warning);
+        // Who sets `debug` wants to read it.
+        config.set_log_level(if properties.get("debug").is_some() {
+            RDKafkaLogLevel::Debug
+        } else {
+            RDKafkaLogLevel::Warning
+        });
         let pipeline: Arc<str> = pipeline.into();
         let (faults, changes) = (Arc::new(Faults::default()), Changes::new());
         let brokers = properties.get("bootstrap.servers").unwrap_or_default().to_owned();

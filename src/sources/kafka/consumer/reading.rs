@@ -30,6 +30,8 @@ const RUN_RECORDS: usize = 8192;
 const PORTION_BYTES_MAX: usize = 4 << 20;
 /// What a portion may take of the budget, so that several fit in it side by side.
 const PORTION_SHARE: usize = 16;
+/// What a portion may ask for at most: what is fetched ahead has a part of the budget for good, so the whole will never be free.
+const PERMIT_SHARE: usize = 2;
 /// How long a run that has begun waits for more. Short beside what a commit takes, long enough for a run of hundreds at a busy topic.
 const LINGER: Duration = Duration::from_millis(5);
 /// How long a quiet queue is waited for before the thread looks up.
@@ -225,7 +227,9 @@ impl Worker {
 
     /// Waits for memory; None when the flow ends first.
     fn permit(&self, bytes: usize) -> Option<Permit> {
-        let wait = self.stop.run_until_cancelled(self.budget.acquire(bytes));
+        let wait = self
+            .stop
+            .run_until_cancelled(self.budget.acquire(bytes.min(self.budget.limit() / PERMIT_SHARE)));
         self.runtime.block_on(wait)
     }
 }
