@@ -18,31 +18,24 @@
 //! No error of a put is taken at its word, "already exists" least of all: stores retry by themselves and then report their own
 //! success as somebody else's. What stands in the log is what happened.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use metrics::counter;
 use rand::Rng;
-use serde_json::json;
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log::actions::{Action, Add, CommitInfo, Remove, Txn, UserMetadata};
-use crate::log::change::{Change, NewFile, Outcome};
-use crate::log::entries::commit_path;
-use crate::log::snapshot::{LiveFile, Moves, app_id};
+use crate::log::change::{Change, Outcome};
+use crate::log::entries::{Commit, commit_path};
+use crate::log::plan::Plan;
+use crate::log::snapshot::Moves;
 use crate::log::store::fault;
-use crate::log::vectors::VectorFile;
-use crate::position::{Checkpoint, Lane, Position};
-use crate::table::{Mode, Table, Version};
+use crate::position::Position;
+use crate::table::{Mode, Version};
 use crate::telemetry;
 
-/// `commitInfo.engineInfo`
-pub(crate) const ENGINE: &str = concat!("alluvium/", env!("CARGO_PKG_VERSION"));
 /// Tries of one put. With the waits between them some ten seconds: longer troubles are the pipeline's to wait for.
 const PUTS_MAX: u32 = 8;
 /// Tries where the store says that we may not: credentials can be a moment old, but waiting does not give rights.
@@ -51,23 +44,12 @@ const WAIT_MIN: Duration = Duration::from_millis(20); // Longer than a rival's c
 const WAIT_MAX: Duration = Duration::from_secs(4);
 /// Races in a row that one commit may lose to versions that leave its change standing.
 const RACES_MAX: u32 = 100; // Two instances that take turns lose one or two; a hundred is a table that others flood.
-/// Every so many versions repeat the marks of all lanes, so that the marks at a version are found in its neighbourhood.
-const ALL_MARKS_EVERY: u64 = 16; // A sixteenth of a commit's marks extra, against 16 small reads for a probe at worst.
 
-/// What a commit would make of the state.
-struct Plan {
-    version: Version,
-    timestamp_ms: i64,
-    txn_id: String,
-    body: Bytes,
-    adds: Vec<LiveFile>,
-    removes: Vec<Arc<str>>,
-    marks: Vec<(Lane, Position)>,
-    repeats_all_marks: bool,
-}
-
+/// What came of a put, and the tag of the file that is there now.
 enum Put {
-    Ours(Option<String>),
+    Made(Option<String>),
+    /// The answer was an error all the same.
+    Recovered(Option<String>),
     Lost,
 }
 
@@ -77,35 +59,42 @@ impl Log {
         let Some(name) = self.table.as_ref().map(|table| table.id.to_string()) else {
             return Err(Error::bug(format!("a commit to {} before it was checked", self.url)));
         };
-        let outcome = self.try_commit(change, &name).await;
-        let result = match &outcome {
-            Ok(Outcome::Committed(_)) => "ok",
-            Ok(Outcome::Conflict { .. }) => "conflict",
-            Err(_) => "error",
-        };
-        self.count(&name, result);
-        outcome
+        let done = self.try_commit(change, &name).await;
+        let result = done.as_ref().map_or("error", |(_, result)| *result);
+        let labels = [
+            ("pipeline", self.pipeline.to_string()),
+            ("table", name),
+            ("result", result.to_owned()),
+        ];
+        counter!(telemetry::COMMITS, &labels).increment(1);
+        done.map(|(outcome, _)| outcome)
     }
 
-    async fn try_commit(&mut self, change: &Change, name: &str) -> Result<Outcome> {
+    /// The outcome, and what the metric says of it.
+    async fn try_commit(&mut self, change: &Change, name: &str) -> Result<(Outcome, &'static str)> {
         self.must_hold(change)?;
         let mut moves = Moves::default();
         for _ in 0..RACES_MAX {
             self.same_table().await?;
             let plan = self.plan(change).await?;
             match self.put(&plan, name).await? {
-                Put::Ours(e_tag) => return Ok(Outcome::Committed(self.adopt(plan, e_tag))),
+                Put::Made(e_tag) => return Ok((Outcome::Committed(self.adopt(plan, e_tag)), "ok")),
+                Put::Recovered(e_tag) => return Ok((Outcome::Committed(self.adopt(plan, e_tag)), "ambiguous_recovered")),
                 Put::Lost => {
                     let won = self.catch_up().await?;
                     self.must_hold(change)?;
                     moves.added.extend(won.added);
                     moves.removed.extend(won.removed);
                     if !self.stands(change, &moves) {
-                        return Ok(Outcome::Conflict {
-                            latest: self.snapshot.version,
-                            added: moves.added,
-                            removed: moves.removed,
-                        });
+                        let Moves { added, removed } = moves;
+                        return Ok((
+                            Outcome::Conflict {
+                                latest: self.snapshot.version,
+                                added,
+                                removed,
+                            },
+                            "conflict",
+                        ));
                     }
                     self.wait(1).await;
                 }
@@ -167,135 +156,12 @@ impl Log {
         Err(Error::config("table_replaced", what))
     }
 
-    /// Makes the commit's actions on the state as it stands, and writes its file of vectors.
-    async fn plan(&mut self, change: &Change) -> Result<Plan> {
-        // Versions never share a time, so that a time names one version.
-        let timestamp_ms = (telemetry::now_us() / 1000).max(self.snapshot.timestamp_ms + 1);
-        let mut made = Made {
-            timestamp_ms,
-            vectors: VectorFile::new(),
-            actions: Vec::new(),
-            adds: Vec::new(),
-            removes: Vec::new(),
-            counts: BTreeMap::new(),
-        };
-        for path in &change.removes {
-            let file = self.live(path)?;
-            made.remove(file);
-        }
-        for (path, rows) in &change.vectors {
-            let mut deleted = self.vector(path).await?;
-            let united = Arc::make_mut(&mut deleted);
-            *united |= rows;
-            made.delete_rows(self.live(path)?, deleted)?;
-        }
-        for file in &change.adds {
-            made.add(file)?;
-        }
-        if let Some((path, bytes)) = std::mem::replace(&mut made.vectors, VectorFile::new()).finish() {
-            let put = self
-                .entries
-                .store
-                .put_opts(&path, bytes.into(), object_store::PutOptions::default())
-                .await;
-            put.map_err(|e| fault(e, &format!("write the deletion vectors {path} of {}", self.url)))?;
-        }
-        self.finish_plan(change, made)
-    }
-
-    fn finish_plan(&self, change: &Change, made: Made) -> Result<Plan> {
-        let version = self.snapshot.version + 1;
-        let txn_id = Uuid::new_v4().to_string();
-        let moved: Vec<_> = change.mark.since(&change.base).collect();
-        let held = self.checkpoint();
-        let repeats_all_marks = !moved.is_empty() && self.all_marks_at.is_none_or(|at| at + ALL_MARKS_EVERY <= version);
-        let mut marks = if repeats_all_marks {
-            held.join(&change.mark)
-        } else {
-            Checkpoint::default()
-        };
-        for (lane, _, to) in &moved {
-            marks.set((*lane).clone(), *to);
-        }
-        let said = UserMetadata {
-            pipeline: self.pipeline.to_string(),
-            positions: moved
-                .iter()
-                .map(|(lane, from, to)| (lane.as_str().to_owned(), (from.map(|from| from.0 + 1), to.0)))
-                .collect(),
-            all_marks: repeats_all_marks,
-            notes: change.notes.clone(),
-        };
-        let mut actions = vec![Action::from(self.commit_info(change, &made, &txn_id, &said, version))];
-        for (lane, at) in marks.iter() {
-            actions.push(self.txn(lane, at, made.timestamp_ms)?.into());
-        }
-        actions.extend(made.actions);
-        Ok(Plan {
-            version,
-            timestamp_ms: made.timestamp_ms,
-            txn_id,
-            body: body(&actions)?,
-            adds: made.adds,
-            removes: made.removes,
-            marks: moved.into_iter().map(|(lane, _, to)| (lane.clone(), to)).collect(),
-            repeats_all_marks,
-        })
-    }
-
-    fn commit_info(&self, change: &Change, made: &Made, txn_id: &str, said: &UserMetadata, version: Version) -> CommitInfo {
-        let appends = self.table.as_ref().is_some_and(|table: &Table| table.mode == Mode::Append);
-        let mut metrics = made.counts.clone();
-        metrics.extend(&change.metrics);
-        // Delta's convention: numbers of an operation are texts.
-        let metrics: BTreeMap<_, _> = metrics.into_iter().map(|(name, count)| (name, count.to_string())).collect();
-        CommitInfo {
-            timestamp: Some(made.timestamp_ms),
-            in_commit_timestamp: None,
-            operation: Some(change.operation.to_owned()),
-            operation_parameters: Some(json!({
-                "outputMode": if appends { "Append" } else { "Update" },
-                "queryId": &*self.pipeline,
-                "epochId": version.to_string(),
-            })),
-            operation_metrics: Some(json!(metrics)),
-            engine_info: Some(ENGINE.to_owned()),
-            txn_id: Some(txn_id.to_owned()),
-            is_blind_append: Some(appends && made.removes.is_empty()),
-            user_metadata: Some(json!(said).to_string()),
-        }
-    }
-
-    fn txn(&self, lane: &Lane, at: Position, now_ms: i64) -> Result<Txn> {
-        let beyond = |_| {
-            Error::data(
-                "bad_position",
-                format!("position {at} of lane {lane} is beyond what a Delta log can hold"),
-            )
-        };
-        Ok(Txn {
-            app_id: app_id(&self.pipeline, lane),
-            version: i64::try_from(at.0).map_err(beyond)?,
-            last_updated: Some(now_ms),
-        })
-    }
-
-    fn live(&self, path: &str) -> Result<&LiveFile> {
-        let not_live = || {
-            Error::bug(format!(
-                "a commit would change `{path}`, which is not a file of {} at version {}",
-                self.url, self.snapshot.version
-            ))
-        };
-        self.snapshot.files.get(path).ok_or_else(not_live)
-    }
-
     /// Puts the commit's file, and finds out what came of it.
     async fn put(&mut self, plan: &Plan, name: &str) -> Result<Put> {
         let mut tries = 0;
         loop {
             let error = match self.entries.put_commit(plan.version, plan.body.clone()).await {
-                Ok(e_tag) => return Ok(Put::Ours(e_tag)),
+                Ok(e_tag) => return Ok(Put::Made(e_tag)),
                 Err(error) => error,
             };
             tries += 1;
@@ -304,8 +170,7 @@ impl Log {
             match self.read_patiently(plan.version).await? {
                 Some(commit) if commit.info().and_then(|info| info.txn_id.as_deref()) == Some(&plan.txn_id) => {
                     warn!(table = name, version = plan.version, %error, "the commit was made, but its answer was an error");
-                    self.count(name, "ambiguous_recovered");
-                    return Ok(Put::Ours(commit.e_tag));
+                    return Ok(Put::Recovered(commit.e_tag));
                 }
                 Some(_) => return Ok(Put::Lost),
                 None => {}
@@ -318,7 +183,7 @@ impl Log {
     }
 
     /// Reads a version where the store is having troubles.
-    async fn read_patiently(&mut self, version: Version) -> Result<Option<crate::log::entries::Commit>> {
+    async fn read_patiently(&mut self, version: Version) -> Result<Option<Commit>> {
         let mut tries = 0;
         loop {
             match self.entries.commit(version).await {
@@ -370,125 +235,4 @@ impl Log {
         let share = self.jitter.random_range(0.5..=1.0);
         tokio::time::sleep(most.mul_f64(share)).await;
     }
-
-    fn count(&self, table: &str, result: &'static str) {
-        counter!(telemetry::COMMITS, "pipeline" => self.pipeline.to_string(), "table" => table.to_owned(), "result" => result).increment(1);
-    }
-}
-
-/// The actions of a commit in the making, and what they make of the files.
-struct Made {
-    timestamp_ms: i64,
-    vectors: VectorFile,
-    actions: Vec<Action>,
-    adds: Vec<LiveFile>,
-    removes: Vec<Arc<str>>,
-    counts: BTreeMap<&'static str, u64>,
-}
-
-impl Made {
-    fn remove(&mut self, file: &LiveFile) {
-        self.actions.push(Remove::of(file, self.timestamp_ms).into());
-        self.removes.push(Arc::clone(&file.path));
-        self.tally("numRemovedFiles", 1);
-        self.tally("numRemovedBytes", file.size);
-    }
-
-    /// A live file gets a new vector: it is removed with the old one and added with the new one. Without rows left it just goes.
-    fn delete_rows(&mut self, file: &LiveFile, deleted: Arc<roaring::RoaringTreemap>) -> Result<()> {
-        let Some(rows) = file.rows else {
-            let what = format!(
-                "`{}` has no row count in its statistics, which a deletion vector needs: have its writer collect statistics, or rewrite it",
-                file.path
-            );
-            return Err(Error::data("no_row_count", what));
-        };
-        must_be_rows_of(&deleted, rows, &file.path)?;
-        self.tally("numDeletedRows", deleted.len() - file.deleted());
-        if deleted.len() == rows {
-            self.remove(file);
-            return Ok(());
-        }
-        let stats = file.stats.as_deref().map(loosen_bounds).transpose()?;
-        let vector = Some(self.vectors.push(deleted)?);
-        let after = LiveFile {
-            vector,
-            stats,
-            ..file.clone()
-        };
-        self.actions.push(Remove::of(file, self.timestamp_ms).into());
-        self.actions.push(Add::of(&after).into());
-        self.tally(
-            if file.vector.is_some() {
-                "numDeletionVectorsUpdated"
-            } else {
-                "numDeletionVectorsAdded"
-            },
-            1,
-        );
-        self.adds.push(after);
-        Ok(())
-    }
-
-    fn add(&mut self, new: &NewFile) -> Result<()> {
-        must_be_rows_of(&new.deleted, new.rows, &new.path)?;
-        if new.deleted.len() == new.rows {
-            return Ok(()); // Nothing of it is left: the file stays outside of the table, for the next vacuum.
-        }
-        let (vector, stats) = if new.deleted.is_empty() {
-            (None, Arc::clone(&new.stats))
-        } else {
-            self.tally("numDeletionVectorsAdded", 1);
-            (Some(self.vectors.push(Arc::new(new.deleted.clone()))?), loosen_bounds(&new.stats)?)
-        };
-        let file = LiveFile {
-            path: Arc::clone(&new.path),
-            size: new.size,
-            rows: Some(new.rows),
-            partition_values: Arc::new(new.partition_values.clone()),
-            stats: Some(stats),
-            tags: None,
-            modified_ms: self.timestamp_ms,
-            vector,
-        };
-        self.tally("numAddedFiles", 1);
-        self.tally("numAddedBytes", new.size);
-        self.tally("numOutputRows", new.rows - new.deleted.len());
-        self.actions.push(Add::of(&file).into());
-        self.adds.push(file);
-        Ok(())
-    }
-
-    fn tally(&mut self, metric: &'static str, count: u64) {
-        *self.counts.entry(metric).or_default() += count;
-    }
-}
-
-fn must_be_rows_of(deleted: &roaring::RoaringTreemap, rows: u64, path: &str) -> Result<()> {
-    match deleted.max().filter(|&last| last >= rows) {
-        Some(last) => Err(Error::bug(format!(
-            "row {last} of `{path}` would be deleted, which has {rows} rows"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The statistics of a file of which rows are deleted: its bounds still hold, but no row need stand at them.
-fn loosen_bounds(stats: &str) -> Result<Arc<str>> {
-    let wrong = |e| Error::data("bad_stats", "the statistics of a file are not JSON").because(e);
-    // Values stay as they are written: reading and writing them again could change them.
-    let mut fields: BTreeMap<&str, &serde_json::value::RawValue> = serde_json::from_str(stats).map_err(wrong)?;
-    let loose = serde_json::value::to_raw_value(&false).map_err(wrong)?;
-    fields.insert("tightBounds", &loose);
-    Ok(serde_json::to_string(&fields).map_err(wrong)?.into())
-}
-
-/// The bytes of a commit's file: one action a line.
-pub(crate) fn body(actions: &[Action]) -> Result<Bytes> {
-    let mut bytes = Vec::new();
-    for action in actions {
-        serde_json::to_writer(&mut bytes, action).map_err(|e| Error::bug("an action of a commit is no JSON").because(e))?;
-        bytes.push(b'\n');
-    }
-    Ok(bytes.into())
 }

@@ -23,6 +23,7 @@ mod durable;
 mod entries;
 pub mod history;
 pub mod maintain;
+mod plan;
 mod positions;
 mod replay;
 mod schema;
