@@ -115,10 +115,10 @@ async fn a_query_that_makes_no_sense_says_why() {
         ("select * from audti", "did you mean `audit`?"),
         ("selec 1", "selec"),
         ("select nothing from audit", "nothing"),
-        ("create table x as select 1", "DDL"),
-        ("insert into audit values (1, 'x')", "DML"),
-        ("copy audit to '/tmp/out.parquet'", "DML"),
-        ("select 1; select 2", "one"),
+        ("create table x as select 1", "only read"),
+        ("insert into audit values (1, 'x')", "only read"),
+        ("copy audit to '/tmp/out.parquet'", "only read"),
+        ("select 1; select 2", "single"),
     ] {
         let error = text(sql, &tables, &When::Latest).await.expect_err(sql);
         assert_eq!(error.kind, Kind::Config, "{sql}: {error}");

@@ -248,6 +248,14 @@ async fn a_table_lives_in_an_s3_bucket() {
     a_table_lives_here(&Url::parse("s3://bucket/a/lake/").expect("a URL"), &options).await;
 }
 
+/// moto's server looks whether a key is there and then writes it, in two steps: with one request at a time they are one.
+const S3_SERVER: &str = "
+import sys
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+run_simple('127.0.0.1', int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)
+";
+
 /// A small S3 server (PyPI's moto) with the bucket `bucket`. It ends with its handle.
 async fn s3_server() -> (tokio::process::Child, String) {
     // A port that was free a moment ago: the server cannot be asked to choose one and say which.
@@ -257,14 +265,12 @@ async fn s3_server() -> (tokio::process::Child, String) {
         .expect("an address")
         .port();
     let mut command = tokio::process::Command::new(interpreter());
-    command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-    let server = command
+    command
+        .args(["-c", S3_SERVER, &port.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the server starts");
+        .stderr(Stdio::null());
+    let server = command.kill_on_drop(true).spawn().expect("the server starts");
     for _ in 0..600 {
         if create_bucket(port).await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
             return (server, format!("http://127.0.0.1:{port}"));

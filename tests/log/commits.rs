@@ -384,13 +384,14 @@ async fn a_commit_costs_what_it_changes_however_long_the_log_is() {
         committed(&mut log, &change).await;
         times.push(began.elapsed());
     }
-    let median = |times: &[std::time::Duration]| {
+    // Of the quickest tenth the slowest: what a commit costs when the machine does nothing else.
+    let cost = |times: &[std::time::Duration]| {
         let mut times = times.to_vec();
         times.sort();
-        times[times.len() / 2]
+        times[times.len() / 10]
     };
-    let (first, last) = (median(&times[..500]), median(&times[1_500..]));
-    println!("median of a commit: {first:?} in the first quarter of 2,000, {last:?} in the last");
+    let (first, last) = (cost(&times[..500]), cost(&times[1_500..]));
+    println!("a commit takes {first:?} in the first quarter of 2,000, {last:?} in the last");
     assert!(
         last < first * 2 + std::time::Duration::from_millis(1),
         "a commit took {first:?} at first and {last:?} in the end"
