@@ -2,10 +2,13 @@
 
 mod architecture;
 mod conformance;
+mod crash;
 mod decode;
+mod disk;
 mod kafka;
 mod log;
 mod query;
+mod readers;
 mod simulate;
 mod sink;
 mod stores;

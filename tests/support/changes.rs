@@ -228,3 +228,24 @@ fn envelope(change: &Change) -> String {
         row(change.order),
     )
 }
+
+#[test]
+fn most_changes_are_updates_and_some_are_deletes() {
+    let changes: Vec<Change> = Changes::new(1, 5_000).take(100_000).collect();
+    let share = |kind: fn(&&Change) -> bool| changes.iter().filter(kind).count() as f64 / changes.len() as f64;
+    let (deletes, updates) = (share(|c| c.order.is_none()), share(|c| c.order.is_some() && c.before.is_some()));
+    assert!((0.09..0.11).contains(&deletes), "{deletes} are deletes");
+    assert!((0.68..0.82).contains(&updates), "{updates} are updates");
+    let bytes: usize = changes
+        .iter()
+        .flat_map(|c| Encoding::Json.messages(c))
+        .filter_map(|m| Some(m.value?.len()))
+        .sum();
+    assert!(
+        (150..250).contains(&(bytes / changes.len())),
+        "{} bytes a change",
+        bytes / changes.len()
+    );
+    // The same seed is the same stream.
+    assert!(Changes::new(1, 5_000).take(100_000).eq(changes));
+}

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "shared by the tests, Spark's test and the benches, each of which uses a part")]
 
 pub mod changes;
+pub mod delta;
 pub mod history;
 pub mod kafka;
 pub mod model;
@@ -10,6 +11,7 @@ pub mod program;
 pub mod python;
 pub mod readback;
 pub mod rows;
-pub mod verdict;
-pub mod delta;
+pub mod shop;
 pub mod store;
+pub mod stream;
+pub mod verdict;

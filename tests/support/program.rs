@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::changes::ORDERS_AVSC;
 
 /// A folder of its own for one test: the lake, the configurations, the logs of the processes.
@@ -51,6 +53,11 @@ impl Site {
     /// Starts the program; its output goes to a log file named after `name`.
     pub fn start(&self, name: &str, args: &[&str]) -> Program {
         self.start_with(name, args, |_| {})
+    }
+
+    /// Starts the service.
+    pub fn run(&self, name: &str, config: &Path) -> Program {
+        self.start(name, &["run", "--config", config.to_str().expect("a path in UTF-8")])
     }
 
     pub fn start_with(&self, name: &str, args: &[&str], prepare: impl FnOnce(&mut Command)) -> Program {
@@ -206,6 +213,26 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// The line of a configuration that makes the program serve on this port.
+pub fn http(port: u16) -> String {
+    format!("http = {{ address = \"127.0.0.1:{port}\" }}")
+}
+
+/// The sum of a metric over all its labels.
+pub fn metric(port: u16, name: &str) -> f64 {
+    let Some((200, text)) = get(port, "/metrics") else {
+        return 0.0;
+    };
+    let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// What `/status` says.
+pub fn status(port: u16) -> Option<Value> {
+    let (_, text) = get(port, "/status")?;
+    serde_json::from_str(&text).ok()
 }
 
 /// Takes from a process of root the right to pass over file permissions, so that a denied folder is denied to it as to anyone.

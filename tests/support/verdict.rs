@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::history::{self, Commit};
 use super::model::Model;
+use super::program::Site;
 use super::python::Reader;
 use super::readback::{self, Ranges};
 
@@ -54,4 +55,16 @@ pub async fn every_record_is_there_once(reader: Reader, table: &Path, version: u
     if let Err(difference) = readback::check_records(&files, &ranges, model) {
         panic!("{} by {}: {difference}", table.display(), reader.name());
     }
+}
+
+/// Both tables hold the whole topic, and every one of their versions is what its marks say.
+pub async fn every_version_is_right(site: &Site, model: &Model) {
+    let (orders, audit) = (site.table("orders"), site.table("audit"));
+    let history = history::read(&audit);
+    assert_eq!(history.last().expect("the table has versions").marks, model.end());
+    every_version_added_what_its_marks_say(&audit, &history, model);
+    let history = history::read(&orders);
+    assert_eq!(history.last().expect("the table has versions").marks, model.end());
+    let versions: Vec<_> = history.iter().collect();
+    versions_equal_their_folds(Reader::Deltalake, &orders, &versions, model, &site.out()).await;
 }
