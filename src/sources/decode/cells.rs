@@ -2,12 +2,58 @@
 //!
 //! Arrow's own builders cannot be cut back. A message that fails half-way must leave no trace, so these can.
 
-use arrow::array::{ArrayRef, BinaryArray, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, BooleanBufferBuilder, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use std::sync::Arc;
 
 use super::fault::{Fault, Read};
 use crate::error::{Error, Result};
+
+/// Which cells are there. Most columns have no null in most runs, and then only count.
+#[derive(Debug, Default)]
+pub(super) struct Validity {
+    len: usize,
+    /// From the first null on.
+    bits: Option<BooleanBufferBuilder>,
+}
+
+impl Validity {
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub fn push(&mut self, valid: bool) {
+        if let Some(bits) = &mut self.bits {
+            bits.append(valid);
+        } else if !valid {
+            let bits = self.bits.insert(BooleanBufferBuilder::new(self.len + 1));
+            bits.append_n(self.len, true);
+            bits.append(false);
+        }
+        self.len += 1;
+    }
+
+    pub fn ends_with_null(&self) -> bool {
+        self.bits.as_ref().is_some_and(|bits| self.len > 0 && !bits.get_bit(self.len - 1))
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.len = len;
+            if let Some(bits) = &mut self.bits {
+                bits.truncate(len);
+            }
+        }
+    }
+
+    pub fn finish(&mut self) -> Option<NullBuffer> {
+        self.len = 0;
+        let nulls = NullBuffer::new(self.bits.take()?.finish());
+        (nulls.null_count() > 0).then_some(nulls)
+    }
+}
 
 /// Where each cell ends in what lies behind each other.
 #[derive(Debug)]

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::NullBufferBuilder;
 use arrow::array::{
     ArrayRef, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array,
     ListArray, MapArray, StructArray, TimestampMicrosecondArray,
@@ -13,7 +12,7 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use super::cells::{Bytes, Ends};
+use super::cells::{Bytes, Ends, Validity};
 use super::encoding::{self, Encoding};
 use super::fault::{Code, Fault, Read};
 use super::names::Names;
@@ -38,7 +37,7 @@ pub(super) struct Column {
     pub nullable: bool,
     pub encoding: Encoding,
     pub cells: Cells,
-    nulls: NullBufferBuilder,
+    nulls: Validity,
 }
 
 #[derive(Debug)]
@@ -112,14 +111,13 @@ impl Column {
             (Encoding::Natural, Dialect::Debezium, DataType::Date32) => Encoding::Days,
             (encoding, ..) => encoding,
         };
-        let nulls = NullBufferBuilder::new(0);
         Ok(Self {
             field: Arc::new(encoding::plain(field)),
             dialect,
             nullable: field.is_nullable(),
             encoding,
             cells,
-            nulls,
+            nulls: Validity::default(),
         })
     }
 
@@ -135,7 +133,7 @@ impl Column {
 
     /// Whether the last cell is null.
     pub fn ends_with_null(&self) -> bool {
-        self.len().checked_sub(1).is_some_and(|last| !self.nulls.is_valid(last))
+        self.nulls.ends_with_null()
     }
 
     /// Reads a cell.
@@ -145,7 +143,7 @@ impl Column {
             return self.push_null();
         }
         self.read_value(scanner)?;
-        self.nulls.append_non_null();
+        self.nulls.push(true);
         Ok(())
     }
 
@@ -207,7 +205,7 @@ impl Column {
         }
         cells.data.extend_from_slice(text);
         cells.close()?;
-        self.nulls.append_non_null();
+        self.nulls.push(true);
         Ok(())
     }
 
@@ -217,14 +215,14 @@ impl Column {
             return Err(Fault::new(Code::MissingValue, "it is required, and it is null or not there"));
         }
         self.push_zero();
-        self.nulls.append_null();
+        self.nulls.push(false);
         Ok(())
     }
 
     /// A cell that nobody reads: null, or the type's zero where the table takes no null.
     pub fn push_void(&mut self) {
         self.push_zero();
-        self.nulls.append(!self.field.is_nullable());
+        self.nulls.push(!self.field.is_nullable());
     }
 
     fn push_zero(&mut self) {
@@ -243,9 +241,7 @@ impl Column {
 
     /// Cuts back to so many cells, and whatever of a further one was begun.
     pub fn truncate(&mut self, len: usize) {
-        if self.nulls.len() > len {
-            self.nulls.truncate(len);
-        }
+        self.nulls.truncate(len);
         match &mut self.cells {
             Cells::Boolean(cells) => cells.truncate(len),
             Cells::Int32(cells) | Cells::Date(cells) => cells.truncate(len),

@@ -343,7 +343,7 @@ impl<'a> Text<'a> {
         }
         match self.escaped {
             false => out.extend_from_slice(self.raw),
-            true => unescape(self.raw, out)?,
+            true => unescape(self.raw, |part| out.extend_from_slice(part))?,
         }
         Ok(())
     }
@@ -361,19 +361,25 @@ impl<'a> Text<'a> {
         Ok(scratch)
     }
 
+    /// That the text says something, without keeping it.
+    #[inline]
     fn check(&self) -> Read {
-        match self.ascii && !self.escaped {
-            true => Ok(()),
-            false => self.append_to(&mut Vec::new()),
+        if !self.ascii && std::str::from_utf8(self.raw).is_err() {
+            return Err(Fault::malformed("not UTF-8"));
+        }
+        match self.escaped {
+            false => Ok(()),
+            true => unescape(self.raw, |_| ()),
         }
     }
 }
 
-fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Read {
+/// Hands the text's parts to `put`.
+fn unescape(raw: &[u8], mut put: impl FnMut(&[u8])) -> Read {
     let mut rest = raw;
     while let Some(at) = rest.iter().position(|&b| b == b'\\') {
         let (plain, escape) = rest.split_at(at);
-        out.extend_from_slice(plain);
+        put(plain);
         let wrong = || Fault::malformed("an escape that JSON does not have");
         let (kind, behind) = escape.get(1..).and_then(<[u8]>::split_first).ok_or_else(wrong)?;
         rest = behind;
@@ -386,15 +392,15 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Read {
             b't' => b'\t',
             b'u' => {
                 let (letter, behind) = unicode(rest)?;
-                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                put(letter.encode_utf8(&mut [0; 4]).as_bytes());
                 rest = behind;
                 continue;
             }
             _ => return Err(wrong()),
         };
-        out.push(byte);
+        put(&[byte]);
     }
-    out.extend_from_slice(rest);
+    put(rest);
     Ok(())
 }
 
