@@ -7,20 +7,24 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::NewColumns;
 use super::column::{Cells, Column};
-use super::columns::connect::{self, ConnectSchema};
+use super::columns::connect::ConnectSchema;
 use super::encoding::Encoding;
 use super::event::Event;
 use crate::error::{Error, Result};
 
 /// The columns that a schema inside of messages describes, for a change or a flattened row.
-pub(super) fn columns_of(schema: &[u8], event: &Event<'_>) -> Result<Vec<Field>> {
-    let schema = connect::parse(schema)?;
+pub(super) fn columns_of(schema: &ConnectSchema, event: &Event<'_>) -> Result<Vec<Field>> {
+    row_of(schema, event)
+        .map_err(|error| Error::data("schema", "the schema inside of the messages is of no use for a table").because(error))
+}
+
+fn row_of(schema: &ConnectSchema, event: &Event<'_>) -> Result<Vec<Field>> {
     let row: &ConnectSchema = match event {
         Event::Change(_) => {
             let row = schema.member("after").or_else(|| schema.member("before"));
             row.ok_or_else(|| Error::data("schema", "the schema inside of the messages has neither `before` nor `after`"))?
         }
-        _ => &schema,
+        _ => schema,
     };
     let mut fields = row.columns()?;
     if matches!(event, Event::Row) {

@@ -7,8 +7,9 @@ use arrow::datatypes::Field;
 use super::NewColumns;
 use super::adopt;
 use super::column::Column;
+use super::columns::connect::ConnectSchema;
 use super::event::{self, Action, Event};
-use super::fault::Read;
+use super::fault::{Code, Fault, Read};
 use super::scanner::Scanner;
 use super::wrapper;
 use crate::error::Result;
@@ -39,7 +40,7 @@ pub(super) struct Opened<'a> {
 
 enum Schema<'a> {
     Known(usize),
-    New { prefix: &'a [u8], schema: &'a [u8] },
+    New { prefix: &'a [u8], schema: ConnectSchema },
 }
 
 /// The columns that the schema in a message describes; None if it has none, or is about no row, or cannot be read.
@@ -55,10 +56,15 @@ pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
         Event::Row => true,
         Event::NoChange | Event::Nothing => false,
     };
-    match of_row && wrapped.schema != b"null" {
-        true => adopt::columns_of(wrapped.schema, &event).map(Some),
-        false => Ok(None),
+    match parse(wrapped.schema) {
+        Ok(schema) if of_row => adopt::columns_of(&schema, &event).map(Some),
+        _ => Ok(None),
     }
+}
+
+/// One message's schema may be damaged like any other part of it.
+fn parse(schema: &[u8]) -> Read<ConnectSchema> {
+    serde_json::from_slice(schema).map_err(|_| Fault::new(Code::Unexpected, "the schema around the payload is not one of Kafka Connect's"))
 }
 
 impl Writers {
@@ -87,10 +93,13 @@ impl Writers {
             }),
             Some(wrapped) => {
                 let prefix = value.get(..wrapped.payload.at()).unwrap_or_default();
-                let schema = (wrapped.schema != b"null").then_some(Schema::New {
-                    prefix,
-                    schema: wrapped.schema,
-                });
+                let schema = match wrapped.schema {
+                    b"null" => None,
+                    text => Some(Schema::New {
+                        prefix,
+                        schema: parse(text)?,
+                    }),
+                };
                 Ok(Opened {
                     payload: wrapped.payload,
                     wrapped: true,
@@ -102,10 +111,10 @@ impl Writers {
 
     /// Makes the columns read what this message's writer writes.
     pub fn adopt(&mut self, opened: &Opened<'_>, event: &Event<'_>, columns: &mut [Column], topic: &str) -> Result<()> {
-        match opened.schema {
+        match &opened.schema {
             None | Some(Schema::Known(0)) => return Ok(()),
             Some(Schema::Known(index)) => {
-                let known = self.known.remove(index);
+                let known = self.known.remove(*index);
                 self.known.insert(0, known);
             }
             Some(Schema::New { prefix, schema }) => {

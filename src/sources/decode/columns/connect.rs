@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, Field};
 use serde::Deserialize;
 
 use super::{Kind, instant, join, local_time, refuse};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sources::decode::encoding::Encoding;
 
 #[derive(Debug, Deserialize)]
@@ -38,12 +38,6 @@ pub(crate) struct ConnectSchema {
     items: Option<Box<ConnectSchema>>,
     keys: Option<Box<ConnectSchema>>,
     values: Option<Box<ConnectSchema>>,
-}
-
-/// The schema as it stands in a message.
-pub(crate) fn parse(text: &[u8]) -> Result<ConnectSchema> {
-    serde_json::from_slice(text)
-        .map_err(|e| Error::data("schema", "the schema inside of the messages is not one of Kafka Connect's").because(e))
 }
 
 impl ConnectSchema {
