@@ -121,11 +121,7 @@ impl Pipe {
 
     fn try_new(bootstrap: &str, more: &str, tables: &[(&str, &str)]) -> Result<Self> {
         let kafka: Kafka = toml::from_str(&format!("brokers = \"{bootstrap}\"\ndiscovery = \"1 s\"\n{more}")).expect("the test's own text");
-        let secret = |secret: &alluvium::config::Secret| match secret {
-            alluvium::config::Secret::Env(text) => Ok(text.clone()),
-            alluvium::config::Secret::File(_) => panic!("the tests keep no secrets in files"),
-        };
-        let properties = options::properties(&kafka, "test", MEMORY, 2, secret)?;
+        let properties = options::properties(&kafka, "test", MEMORY, 2)?;
         let client = KafkaClient::new("test", &properties, kafka.group.is_some(), kafka.discovery.0)?;
         let decoder: alluvium::sources::kafka::MakeDecoder = Arc::new(Text::make);
         let lanes = |topics: &str| match topics.strip_prefix('^') {
@@ -272,6 +268,43 @@ async fn every_record_comes_once_and_in_order_however_often_the_flow_is_dropped(
         "the topic's id is part of {}",
         lane.0.as_str()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mock_cluster_of_the_client_is_read_as_well_and_tells_no_topic_ids() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("mock", 2, 1).unwrap();
+    let mut config = rdkafka::ClientConfig::new();
+    let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+    (0..1_000).for_each(|number| {
+        send::<rdkafka::producer::DefaultProducerContext>(&producer, "mock", number % 2, "k", Some(&format!("v{}", number / 2)))
+    });
+    producer.flush(PATIENCE).unwrap();
+    let pipe = Pipe::new(&cluster.bootstrap_servers(), "", &[("a", "mock")]);
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.values("a", 0), values(0, 500));
+    assert_eq!(lake.values("a", 1), values(0, 500));
+    assert!(
+        lake.mark("a").iter().all(|(lane, _)| lane.incarnation().is_none()),
+        "{:?}",
+        lake.marks
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_shows_the_newest_records_and_disturbs_nothing() {
+    let broker = Broker::shared();
+    let topic = broker.topic("sample", 2, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 1_000));
+    let pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    let look = |messages: &[Message<'_>]| Ok(messages.iter().map(|message| message.offset).collect::<Vec<_>>());
+    let offsets = pipe.client.sample(pipe.routes[0].lanes.clone(), look).await.unwrap();
+    assert_eq!(offsets, (900..1_000).collect::<Vec<_>>());
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.values("a", 0), values(0, 1_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -662,7 +695,13 @@ async fn k21_a_wrong_password_is_the_operators_to_correct_and_a_right_one_reads(
     let broker = Broker::start_secured("SASL_PLAINTEXT", users, &login);
     let topic = broker.topic("secret", 1, &[]).await;
     broker.produce(&topic, 0, numbered(0, 10));
-    let sasl = |password: &str| format!("sasl = {{ mechanism = \"PLAIN\", username = \"reader\", password = {{ env = \"{password}\" }} }}");
+    let folder = tempfile::tempdir().unwrap();
+    let sasl = |password: &str| {
+        let file = folder.path().join(password);
+        std::fs::write(&file, password).unwrap();
+        let password = format!("{{ file = \"{}\" }}", file.display());
+        format!("sasl = {{ mechanism = \"PLAIN\", username = \"reader\", password = {password} }}")
+    };
 
     let wrong = Pipe::new(&broker.bootstrap(), &sasl("wrong"), &[("a", &topic)]);
     let began = std::time::Instant::now();

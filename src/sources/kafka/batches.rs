@@ -440,3 +440,194 @@ fn headers_json(headers: Headers<'_>) -> Option<String> {
     };
     Some(serde_json::Value::Array((0..headers.count()).map(pair).collect()).to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Op;
+    use crate::budget::Budget;
+    use crate::sources::decode::Decoded;
+    use crate::sources::kafka::lanes::Planned;
+    use crate::table::Lanes;
+    use arrow::array::{Array, AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+    use proptest::prelude::*;
+
+    /// Rows are offsets. A key of `b` is bad, of `t` a tombstone, of `f` nothing that concerns a table.
+    struct Offsets(SchemaRef);
+
+    impl Decoder for Offsets {
+        fn schema(&self) -> &SchemaRef {
+            &self.0
+        }
+        fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded> {
+            let kind = |kind: &'static [u8]| move |message: &&Message<'_>| message.key == Some(kind);
+            let is_row = |message: &&Message<'_>| message.key == Some(b"r");
+            let offsets: Int64Array = messages.iter().filter(is_row).map(|message| message.offset).collect();
+            let reject = |(index, _)| Reject {
+                index,
+                stage: "decode",
+                code: "malformed",
+                message: "bad".to_owned(),
+            };
+            Ok(Decoded {
+                ops: vec![Op::Put; offsets.len()],
+                origins: (0..offsets.len() as u32).collect(),
+                rows: RecordBatch::try_new(Arc::clone(&self.0), vec![Arc::new(offsets)]).unwrap(),
+                unchanged: None,
+                rejects: messages
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, message)| message.key == Some(b"b"))
+                    .map(reject)
+                    .collect(),
+                tombstones: messages.iter().filter(kind(b"t")).count(),
+                filtered: messages.iter().filter(kind(b"f")).count(),
+            })
+        }
+    }
+
+    fn routes(tables: &[&str]) -> Vec<Route> {
+        let schema = Arc::new(Schema::new(vec![Field::new("offset", DataType::Int64, false)]));
+        let decoder: MakeDecoder = Arc::new(move || Ok(Box::new(Offsets(Arc::clone(&schema)))));
+        let route = |table: &&str| Route {
+            table: TableId::new(*table),
+            lanes: Lanes::All,
+            decoder: Arc::clone(&decoder),
+        };
+        tables.iter().map(route).collect()
+    }
+
+    /// One lane `t/0`, with what each table wants of it.
+    fn batcher(wants: &[Option<u64>], letters_from: u64, stop_after: u64) -> Batcher {
+        let names = ["a", "b", "c"];
+        let lane = Planned {
+            lane: Lane::kafka("t", 0, None),
+            topic: "t".into(),
+            partition: 0,
+            start: 0,
+            end: 0,
+            wants: wants.to_vec(),
+            letters_from,
+        };
+        let plan = Plan {
+            lanes: vec![lane],
+            gaps: Vec::new(),
+        };
+        let limits = Limits {
+            rejects_in_a_row: stop_after,
+            record_bytes: 100,
+        };
+        Batcher::new(&"p".into(), &routes(&names[..wants.len()]), &plan, &TableId::new("dead"), limits).unwrap()
+    }
+
+    fn messages(kinds: &str) -> Vec<Message<'_>> {
+        let message = |(offset, _): (usize, char)| Message {
+            topic: "t",
+            partition: 0,
+            offset: offset as i64,
+            timestamp_ms: None,
+            key: Some(&kinds.as_bytes()[offset..=offset]),
+            value: Some(b"v"),
+            headers: Headers(None),
+        };
+        kinds.char_indices().map(message).collect()
+    }
+
+    fn portion(batcher: &mut Batcher, messages: &[Message<'_>]) -> Result<Portion> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let permit = runtime.block_on(Budget::new(1 << 20).acquire(1 << 20));
+        batcher.portion(
+            Run {
+                messages,
+                lanes: &vec![0; messages.len()],
+            },
+            permit,
+        )
+    }
+
+    fn offsets(portion: &Portion, table: &str) -> Vec<i64> {
+        let of_table = portion.batches.iter().filter(|batch| batch.table.as_str() == table);
+        of_table
+            .flat_map(|batch| batch.rows.column(0).as_primitive::<Int64Type>().values().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn tables_of_one_decoder_share_columns_and_while_they_lag_apart_each_gets_what_it_lacks() {
+        let together = portion(&mut batcher(&[Some(0), Some(0)], 0, 9), &messages("rrrr")).unwrap();
+        let [a, b] = &together.batches[..] else { panic!("{together:?}") };
+        assert!(Arc::ptr_eq(a.rows.column(0), b.rows.column(0)), "decoded once");
+        let apart = portion(&mut batcher(&[Some(3), Some(1), None], 0, 9), &messages("rrrr")).unwrap();
+        assert_eq!(offsets(&apart, "a"), [3]);
+        assert_eq!(offsets(&apart, "b"), [1, 2, 3]);
+        assert_eq!(offsets(&apart, "c"), [0; 0]);
+        assert_eq!(
+            apart.counts[0],
+            Counts {
+                written: 1,
+                deduplicated: 3,
+                ..Counts::default()
+            }
+        );
+        assert_eq!(apart.counts[2], Counts::default(), "what a lane does not feed is not counted");
+        assert_eq!(apart.reached, [(0, 3)]);
+    }
+
+    #[test]
+    fn dead_letters_come_first_and_those_that_their_table_has_do_not_come_again() {
+        let portion = portion(&mut batcher(&[Some(0)], 2, 9), &messages("brbr")).unwrap();
+        let tables: Vec<_> = portion.batches.iter().map(|batch| batch.table.as_str()).collect();
+        assert_eq!(tables, ["dead", "a"]);
+        let ids = portion.batches[0].rows.column(0).as_string::<i32>();
+        assert_eq!((ids.len(), ids.value(0)), (1, "t/0/2"));
+        assert_eq!(portion.counts[0].dead_letter, 2, "it is one either way");
+        assert!(portion.batches.iter().all(|batch| batch.permit.is_some()));
+    }
+
+    #[test]
+    fn k14_a_large_record_is_not_decoded() {
+        let large = vec![b'v'; 101];
+        let mut run = messages("rrr");
+        run[1].value = Some(&large);
+        let portion = portion(&mut batcher(&[Some(0)], 0, 9), &run).unwrap();
+        assert_eq!(offsets(&portion, "a"), [0, 2]);
+        let codes = portion.batches[0].rows.column_by_name("code").unwrap().as_string::<i32>();
+        assert_eq!(codes.value(0), "too_large");
+    }
+
+    #[test]
+    fn k12_rejects_in_a_row_are_counted_over_runs_and_a_readable_record_ends_the_row() {
+        let mut batcher = batcher(&[Some(0)], 0, 4);
+        assert!(portion(&mut batcher, &messages("rbb")).unwrap().doubtful);
+        assert!(!portion(&mut batcher, &messages("bt")).unwrap().doubtful, "a tombstone can be read");
+        assert!(portion(&mut batcher, &messages("bbb")).unwrap().doubtful);
+        let error = portion(&mut batcher, &messages("brr")).unwrap_err();
+        assert_eq!(error.code, "too_many_rejects");
+    }
+
+    proptest! {
+        /// P6: for each table, what it is fed is exactly one thing each.
+        #[test]
+        fn every_record_is_counted_once(kinds in "[rbtf]{1,40}", from in 0..45_u64) {
+            let portion = portion(&mut batcher(&[Some(from), Some(0)], 0, 1000), &messages(&kinds)).unwrap();
+            for counts in &portion.counts {
+                let sum = counts.written + counts.deduplicated + counts.dead_letter + counts.filtered + counts.tombstone;
+                prop_assert_eq!(sum, kinds.len() as u64);
+            }
+            prop_assert_eq!(portion.received, vec![(0, kinds.len() as u64, 2 * kinds.len() as u64)]);
+        }
+
+        /// The streaks of runs are those of the whole, wherever it is divided.
+        #[test]
+        fn a_row_of_rejects_is_the_same_however_it_is_divided(bad in proptest::collection::vec(any::<bool>(), 1..60), cut in 0..60_usize) {
+            let places = |part: &[bool]| part.iter().enumerate().filter(|(_, bad)| **bad).map(|(place, _)| place).collect::<Vec<_>>();
+            let (first, second) = bad.split_at(cut.min(bad.len()));
+            let (longest, open) = streaks(0, first.len(), places(first).into_iter());
+            let (then, end) = streaks(open, second.len(), places(second).into_iter());
+            let naive = bad.split(|bad| !bad).map(<[bool]>::len).max().unwrap_or(0) as u64;
+            prop_assert_eq!(longest.max(then), naive);
+            prop_assert_eq!(end, bad.iter().rev().take_while(|bad| **bad).count() as u64);
+        }
+    }
+}

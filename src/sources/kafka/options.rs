@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::{Kafka, SaslMechanism, Secret, Text};
+use crate::config::{Kafka, SaslMechanism};
 use crate::error::{Error, Result};
 
 /// Of the memory for rows, one part in so many is what the client may fetch ahead.
@@ -110,15 +110,9 @@ pub fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why)
 }
 
-/// The properties of a pipeline's client. `memory_bytes` is the memory for rows in flight; `queues` is among how many queues what is
-/// fetched ahead is divided; `reveal` reads a secret.
-pub fn properties(
-    kafka: &Kafka,
-    pipeline: &str,
-    memory_bytes: usize,
-    queues: usize,
-    reveal: impl Fn(&Secret) -> Result<String>,
-) -> Result<Properties> {
+/// The properties of a pipeline's client. `memory_bytes` is the pipeline's part of the memory for rows in flight; `queues` is among how
+/// many queues what is fetched ahead is divided: one for each decoding thread.
+pub fn properties(kafka: &Kafka, pipeline: &str, memory_bytes: usize, queues: usize) -> Result<Properties> {
     let mut all = Properties {
         prefetch_bytes: (memory_bytes / PREFETCH_SHARE).min(PREFETCH_BYTES_MAX * QUEUED_OVERHEAD),
         ..Default::default()
@@ -131,7 +125,7 @@ pub fn properties(
     all.set("group.id", kafka.group.clone().unwrap_or_else(|| format!("alluvium-{pipeline}")));
     all.set("queued.max.messages.kbytes", queue_kbytes.max(1).to_string());
     all.set("topic.metadata.refresh.interval.ms", kafka.discovery.0.as_millis().to_string());
-    secure(kafka, &mut all, &reveal)?;
+    secure(kafka, &mut all)?;
     for (name, value) in &kafka.options {
         if let Some(why) = refusal(name) {
             return Err(Error::config(
@@ -146,17 +140,13 @@ pub fn properties(
                 format!("`kafka.options.{name}` is already set by `{section}`. Remove one of the two."),
             ));
         }
-        let value = match value {
-            Text::Plain(value) => value.clone(),
-            Text::Secret(secret) => reveal(secret)?,
-        };
-        all.set(name, value);
+        all.set(name, value.reveal()?);
     }
     Ok(all)
 }
 
 /// TLS and SASL, with the certificate checked unless the configuration says in so many words that it shall not be.
-fn secure(kafka: &Kafka, all: &mut Properties, reveal: &impl Fn(&Secret) -> Result<String>) -> Result<()> {
+fn secure(kafka: &Kafka, all: &mut Properties) -> Result<()> {
     let protocol = match (&kafka.tls, &kafka.sasl) {
         (None, None) => return Ok(()),
         (Some(_), None) => "ssl",
@@ -176,7 +166,7 @@ fn secure(kafka: &Kafka, all: &mut Properties, reveal: &impl Fn(&Secret) -> Resu
             }
         }
         if let Some(password) = &tls.key_password {
-            all.set("ssl.key.password", reveal(password)?);
+            all.set("ssl.key.password", password.reveal()?);
         }
         all.set("enable.ssl.certificate.verification", (!tls.insecure_skip_verify).to_string());
         all.set(
@@ -192,7 +182,7 @@ fn secure(kafka: &Kafka, all: &mut Properties, reveal: &impl Fn(&Secret) -> Resu
         };
         all.set("sasl.mechanisms", mechanism);
         all.set("sasl.username", &sasl.username);
-        all.set("sasl.password", reveal(&sasl.password)?);
+        all.set("sasl.password", sasl.password.reveal()?);
     }
     Ok(())
 }
@@ -207,7 +197,7 @@ mod tests {
     }
 
     fn made(toml: &str) -> Result<Properties> {
-        properties(&kafka(toml), "shop", 512 << 20, 2, |_| Ok("hunter2".to_owned()))
+        properties(&kafka(toml), "shop", 512 << 20, 2)
     }
 
     #[test]
@@ -257,25 +247,36 @@ mod tests {
         assert_eq!(open.get("enable.ssl.certificate.verification"), Some("false"));
     }
 
+    /// SASL with the password `hunter2`, out of a file that lives as long as the first value.
+    fn sasl(mechanism: &str) -> (tempfile::NamedTempFile, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let password = format!("{{ file = \"{}\" }}", file.path().display());
+        let text = format!("sasl = {{ mechanism = \"{mechanism}\", username = \"u\", password = {password} }}\n");
+        (file, text)
+    }
+
     #[test]
     fn x1_secrets_reach_the_client_and_no_print() {
-        let made = made("sasl = { mechanism = \"SCRAM-SHA-512\", username = \"u\", password = { env = \"P\" } }\ntls = {}").unwrap();
+        let (_file, text) = sasl("SCRAM-SHA-512");
+        let made = made(&(text + "tls = {}")).unwrap();
         assert_eq!(made.get("security.protocol"), Some("sasl_ssl"));
+        assert_eq!(made.get("sasl.mechanisms"), Some("SCRAM-SHA-512"));
         assert_eq!(made.get("sasl.password"), Some("hunter2"));
         assert!(!format!("{made:?}").contains("hunter2"));
     }
 
     #[test]
     fn what_a_section_sets_cannot_be_set_a_second_time() {
-        let twice =
-            "sasl = { mechanism = \"PLAIN\", username = \"u\", password = { env = \"P\" } }\noptions = { \"sasl.username\" = \"v\" }";
-        assert!(made(twice).unwrap_err().what.contains("sasl.username"));
+        let (_file, text) = sasl("PLAIN");
+        let error = made(&(text + "options = { \"sasl.username\" = \"v\" }")).unwrap_err();
+        assert!(error.what.contains("sasl.username"), "{error}");
     }
 
     #[test]
     fn k17_what_is_fetched_ahead_stays_within_its_share_of_the_memory() {
         for (memory, queues) in [(1 << 20, 1), (256 << 20, 2), (16 << 30, 8)] {
-            let made = properties(&kafka(""), "shop", memory, queues, |_| Ok(String::new())).unwrap();
+            let made = properties(&kafka(""), "shop", memory, queues).unwrap();
             let queued: usize = made.get("queued.max.messages.kbytes").unwrap().parse().unwrap();
             assert!(queued * 1000 * queues * QUEUED_OVERHEAD <= memory / PREFETCH_SHARE, "{memory}");
             assert!(queued > 0);

@@ -8,6 +8,7 @@ mod faults;
 mod member;
 mod queue;
 mod reading;
+mod sample;
 mod topics;
 
 use std::collections::BTreeMap;
