@@ -172,3 +172,45 @@ fn magnitude_digits(bytes: &[u8], negative: bool) -> Vec<u8> {
         digits.as_bytes().to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { precision: 38, scale: 9 };
+
+    fn digits(unscaled: i128) -> String {
+        let digits = format!("{:010}", unscaled.unsigned_abs());
+        let (whole, fraction) = digits.split_at(digits.len() - 9);
+        format!("{}{whole}.{fraction}", if unscaled < 0 { "-" } else { "" })
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_and_text_of_a_decimal_are_the_same_number(unscaled in -(10i128.pow(38) - 1)..10i128.pow(38), padding in 0usize..20) {
+            let sign = if unscaled < 0 { 0xFF } else { 0 };
+            let bytes: Vec<u8> = std::iter::repeat_n(sign, padding).chain(unscaled.to_be_bytes()).collect();
+            prop_assert_eq!(SHAPE.unscaled(&bytes, 9).unwrap(), unscaled);
+            let mut text = Vec::new();
+            write(&bytes, 9, &mut text).unwrap();
+            prop_assert_eq!(String::from_utf8(text.clone()).unwrap(), digits(unscaled));
+            prop_assert_eq!(SHAPE.parse(&text).unwrap(), unscaled);
+            prop_assert_eq!(SHAPE.parse(format!("{}e-9", unscaled).as_bytes()).unwrap(), unscaled);
+        }
+
+        #[test]
+        fn one_digit_too_many_is_refused_on_either_side(unscaled in 10i128.pow(37)..10i128.pow(38)) {
+            prop_assert!(SHAPE.fit(unscaled, 8).is_err());
+            prop_assert_eq!(SHAPE.fit(unscaled, 10).is_ok(), unscaled % 10 == 0);
+        }
+
+        #[test]
+        fn no_text_and_no_bytes_do_harm(text in "[-+.eE0-9]{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..64), scale in any::<i64>()) {
+            let _parsed = SHAPE.parse(text.as_bytes());
+            let _read = SHAPE.unscaled(&bytes, scale);
+            let _written = write(&bytes, scale % 200_000, &mut Vec::new());
+        }
+    }
+}

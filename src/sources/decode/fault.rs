@@ -99,7 +99,7 @@ impl Fault {
     }
 
     /// As a dead letter says it, for the message at `index` of the run.
-    pub fn into_reject(mut self: Box<Self>, index: usize) -> Reject {
+    pub fn into_reject(mut self, index: usize) -> Reject {
         self.path.reverse();
         let mut message = String::new();
         if self.in_key {

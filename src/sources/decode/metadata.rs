@@ -108,11 +108,14 @@ fn text_item() -> FieldRef {
 }
 
 fn header_item() -> FieldRef {
-    let pair = [
+    Arc::new(Field::new("element", DataType::Struct(header_pair()), false))
+}
+
+fn header_pair() -> Fields {
+    Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Binary, true),
-    ];
-    Arc::new(Field::new("element", DataType::Struct(Fields::from(pair.to_vec())), false))
+    ])
 }
 
 /// The metadata columns that do not stand in the message's value.
@@ -215,10 +218,7 @@ fn timestamp_us(message: &Message<'_>) -> Option<Option<i64>> {
 }
 
 fn header_builder() -> ListBuilder<StructBuilder> {
-    let DataType::Struct(pair) = header_item().data_type().clone() else {
-        unreachable!("a header is a pair")
-    };
-    let pairs = StructBuilder::new(pair, vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
+    let pairs = StructBuilder::new(header_pair(), vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())]);
     ListBuilder::new(pairs).with_field(header_item())
 }
 

@@ -22,6 +22,7 @@ mod placeholder;
 mod read;
 mod rows;
 mod scanner;
+mod text;
 mod time;
 mod wrapper;
 mod writer;

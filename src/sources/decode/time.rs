@@ -159,3 +159,47 @@ fn digits(text: &[u8]) -> Option<i64> {
         byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Chrono's calendar, which reaches as far as years of six digits do, is another one's work.
+        #[test]
+        fn v2_days_are_those_of_another_calendar(days in -2_440_588i32..90_000_000) {
+            let date = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::TimeDelta::days(i64::from(days));
+            prop_assert_eq!(date_of(&date.format("%Y-%m-%d").to_string()), Some(days));
+        }
+
+        #[test]
+        fn no_text_does_harm(text in "[-+0-9TZ:. ]{0,40}", value in any::<i64>()) {
+            let _date = date(text.as_bytes());
+            let _zoned = timestamp(text.as_bytes(), Zone::Required);
+            let _local = timestamp(text.as_bytes(), Zone::Forbidden);
+            prop_assert!(scaled(value, 1000, 1).is_err() || value.checked_mul(1000).is_some());
+            prop_assert!(scaled(value, 1, 1000).is_err() || value % 1000 == 0);
+        }
+    }
+
+    fn date_of(text: &str) -> Option<i32> {
+        date(text.as_bytes()).ok()
+    }
+
+    #[test]
+    fn v1_infinite_times_are_refused() {
+        for value in [i64::MAX, i64::MIN, 9_223_372_036_825_200_000, -9_223_372_036_832_400_000] {
+            assert!(scaled(value, 1000, 1).is_err(), "{value}");
+        }
+        assert!(scaled(i64::MAX, 1, 1).is_err() && scaled(i64::MIN, 1, 1).is_err());
+        assert!(days(2_146_033_979).is_err() && days(-2_440_589).is_err());
+        assert_eq!(
+            (days(-2_440_588).unwrap(), days(2_145_042_905).unwrap()),
+            (-2_440_588, 2_145_042_905)
+        );
+        assert_eq!(date_of("5874897-12-31"), None); // More than four digits of a year come with a sign.
+        assert_eq!((date_of("+5874897-12-31"), date_of("+5874898-01-01")), (Some(2_145_042_905), None));
+    }
+}
