@@ -2,7 +2,14 @@
 //!
 //! Results go to stdout, everything else to stderr. Exit codes follow `sysexits.h`: see [`Error::exit_code`].
 
+mod check;
+mod demo;
+mod history;
 mod logs;
+mod moment;
+mod progress;
+mod query;
+mod run;
 mod schema;
 
 use std::path::PathBuf;
@@ -45,6 +52,25 @@ struct ConfigArgument {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Read the sources and write the tables, until it is told to stop
+    Run {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// End when everything is read that was there at the start
+        #[arg(long)]
+        until_caught_up: bool,
+    },
+    /// Read the configuration, connect to everything, and say what a run would do
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
+    /// See it work, without any server: changes, tables, their history
+    Demo(demo::DemoArguments),
+    /// Show the versions of a table, and the source positions that each brought
+    History(history::HistoryArguments),
+    /// Run SQL over the tables as they are, or as they were
+    Query(query::QueryArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print the completions of a shell
@@ -70,10 +96,23 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self) -> Result<ExitCode> {
         match self {
+            Command::Run { config, until_caught_up } => wait(run::run(&config.config, until_caught_up)),
+            Command::Check { config } => wait(check::check(&config.config)),
+            Command::Demo(arguments) => wait(demo::demo(&arguments)),
+            Command::History(arguments) => wait(history::history(&arguments)),
+            Command::Query(arguments) => wait(query::query(&arguments)),
             Command::Schema => schema::print(),
             Command::Completions { shell } => schema::print_completions(shell),
         }
     }
+}
+
+/// Runs a command to its end. Work that is then still under way on threads that wait for a store or a broker is left behind.
+fn wait(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| Error::transient("no_thread", "no thread could be started").because(e))?;
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Help and version are what was asked for; anything else is a mistake in the arguments.

@@ -27,6 +27,12 @@ impl KeyPath {
         self.step(Step::Index(index))
     }
 
+    /// This way, and `further` behind it.
+    #[must_use]
+    pub fn join(&self, further: &Self) -> Self {
+        Self(self.0.iter().chain(&further.0).cloned().collect())
+    }
+
     fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);

@@ -22,7 +22,7 @@ use serde::Deserialize;
 pub use document::{Document, schema};
 pub use key_path::KeyPath;
 pub use location::url_of;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, suggestion};
 pub use values::{Bytes, OneOrMany, Secret, Span, Text};
 
 /// Reads a configuration, or tells everything that is wrong with it. Relative paths in it are relative to its own folder.
@@ -43,7 +43,7 @@ pub struct Config {
     /// A folder for what can always be made again: caches of key indexes. Keep it between restarts to start faster.
     #[serde(default = "default_state")]
     pub state: PathBuf,
-    /// Memory for rows in flight, shared by all pipelines. Indexes of keys come on top: some 20 bytes for each key.
+    /// Memory for rows in flight; each pipeline gets an equal part. Indexes of keys come on top: some 20 bytes for each key.
     #[serde(default = "default_memory")]
     pub memory: Bytes,
     #[serde(default)]

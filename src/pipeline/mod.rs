@@ -3,9 +3,12 @@
 //! `run` is the outer loop: open everything from the log, drive until it ends, and open again when that helps. It is the only place
 //! that matches on the kind of an error. `drive` wires one flow: a reader, a writer per table, bounded queues between them.
 
+pub mod all;
+pub mod assembly;
 pub mod backoff;
 pub mod cadence;
 mod reader;
+pub mod resolve;
 mod writer;
 
 use std::future::Future;

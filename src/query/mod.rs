@@ -3,6 +3,8 @@
 //! A moment names one version of each table: by number, by time, or by source position, the only one of the three that is the
 //! same moment in several tables. Only the tables that the SQL names are opened.
 
+pub mod parquet;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;

@@ -1,5 +1,6 @@
 //! The recorder behind `/metrics`: histograms with buckets, and what is only known when somebody asks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::gauge;
@@ -7,8 +8,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::status::{Board, State};
-use crate::telemetry::{self, BACKPRESSURE_ACTIVE, BUFFER_BYTES, BUFFER_LIMIT_BYTES, METRICS, PANICS, PIPELINE_STATE, Sort};
+use crate::telemetry::{self, BACKPRESSURE_ACTIVE, BUFFER_BYTES, BUFFER_LIMIT_BYTES, METRICS, PANICS, Sort};
 
 /// Samples of histograms pile up until they are put into their buckets: often enough that they stay few.
 pub(super) const UPKEEP: Duration = Duration::from_secs(5);
@@ -39,17 +39,13 @@ fn count_panics() {
 }
 
 /// The text that Prometheus reads.
-pub(super) fn render(handle: &PrometheusHandle, board: &Board, budget: &Budget) -> String {
-    let (used, limit) = (budget.used(), budget.limit());
-    let yes_or_no = |yes: bool| f64::from(u8::from(yes));
-    for (pipeline, status) in board.read() {
-        for state in State::ALL {
-            gauge!(PIPELINE_STATE, "pipeline" => pipeline.clone(), "state" => state.name()).set(yes_or_no(state == status.state));
-        }
-        // All pipelines share one budget: each tells the whole of it.
+pub(super) fn render(handle: &PrometheusHandle, budgets: &BTreeMap<String, Budget>) -> String {
+    for (pipeline, budget) in budgets {
+        let (used, limit) = (budget.used(), budget.limit());
+        let short = if used >= limit - limit / 8 { 1.0 } else { 0.0 };
         gauge!(BUFFER_BYTES, "pipeline" => pipeline.clone()).set(used as f64);
         gauge!(BUFFER_LIMIT_BYTES, "pipeline" => pipeline.clone()).set(limit as f64);
-        gauge!(BACKPRESSURE_ACTIVE, "pipeline" => pipeline).set(yes_or_no(used >= limit - limit / 8));
+        gauge!(BACKPRESSURE_ACTIVE, "pipeline" => pipeline.clone()).set(short);
     }
     handle.render()
 }

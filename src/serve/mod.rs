@@ -5,6 +5,7 @@
 
 mod metrics;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use axum::Router;
@@ -41,12 +42,13 @@ impl Server {
 #[derive(Clone)]
 struct Shared {
     board: Board,
-    budget: Budget,
+    /// Memory for rows in flight, by pipeline.
+    budgets: BTreeMap<String, Budget>,
     metrics: PrometheusHandle,
 }
 
 /// Listens at `address`; empty turns the server off. Port 0 takes a free one.
-pub async fn start(address: &str, board: Board, budget: Budget, metrics: PrometheusHandle) -> Result<Server> {
+pub async fn start(address: &str, board: Board, budgets: BTreeMap<String, Budget>, metrics: PrometheusHandle) -> Result<Server> {
     let mut tasks = JoinSet::new();
     let upkeep = metrics.clone();
     tasks.spawn(async move {
@@ -69,7 +71,7 @@ pub async fn start(address: &str, board: Board, budget: Budget, metrics: Prometh
     let listener = TcpListener::bind(address).await.map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
     info!(address = %bound, "serving /metrics, /livez, /readyz and /status");
-    let router = router(Shared { board, budget, metrics });
+    let router = router(Shared { board, budgets, metrics });
     tasks.spawn(async move {
         // Serving ends only with the process: failed connections are the clients' matter.
         if let Err(error) = axum::serve(listener, router).await {
@@ -92,7 +94,7 @@ fn router(shared: Shared) -> Router {
 }
 
 async fn serve_metrics(State(shared): State<Shared>) -> Response {
-    let text = metrics::render(&shared.metrics, &shared.board, &shared.budget);
+    let text = metrics::render(&shared.metrics, &shared.budgets);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -120,9 +122,10 @@ fn why_not_ready(name: &str, status: &PipelineStatus) -> Option<String> {
 }
 
 async fn serve_status(State(shared): State<Shared>) -> Response {
+    let memory = |budget: &Budget| json!({ "used_bytes": budget.used(), "limit_bytes": budget.limit() });
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "memory": { "used_bytes": shared.budget.used(), "limit_bytes": shared.budget.limit() },
+        "memory": shared.budgets.iter().map(|(name, budget)| (name.clone(), memory(budget))).collect::<serde_json::Map<_, _>>(),
         "pipelines": shared.board.read(),
     });
     ([(header::CONTENT_TYPE, "application/json")], format!("{body:#}\n")).into_response()

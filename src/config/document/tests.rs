@@ -251,3 +251,68 @@ fn relative_paths_are_relative_to_the_file() {
         folder.path().join("lake/orders")
     );
 }
+
+/// `config/example.toml`, with the options that have no default as well.
+fn whole_example() -> (String, String) {
+    let text = include_str!("../../../config/example.toml");
+    let option = regex::Regex::new(r#"(?m)^# (\[[a-z_.]+\]|"?[a-zA-Z_.]+"? = .*)$"#).unwrap();
+    (text.to_owned(), option.replace_all(text, "$1").into_owned())
+}
+
+/// The paths of all options of a schema; `*` where people give names.
+fn options(root: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        return options(root, &root["$defs"][name.trim_start_matches("#/$defs/")], at, found);
+    }
+    for shape in schema["anyOf"].as_array().into_iter().flatten() {
+        options(root, shape, at, found);
+    }
+    // The two forms of a secret are a value, not options.
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let here = format!("{at}.{name}");
+        options(root, inner, &here, found);
+        found.push(here);
+    }
+    if schema["additionalProperties"]["$ref"]
+        .as_str()
+        .is_some_and(|name| !name.ends_with("/Text"))
+    {
+        options(root, &schema["additionalProperties"], &format!("{at}.*"), found);
+    }
+}
+
+#[test]
+fn the_example_has_every_option_and_no_other() {
+    let (_, text) = whole_example();
+    let document = Document::parse(Path::new("config/example.toml"), text);
+    let named = |path: &KeyPath| format!(".{path}").replace(".shop", ".*").replace(".orders", ".*");
+    let shown: Vec<String> = document.places.keys().map(named).collect();
+    let (schema, mut all) = (schema(), Vec::new());
+    options(&schema, &schema, "", &mut all);
+    assert!(all.len() > 40, "{all:?}");
+    for option in all {
+        assert!(shown.contains(&option), "config/example.toml does not show {option}");
+    }
+    let unknown: Vec<&Problem> = document
+        .problems
+        .iter()
+        .filter(|p| p.what.contains("unknown key") || p.what.contains("expected"))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let (text, _) = whole_example();
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/example.toml"));
+    let few = "lake = \"lake\"\n[pipelines.shop.kafka]\nbrokers = \"localhost:9092\"\n\
+               [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"../schemas/order.avsc\"";
+    let defaults = Document::parse(file, few.to_owned()).into_config().unwrap();
+    assert_eq!(Document::parse(file, text).into_config().unwrap(), defaults);
+}
+
+#[test]
+fn the_quick_start_has_no_problems() {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/quickstart.toml"));
+    Document::read(file).unwrap().into_config().unwrap();
+}

@@ -175,9 +175,16 @@ impl Reader {
         if error.is_error() { None } else { u64::try_from(high).ok() }
     }
 
+    /// A broker that answers. Requests for administrators go to the controller otherwise, and a cluster may be without one for a moment.
+    fn any_broker(&self, topic: &str) -> Result<i32> {
+        let answer = self.ask("reach the brokers", |wait| self.consumer.fetch_metadata(Some(topic), wait))?;
+        Ok(answer.orig_broker_id())
+    }
+
     /// Partitions and ids of topics, by DescribeTopics.
     fn describe(&self, names: &[String]) -> Result<Topics> {
-        let answer = Described::ask(self, names)?;
+        let broker = names.first().map_or(Ok(-1), |name| self.any_broker(name))?;
+        let answer = Described::ask(self, names, broker)?;
         let mut topics = Topics::new();
         for topic in answer.topics() {
             // SAFETY: part of the answer, which lives until the end of this function.
@@ -258,7 +265,7 @@ struct Described {
 }
 
 impl Described {
-    fn ask(reader: &Reader, names: &[String]) -> Result<Self> {
+    fn ask(reader: &Reader, names: &[String], broker: i32) -> Result<Self> {
         let names: Vec<CString> = names
             .iter()
             .map(|name| CString::new(name.as_str()).map_err(|_| Error::config("topic_missing", format!("`{name}` is no topic's name"))))
@@ -273,6 +280,7 @@ impl Described {
             let options = native::rd_kafka_AdminOptions_new(client, native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
             let wait_ms = ANSWER_MAX.as_millis() as i32;
             native::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, ptr::null_mut(), 0);
+            native::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
             native::rd_kafka_DescribeTopics(client, collection, options, queue);
             native::rd_kafka_AdminOptions_destroy(options);
             native::rd_kafka_TopicCollection_destroy(collection);

@@ -1,0 +1,148 @@
+//! `alluvium check`: reads the configuration, connects to everything, and says what a run would do. It changes nothing, but for a
+//! probe that it puts into each store and takes away again.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use url::Url;
+
+use super::run::with_budgets;
+use crate::budget::Budget;
+use crate::config::Document;
+use crate::error::{Error, Result};
+use crate::log::{Log, store};
+use crate::pipeline::assembly::{KafkaToDelta, open_store};
+use crate::pipeline::resolve::{Resolved, resolve};
+use crate::position::Checkpoint;
+use crate::sources::Resume;
+use crate::status::{Board, PipelineStatus};
+use crate::table::{Mode, Table};
+
+pub(super) async fn check(file: &Path) -> Result<ExitCode> {
+    let (config, resolved) = resolve(Document::read(file)?)?;
+    super::print(&format!("{}: no problems\n", file.display()))?;
+    let mut code = 0;
+    for (pipeline, budget) in with_budgets(&config, resolved) {
+        let report = Report::of(pipeline, budget).await;
+        super::print(&report.text)?;
+        if code == 0 {
+            code = report.code;
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// What there is to say about one pipeline.
+struct Report {
+    text: String,
+    /// The exit code of the first thing that is wrong.
+    code: u8,
+}
+
+impl Report {
+    async fn of(mut pipeline: Resolved, budget: Budget) -> Self {
+        // A look must not make a group share its lanes anew.
+        pipeline.kafka.group = None;
+        let mut report = Self {
+            text: format!("pipeline {}\n", pipeline.name),
+            code: 0,
+        };
+        let board = Board::default();
+        let opened = KafkaToDelta::new(pipeline.clone(), budget, board.clone(), false);
+        let opener = match opened {
+            Ok(opener) => opener,
+            Err(wrong) => {
+                report.wrong("kafka", &wrong);
+                return report;
+            }
+        };
+        let mut resume = Resume::new();
+        let mut tables = Vec::new();
+        for feed in &pipeline.feeds {
+            let found = async {
+                let store = probed(&feed.location, &pipeline).await?;
+                let fed = opener.complete(feed, &store).await?;
+                Ok::<_, Error>((look(&fed.0, store, &pipeline.name).await?, fed))
+            };
+            match found.await {
+                Ok((found, fed)) => {
+                    report.table(&fed.0, &found);
+                    resume.insert(fed.0.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
+                    tables.push(fed);
+                }
+                Err(wrong) => report.wrong(&format!("table {}", feed.id), &wrong),
+            }
+        }
+        let letters = &pipeline.dead_letters;
+        let found = async { look(letters, probed(&letters.location, &pipeline).await?, &pipeline.name).await };
+        match found.await {
+            Ok(found) => {
+                report.table(letters, &found);
+                resume.insert(letters.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
+            }
+            Err(wrong) => report.wrong(&format!("table {}", letters.id), &wrong),
+        }
+        match opener.source(&tables, &resume).await {
+            Ok(source) => {
+                drop(source);
+                report.lanes(&pipeline, board.read().get(pipeline.name.as_ref()));
+            }
+            Err(wrong) => report.wrong(&format!("kafka {}", pipeline.kafka.brokers), &wrong),
+        }
+        report
+    }
+
+    fn line(&mut self, text: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "  {text}");
+    }
+
+    fn wrong(&mut self, what: &str, error: &Error) {
+        self.line(&format!("{what}: WRONG: {error}"));
+        if self.code == 0 {
+            self.code = error.exit_code();
+        }
+    }
+
+    fn table(&mut self, table: &Table, found: &Option<(u64, Checkpoint)>) {
+        let kind = match &table.mode {
+            Mode::Append => "append".to_owned(),
+            Mode::Upsert { key, .. } => format!("upsert by {}", key.join(", ")),
+        };
+        let plan = match found {
+            None => format!("will be created, {} columns", table.schema.fields().len()),
+            Some((version, marks)) if marks.is_empty() => format!("is at version {version}, and holds nothing of this pipeline yet"),
+            Some((version, marks)) => format!("is at version {version}; will go on behind {marks}"),
+        };
+        self.line(&format!("table {} ({kind}) at {}: {plan}", table.id, table.location));
+    }
+
+    fn lanes(&mut self, pipeline: &Resolved, status: Option<&PipelineStatus>) {
+        let lanes = status.map(|status| &status.lanes);
+        let count = lanes.map_or(0, |lanes| lanes.len());
+        let lag: u64 = lanes.iter().flat_map(|lanes| lanes.values()).filter_map(|lane| lane.lag).sum();
+        self.line(&format!(
+            "kafka {}: reachable, {count} partitions, {lag} records to read",
+            pipeline.kafka.brokers
+        ));
+    }
+}
+
+/// The store of a place, once it was seen to take a write and to refuse a second one of the same key.
+async fn probed(location: &Url, pipeline: &Resolved) -> Result<Arc<dyn ObjectStore>> {
+    let store = open_store(location, &pipeline.storage)?;
+    store::probe_conditional_put(store.as_ref(), location.as_str()).await?;
+    Ok(store)
+}
+
+/// Version and marks of the table that is there, or None where there is none yet; an error where it is not the one that is expected.
+async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str) -> Result<Option<(u64, Checkpoint)>> {
+    let Some(mut log) = Log::open(&table.location, store, pipeline).await? else {
+        return Ok(None);
+    };
+    log.check(table).await?;
+    Ok(Some((log.snapshot().version, log.checkpoint())))
+}

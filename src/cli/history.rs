@@ -1,0 +1,115 @@
+//! `alluvium history`: the versions of a table, with the source positions that each brought.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, SecondsFormat};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::moment::Tables;
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::log::history::Entry;
+use crate::query::Named;
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArguments {
+    /// The table, by its name in the configuration
+    #[arg(value_name = "TABLE")]
+    name: String,
+    #[command(flatten)]
+    tables: Tables,
+    /// The newest N versions
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// How the versions are written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Table,
+    /// One JSON object a line
+    Json,
+}
+
+pub(super) async fn history(arguments: &HistoryArguments) -> Result<ExitCode> {
+    let entries = read(&arguments.tables.open_one(&arguments.name)?, arguments.limit).await?;
+    let text = match arguments.format {
+        Format::Table => table(&entries),
+        Format::Json => entries.iter().map(|entry| format!("{}\n", to_json(entry))).collect(),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The newest versions of a table, newest first.
+pub(super) async fn read(table: &Named, limit: usize) -> Result<Vec<Entry>> {
+    let Some(log) = Log::open(&table.url, table.store.clone(), "").await? else {
+        return Err(Error::config(
+            "no_table",
+            format!("there is no table at {}: it is made when its pipeline first runs", table.url),
+        ));
+    };
+    log.history(limit).await
+}
+
+pub(super) fn time(timestamp_ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(timestamp_ms);
+    time.map_or_else(
+        || timestamp_ms.to_string(),
+        |time| time.to_rfc3339_opts(SecondsFormat::Millis, true),
+    )
+}
+
+/// `orders/0:17..41`: from behind the first to the second position.
+fn positions(entry: &Entry) -> String {
+    let said = entry.said.iter().flat_map(|said| &said.positions);
+    let lane = |(lane, (from, to)): (&String, &(Option<u64>, u64))| {
+        let name = lane.split('@').next().unwrap_or(lane);
+        from.map_or_else(|| format!("{name}:..{to}"), |from| format!("{name}:{from}..{to}"))
+    };
+    said.map(lane).collect::<Vec<_>>().join(" ")
+}
+
+fn rows(entry: &Entry) -> String {
+    entry.metrics.get("numOutputRows").map_or_else(String::new, u64::to_string)
+}
+
+/// A table with columns as wide as what stands in them.
+pub(super) fn table(entries: &[Entry]) -> String {
+    let head = ["version", "time", "operation", "rows", "files", "positions"].map(str::to_owned);
+    let line = |entry: &Entry| {
+        [
+            entry.version.to_string(),
+            time(entry.timestamp_ms),
+            entry.operation.clone().unwrap_or_default(),
+            rows(entry),
+            format!("+{} -{}", entry.files_added, entry.files_removed),
+            positions(entry),
+        ]
+    };
+    let lines: Vec<[String; 6]> = std::iter::once(head).chain(entries.iter().map(line)).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let padded = |line: &[String; 6]| {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    lines.iter().map(padded).collect()
+}
+
+fn to_json(entry: &Entry) -> serde_json::Value {
+    json!({
+        "version": entry.version,
+        "timestamp": time(entry.timestamp_ms),
+        "operation": entry.operation,
+        "engine": entry.engine,
+        "metrics": entry.metrics,
+        "files_added": entry.files_added,
+        "files_removed": entry.files_removed,
+        "alluvium": entry.said,
+    })
+}

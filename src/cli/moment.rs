@@ -1,0 +1,167 @@
+//! The moment that a reader asks for, and the tables that it names.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use clap::Args;
+
+use super::ConfigArgument;
+use crate::config::{Document, url_of};
+use crate::error::{Error, Result};
+use crate::log::When;
+use crate::pipeline::assembly::open_store;
+use crate::pipeline::resolve::{Storage, storage};
+use crate::position::{Checkpoint, parse_position};
+use crate::query::Named;
+
+/// Which state of the tables is read [default: the latest].
+#[derive(Debug, Default, Args)]
+#[group(multiple = false)]
+pub(super) struct Moment {
+    /// The state at a version
+    #[arg(long, value_name = "N")]
+    version: Option<u64>,
+    /// The state at a time: 2026-11-23T10:00:00Z, "2026-11-23 10:00:00" or 2026-11-23, in UTC where nothing else is said
+    #[arg(long, value_name = "TIME")]
+    timestamp: Option<String>,
+    /// The first state that holds all of these source positions: orders/0:41 orders/1:17
+    #[arg(long, value_name = "LANE:POS", num_args = 1..)]
+    position: Vec<String>,
+}
+
+impl Moment {
+    pub(super) fn when(&self) -> Result<When> {
+        if let Some(version) = self.version {
+            return Ok(When::Version(version));
+        }
+        if let Some(time) = &self.timestamp {
+            let no_time = || Error::config("usage", format!("`{time}` is not a time: write it like 2026-11-23T10:00:00Z"));
+            return milliseconds(time).map(When::Time).ok_or_else(no_time);
+        }
+        if self.position.is_empty() {
+            return Ok(When::Latest);
+        }
+        let positions: Result<Checkpoint> = self.position.iter().map(|text| parse_position(text)).collect();
+        positions.map(When::Mark)
+    }
+}
+
+/// Milliseconds since 1970 of a time as people write it.
+fn milliseconds(text: &str) -> Option<i64> {
+    let in_utc = |time: NaiveDateTime| time.and_utc();
+    let time: DateTime<Utc> = DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .ok()
+        .or_else(|| {
+            ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
+                .iter()
+                .find_map(|f| NaiveDateTime::parse_from_str(text, f).ok())
+                .map(in_utc)
+        })
+        .or_else(|| {
+            NaiveDate::parse_from_str(text, "%Y-%m-%d")
+                .ok()
+                .and_then(|day| day.and_hms_opt(0, 0, 0))
+                .map(in_utc)
+        })?;
+    Some(time.timestamp_millis())
+}
+
+/// Tables by name: those of the configuration, or those that the command line names.
+#[derive(Debug, Args)]
+pub(super) struct Tables {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// A table that needs no configuration: a folder or a URL, by the name that it shall have. May be repeated
+    #[arg(long = "table", value_name = "NAME=PLACE")]
+    named: Vec<String>,
+}
+
+impl Tables {
+    pub(super) fn open(&self) -> Result<Vec<Named>> {
+        if self.named.is_empty() {
+            return from_config(&self.config.config);
+        }
+        let each = self.named.iter().map(|text| {
+            let wrong = |what: String| Error::config("usage", what);
+            let (name, place) = text
+                .split_once('=')
+                .ok_or_else(|| wrong(format!("`{text}` is not NAME=PLACE, as in orders=./lake/orders")))?;
+            let url = url_of(place).map_err(wrong)?;
+            Ok(Named {
+                name: name.to_owned(),
+                store: open_store(&url, &Storage::default())?,
+                url,
+            })
+        });
+        each.collect()
+    }
+
+    /// The one table of this name.
+    pub(super) fn open_one(&self, name: &str) -> Result<Named> {
+        let all = self.open()?;
+        let near = crate::config::suggestion(name, all.iter().map(|table| table.name.as_str()));
+        let names: Vec<&str> = all.iter().map(|table| table.name.as_str()).collect();
+        let unknown = Error::config(
+            "usage",
+            format!("there is no table `{name}`{near} (there are {})", names.join(", ")),
+        );
+        all.into_iter().find(|table| table.name == name).ok_or(unknown)
+    }
+}
+
+/// All tables of a configuration, the dead letters included.
+fn from_config(file: &PathBuf) -> Result<Vec<Named>> {
+    let config = Document::read(file)?.into_config()?;
+    let storage = storage(&config)?;
+    let mut tables = Vec::new();
+    for (name, pipeline) in &config.pipelines {
+        let dead_letters = (format!("{name}_dead_letters"), &pipeline.dead_letters.location);
+        let named = pipeline.tables.iter().map(|(name, table)| (name.clone(), &table.location));
+        for (name, location) in named.chain([dead_letters]) {
+            let url = config
+                .table_url(&name, location.as_deref())
+                .map_err(|what| Error::config("config_invalid", what))?;
+            tables.push(Named {
+                name,
+                store: open_store(&url, &storage)?,
+                url,
+            });
+        }
+    }
+    Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{Lane, Position};
+
+    #[test]
+    fn a_time_is_read_as_people_write_it() {
+        let expected = Some(1_795_428_000_000);
+        assert_eq!(milliseconds("2026-11-23T10:00:00Z"), expected);
+        assert_eq!(milliseconds("2026-11-23T11:00:00+01:00"), expected);
+        assert_eq!(milliseconds("2026-11-23 10:00:00"), expected);
+        assert_eq!(milliseconds("2026-11-23T10:00:00.000"), expected);
+        assert_eq!(milliseconds("2026-11-23"), Some(1_795_392_000_000));
+        assert_eq!(milliseconds("yesterday"), None);
+    }
+
+    #[test]
+    fn positions_of_several_lanes_are_one_moment() {
+        let moment = Moment {
+            position: vec!["orders/0:41".to_owned(), "orders/1:17".to_owned()],
+            ..Moment::default()
+        };
+        let mark = [(Lane::new("orders/0"), Position(41)), (Lane::new("orders/1"), Position(17))]
+            .into_iter()
+            .collect();
+        assert_eq!(moment.when().unwrap(), When::Mark(mark));
+        let wrong = Moment {
+            position: vec!["orders".to_owned()],
+            ..Moment::default()
+        };
+        assert_eq!(wrong.when().unwrap_err().exit_code(), 64);
+    }
+}

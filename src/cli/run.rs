@@ -1,0 +1,89 @@
+//! `alluvium run`: the service.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::progress::Progress;
+use crate::budget::Budget;
+use crate::config::{Config, Document};
+use crate::error::{Error, Result};
+use crate::pipeline::all::{Together, run_all};
+use crate::pipeline::resolve::{Resolved, resolve};
+use crate::serve;
+use crate::status::Board;
+
+pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> {
+    let (config, resolved) = resolve(Document::read(file)?)?;
+    let pipelines = with_budgets(&config, resolved);
+    let budgets: BTreeMap<String, Budget> = pipelines
+        .iter()
+        .map(|(one, budget)| (one.name.to_string(), budget.clone()))
+        .collect();
+    let board = Board::default();
+    let _server = serve::start(&config.http.address, board.clone(), budgets, serve::install()?).await?;
+    let mut signals = Signals::new()?;
+    let mut progress = Progress::new(board.clone());
+
+    let stop = CancellationToken::new();
+    let together = Together {
+        board,
+        grace: config.grace.0,
+        until_caught_up,
+    };
+    let running = run_all(pipelines, together, stop.clone());
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            biased;
+            // First, so that a second signal ends the process whatever the pipelines do.
+            number = signals.next() => {
+                if stop.is_cancelled() {
+                    warn!("stopped at once by a second signal: what was staged will be read again");
+                    return Ok(ExitCode::from(128 + number));
+                }
+                info!(grace = %humantime::format_duration(config.grace.0), "stopping: publishing what is staged");
+                stop.cancel();
+            }
+            outcome = &mut running => {
+                progress.clear();
+                return outcome.map(|()| ExitCode::SUCCESS);
+            }
+            () = progress.tick() => {}
+        }
+    }
+}
+
+/// Each pipeline gets an equal part of the memory, so that one that is stuck cannot starve the others.
+pub(super) fn with_budgets(config: &Config, resolved: Vec<Resolved>) -> Vec<(Resolved, Budget)> {
+    let part = config.memory.to_usize() / resolved.len().max(1);
+    resolved.into_iter().map(|one| (one, Budget::new(part))).collect()
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|e| Error::bug("signals cannot be received").because(e));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.terminate.recv() => 15,
+            _ = self.interrupt.recv() => 2,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A pipeline of the configuration, opened from the log: its Delta tables, and Kafka where they stand.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use object_store::ObjectStore;
+use url::Url;
+
+use super::resolve::{Feed, Resolved, Storage};
+use super::{Open, Opened};
+use crate::budget::Budget;
+use crate::error::{Error, Result};
+use crate::log::{Log, store};
+use crate::sinks::Sink;
+use crate::sinks::delta::DeltaSink;
+use crate::sources::Resume;
+use crate::sources::decode::{self, DecodeSpec, Message, NewColumns};
+use crate::sources::kafka::options;
+use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route};
+use crate::status::Board;
+use crate::table::Table;
+
+/// Of a pipeline's memory, this part is for staged rows of all its tables; the rest is for rows on their way to them.
+const STAGED_SHARE: usize = 2;
+/// Dead letters are few: they get this part of the memory, beside the tables.
+const DEAD_LETTERS_SHARE: usize = 16;
+
+/// Opens a pipeline that reads Kafka and writes Delta tables.
+pub struct KafkaToDelta {
+    resolved: Resolved,
+    client: Arc<KafkaClient>,
+    budget: Budget,
+    board: Board,
+    threads: usize,
+    until_caught_up: bool,
+    /// Stores that were seen to refuse a second put of the same key.
+    probed: BTreeSet<String>,
+}
+
+impl KafkaToDelta {
+    /// Makes the client of the brokers, which lives as long as the pipeline. It connects in the background.
+    pub fn new(resolved: Resolved, budget: Budget, board: Board, until_caught_up: bool) -> Result<Self> {
+        let threads = available_parallelism().map_or(1, usize::from);
+        let (kafka, name) = (&resolved.kafka, &resolved.name);
+        let properties = options::properties(kafka, name, budget.limit(), threads)?;
+        let client = KafkaClient::new(name, &properties, kafka.group.is_some(), kafka.discovery.0)?;
+        Ok(Self {
+            client,
+            budget,
+            board,
+            threads,
+            until_caught_up,
+            probed: BTreeSet::new(),
+            resolved,
+        })
+    }
+
+    /// The store of a table. What keeps two writers apart is proven once for each place.
+    async fn store(&mut self, location: &Url) -> Result<Arc<dyn ObjectStore>> {
+        let store = open_store(location, &self.resolved.storage)?;
+        if !self.probed.contains(location.as_str()) {
+            store::probe_conditional_put(store.as_ref(), location.as_str()).await?;
+            self.probed.insert(location.to_string());
+        }
+        Ok(store)
+    }
+
+    /// The table and its decoding. Columns come from the schema file, or else from the table that is there, or else from the messages.
+    pub async fn complete(&self, feed: &Feed, store: &Arc<dyn ObjectStore>) -> Result<(Table, DecodeSpec)> {
+        if let Some(columns) = &feed.columns {
+            return feed.complete(columns, NewColumns::Ignore);
+        }
+        if let Some(log) = Log::open(&feed.location, Arc::clone(store), &self.resolved.name).await? {
+            return feed.complete(&feed.columns_of_table(&log.snapshot().schema), NewColumns::Stop);
+        }
+        let (format, id) = (feed.format(), &feed.id);
+        let look = move |messages: &[Message<'_>]| Ok((decode::discover(format, messages)?, messages.is_empty()));
+        match self.client.sample(feed.lanes.clone(), look).await? {
+            (Some(columns), _) => feed.complete(&columns, NewColumns::Stop),
+            (None, true) => {
+                let what = "come from its messages, and there are none yet: it is made when the first is there; or set `schema`";
+                Err(Error::transient("no_columns_yet", format!("the columns of table `{id}` {what}")))
+            }
+            (None, false) => {
+                let what = "do not carry their schema: set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
+                Err(Error::config("no_columns", format!("the messages for table `{id}` {what}")))
+            }
+        }
+    }
+
+    /// Kafka, behind what the tables hold.
+    pub async fn source(&self, fed: &[(Table, DecodeSpec)], resume: &Resume) -> Result<KafkaSource> {
+        let kafka = &self.resolved.kafka;
+        let settings = kafka::Settings {
+            pipeline: self.resolved.name.to_string(),
+            policy: Policy {
+                start: kafka.start,
+                on_gap: kafka.on_gap,
+            },
+            until_caught_up: self.until_caught_up,
+            dead_letters: self.resolved.dead_letters.id.clone(),
+            stop_after: self.resolved.stop_after,
+            threads: self.threads,
+        };
+        KafkaSource::open(&self.client, &routes(fed), resume, &settings, &self.budget, &self.board).await
+    }
+
+    async fn sink(&mut self, table: &Table, store: Arc<dyn ObjectStore>, share: usize) -> Result<DeltaSink> {
+        let log = Log::open_or_create(&table.location, store, table, &self.resolved.name).await?;
+        DeltaSink::open(table, log, &self.resolved.name, share, &self.resolved.state).await
+    }
+}
+
+impl Open for KafkaToDelta {
+    type Source = KafkaSource;
+    type Sink = DeltaSink;
+
+    async fn open(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {
+        let limit = self.budget.limit();
+        let feeds = self.resolved.feeds.clone();
+        let share = limit / STAGED_SHARE / feeds.len().max(1);
+        let (mut sinks, mut fed, mut resume) = (Vec::new(), Vec::new(), Resume::new());
+        for feed in &feeds {
+            let store = self.store(&feed.location).await?;
+            let (table, spec) = self.complete(feed, &store).await?;
+            let sink = self.sink(&table, store, share).await?;
+            resume.insert(table.id.clone(), sink.checkpoint().clone());
+            sinks.push((Arc::new(table.clone()), sink));
+            fed.push((table, spec));
+        }
+        let letters = self.resolved.dead_letters.clone();
+        let store = self.store(&letters.location).await?;
+        let letters_sink = self.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
+        resume.insert(letters.id.clone(), letters_sink.checkpoint().clone());
+        let source = self.source(&fed, &resume).await?;
+        Ok(Opened {
+            source,
+            tables: sinks,
+            letters: Some((Arc::new(letters), letters_sink)),
+        })
+    }
+}
+
+/// What feeds each table. Tables whose messages mean the same share the work of reading them.
+fn routes(fed: &[(Table, DecodeSpec)]) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::with_capacity(fed.len());
+    for (index, (table, spec)) in fed.iter().enumerate() {
+        let same = fed[..index].iter().position(|(_, other)| other == spec);
+        let decoder: MakeDecoder = match same {
+            Some(other) => Arc::clone(&routes[other].decoder),
+            None => {
+                let spec = spec.clone();
+                Arc::new(move || decode::decoder(&spec))
+            }
+        };
+        routes.push(Route {
+            table: table.id.clone(),
+            lanes: table.lanes.clone(),
+            decoder,
+        });
+    }
+    routes
+}
+
+/// The store of a place, rooted there.
+pub fn open_store(location: &Url, storage: &Storage) -> Result<Arc<dyn ObjectStore>> {
+    store::open(location, &storage.0)
+}

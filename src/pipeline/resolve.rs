@@ -1,0 +1,283 @@
+//! From a configuration to pipelines that can be opened: places, columns, routes and limits, everything that needs no connection.
+//!
+//! Problems go back into the document that they were read from, so that a configuration is told all of them at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use regex::Regex;
+use url::Url;
+
+use crate::config::{self, Config, Document, KeyPath, Problems};
+use crate::error::Error;
+use crate::reject::dead_letter_schema;
+use crate::sources::decode::{self, DecodeSpec, NewColumns, columns};
+use crate::sources::kafka::options;
+use crate::table::{Lanes, Limits, Merge, Mode, Table, TableId};
+
+/// A pipeline of the configuration, as it is opened.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub name: Arc<str>,
+    pub kafka: config::Kafka,
+    pub feeds: Vec<Feed>,
+    /// Where records go that cannot be read.
+    pub dead_letters: Table,
+    /// So many rejects in a row stop the pipeline.
+    pub stop_after: u64,
+    pub storage: Storage,
+    /// A folder for what can be made again.
+    pub state: PathBuf,
+}
+
+/// The options of an object store. Prints only their names, for there are secrets among them.
+#[derive(Clone, Default)]
+pub struct Storage(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// One table and what feeds it, before its columns are known.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    pub id: TableId,
+    pub location: Url,
+    pub lanes: Lanes,
+    /// The record's columns by the schema file. Without one they are those of the table, or, where there is none yet, of the messages.
+    pub columns: Option<SchemaRef>,
+    limits: Limits,
+    options: config::Table,
+}
+
+/// What is wrong with one option of a table.
+struct Wrong(KeyPath, String);
+
+/// The options of the object store, with the values of secrets.
+pub fn storage(config: &Config) -> crate::error::Result<Storage> {
+    let revealed = config.storage.iter().map(|(name, text)| Ok((name.clone(), text.reveal()?)));
+    revealed.collect::<crate::error::Result<_>>().map(Storage)
+}
+
+/// Looks everything up that needs no connection. All problems are in the answer, those of the document included.
+pub fn resolve(mut document: Document) -> Result<(Config, Vec<Resolved>), Problems> {
+    let (mut resolved, mut wrong) = (Vec::new(), Vec::new());
+    if let Some(config) = document.config() {
+        for (name, pipeline) in &config.pipelines {
+            resolved.extend(resolve_pipeline(config, name, pipeline, &mut wrong));
+        }
+    }
+    for Wrong(key, what) in wrong {
+        document.add(&key, what);
+    }
+    document.into_config().map(|config| (config, resolved))
+}
+
+/// None where something is wrong.
+fn resolve_pipeline(config: &Config, name: &str, pipeline: &config::Pipeline, wrong: &mut Vec<Wrong>) -> Option<Resolved> {
+    let at = KeyPath::of(["pipelines", name]);
+    let before = wrong.len();
+    kafka_options(&at.key("kafka"), name, &pipeline.kafka, wrong);
+    let feeds: Vec<Feed> = pipeline
+        .tables
+        .iter()
+        .filter_map(|(table, options)| {
+            let feed = feed(config, &pipeline.commit, table, options);
+            let here = at.key("tables").key(table);
+            let place = |Wrong(key, what)| Wrong(here.join(&key), what);
+            feed.map_err(|all| wrong.extend(all.into_iter().map(place))).ok()
+        })
+        .collect();
+    let dead_letters = dead_letters(config, name, pipeline)?;
+    let storage = storage(config).ok()?; // The document has the reason.
+    (wrong.len() == before).then(|| Resolved {
+        name: name.into(),
+        kafka: pipeline.kafka.clone(),
+        feeds,
+        dead_letters,
+        stop_after: pipeline.dead_letters.stop_after,
+        storage,
+        state: config.state.clone(),
+    })
+}
+
+fn kafka_options(at: &KeyPath, name: &str, kafka: &config::Kafka, wrong: &mut Vec<Wrong>) {
+    let mut refused = false;
+    for option in kafka.options.keys() {
+        if let Some(why) = options::refusal(option) {
+            wrong.push(Wrong(at.key("options").key(option), format!("cannot be set: {why}; remove it")));
+            refused = true;
+        }
+    }
+    // What is left to say: properties that are set twice. Of secrets that are missing the document knows.
+    if let Err(error) = options::properties(kafka, name, 0, 1)
+        && !refused
+        && error.code != "secret_missing"
+    {
+        wrong.push(Wrong(at.key("options"), error.to_string()));
+    }
+}
+
+fn feed(config: &Config, commit: &config::Commit, name: &str, options: &config::Table) -> Result<Feed, Vec<Wrong>> {
+    let wrong = |option: &str, what: String| vec![Wrong(KeyPath::of([option]), what)];
+    let columns = options.schema.as_deref().map(columns::from_file).transpose();
+    let own = &options.commit;
+    let limits = Limits {
+        interval: own.interval.unwrap_or(commit.interval).0,
+        rows: usize::try_from(own.rows.unwrap_or(commit.rows)).unwrap_or(usize::MAX),
+        bytes: own.bytes.unwrap_or(commit.bytes).to_usize(),
+    };
+    let location = config.table_url(name, options.location.as_deref());
+    let feed = Feed {
+        id: TableId::new(name),
+        location: location.map_err(|what| wrong("location", what))?,
+        lanes: lanes(options).map_err(|what| wrong("topic_pattern", what))?,
+        columns: columns.map_err(|error| wrong("schema", error.to_string()))?,
+        limits,
+        options: options.clone(),
+    };
+    if let Some(columns) = &feed.columns {
+        feed.with_columns(columns, NewColumns::Ignore)?;
+    }
+    Ok(feed)
+}
+
+fn lanes(options: &config::Table) -> Result<Lanes, String> {
+    match (&options.topic, &options.topic_pattern) {
+        (Some(topics), _) => Ok(Lanes::Topics(topics.to_vec())),
+        (None, Some(pattern)) => Regex::new(&format!("^(?:{pattern})$"))
+            .map(Lanes::TopicPattern)
+            .map_err(|error| error.to_string()),
+        (None, None) => Ok(Lanes::Topics(Vec::new())), // The document has the problem.
+    }
+}
+
+fn dead_letters(config: &Config, pipeline: &str, options: &config::Pipeline) -> Option<Table> {
+    let name = format!("{pipeline}_dead_letters");
+    Some(Table {
+        location: config.table_url(&name, options.dead_letters.location.as_deref()).ok()?, // The document has the reason.
+        id: TableId::new(name),
+        mode: Mode::Append,
+        schema: dead_letter_schema(),
+        partition_by: Vec::new(),
+        lanes: Lanes::All,
+        limits: Limits {
+            interval: options.commit.interval.0,
+            ..Limits::default()
+        },
+        properties: BTreeMap::new(),
+        comment: Some(format!("records that pipeline {pipeline} could not read")),
+    })
+}
+
+impl Feed {
+    /// The table and its decoding, given the record's columns.
+    pub fn complete(&self, columns: &SchemaRef, new_columns: NewColumns) -> crate::error::Result<(Table, DecodeSpec)> {
+        self.with_columns(columns, new_columns).map_err(|all| {
+            let each: Vec<String> = all.iter().map(|Wrong(key, what)| format!("`{key}`: {what}")).collect();
+            Error::config("table_option", format!("table `{}`: {}", self.id, each.join("; ")))
+        })
+    }
+
+    /// The record's columns by the table that is there: without those that alluvium adds.
+    pub fn columns_of_table(&self, schema: &Schema) -> SchemaRef {
+        let own = |name: &String| self.options.metadata.contains(name);
+        let fields = schema.fields().iter().filter(|field| !own(field.name())).cloned();
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    pub fn format(&self) -> config::Format {
+        self.options.format
+    }
+
+    fn with_columns(&self, columns: &SchemaRef, new_columns: NewColumns) -> Result<(Table, DecodeSpec), Vec<Wrong>> {
+        let options = &self.options;
+        let spec = DecodeSpec {
+            format: options.format,
+            columns: Arc::clone(columns),
+            new_columns,
+            key: options.key.clone(),
+            key_from: options.key_from,
+            tombstones: options.tombstones,
+            metadata: options.metadata.clone(),
+        };
+        let mut wrong = problems_of("key", &options.key, |name| key_column(columns, name));
+        wrong.extend(problems_of("metadata", &options.metadata, |name| {
+            decode::metadata::fields(&[name.to_owned()], options.format)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        }));
+        if !wrong.is_empty() {
+            return Err(wrong); // Without these the decoder would say the same once more.
+        }
+        let schema = match decode::decoder(&spec) {
+            Ok(decoder) => Arc::clone(decoder.schema()),
+            Err(error) => {
+                let option = if error.code == "metadata" { "metadata" } else { "schema" };
+                return Err(vec![Wrong(KeyPath::of([option]), error.to_string())]);
+            }
+        };
+        let wrong = problems_of("partition_by", &options.partition_by, |name| column(&schema, name).map(drop));
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let merge = match options.merge {
+            config::Merge::Vectors => Merge::Vectors,
+            config::Merge::Rewrite => Merge::Rewrite,
+        };
+        let upsert = || Mode::Upsert {
+            key: options.key.clone(),
+            merge,
+        };
+        let table = Table {
+            id: self.id.clone(),
+            location: self.location.clone(),
+            mode: if options.key.is_empty() { Mode::Append } else { upsert() },
+            schema,
+            partition_by: options.partition_by.clone(),
+            lanes: self.lanes.clone(),
+            limits: self.limits,
+            properties: options.properties.clone(),
+            comment: options.comment.clone(),
+        };
+        Ok((table, spec))
+    }
+}
+
+/// What is wrong with the items of a list.
+fn problems_of(option: &str, items: &[String], check: impl Fn(&str) -> Result<(), String>) -> Vec<Wrong> {
+    let at = KeyPath::of([option]);
+    let each = items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, item)| Some(Wrong(at.index(index), check(item).err()?)));
+    each.collect()
+}
+
+fn column<'s>(schema: &'s Schema, name: &str) -> Result<&'s DataType, String> {
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let near = config::suggestion(name, names.clone());
+    let found = schema.field_with_name(name).map(arrow::datatypes::Field::data_type);
+    found.map_err(|_| {
+        format!(
+            "there is no column `{name}`{near} (the columns are {})",
+            names.collect::<Vec<_>>().join(", ")
+        )
+    })
+}
+
+/// A key is compared by its bytes: what has several forms of one value, or none that is equal to itself, cannot be one.
+fn key_column(schema: &Schema, name: &str) -> Result<(), String> {
+    let kind = column(schema, name)?;
+    if kind.is_nested() || kind.is_floating() {
+        return Err(format!(
+            "column `{name}` is {kind}, which cannot be a key: use numbers without fractions, decimals, texts, dates or times"
+        ));
+    }
+    Ok(())
+}
