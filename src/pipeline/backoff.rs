@@ -27,7 +27,8 @@ impl Backoff {
     pub fn pause(&mut self, rng: &mut impl Rng) -> Duration {
         let bound = FIRST.saturating_mul(1 << self.tries.min(16)).min(LAST);
         self.tries = self.tries.saturating_add(1);
-        bound.mul_f64(rng.random_range(0.5..1.0))
+        let most = bound.as_millis() as u64;
+        Duration::from_millis(rng.random_range(most / 2..=most))
     }
 }
 

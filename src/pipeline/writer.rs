@@ -36,7 +36,11 @@ pub struct Writer<K> {
     lines: Lines,
     context: Context,
     cadence: Cadence,
-    /// The last mark that came.
+    /// The last mark of this flow. The letters are waited for up to here: what the table holds beyond it was published behind its
+    /// own letters, and this flow may never come to it.
+    came: Checkpoint,
+    /// The same lanes, but never behind what the table held already: what the next commit publishes. Lanes that do not flow here are
+    /// not in it: another instance may be writing them.
     mark: Checkpoint,
     /// Whether rows came behind it: then there is no place to publish.
     beyond_mark: bool,
@@ -44,14 +48,15 @@ pub struct Writer<K> {
 
 impl<K: Sink> Writer<K> {
     pub fn new(sink: K, table: Arc<Table>, lines: Lines, context: Context) -> Self {
-        let (mark, cadence) = (sink.checkpoint().clone(), Cadence::new(table.limits));
+        let cadence = Cadence::new(table.limits);
         Self {
             sink,
             table,
             lines,
             context,
             cadence,
-            mark,
+            came: Checkpoint::default(),
+            mark: Checkpoint::default(),
             beyond_mark: false,
         }
     }
@@ -65,7 +70,9 @@ impl<K: Sink> Writer<K> {
                 biased;
                 // Time first: a full queue must not keep rows from their readers.
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    self.publish().await?;
+                    if !self.publish().await? {
+                        break;
+                    }
                     continue;
                 }
                 flow = self.lines.queue.recv() => flow,
@@ -102,12 +109,12 @@ impl<K: Sink> Writer<K> {
     }
 
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
-        // The first mark of a flow may not have all lanes yet that the table knows.
-        let mark = self.mark.clone().join(&mark);
-        self.mark = mark;
+        let held = self.sink.checkpoint().only(|lane| mark.get(lane).is_some());
+        self.mark = mark.clone().join(&held);
+        self.came = mark;
         self.beyond_mark = false;
         if self.cadence.is_empty() {
-            if self.mark != *self.sink.checkpoint() {
+            if self.mark != held {
                 self.cadence.pass(Instant::now());
             }
             self.say_safe();
@@ -117,9 +124,11 @@ impl<K: Sink> Writer<K> {
         Ok(())
     }
 
-    async fn publish(&mut self) -> Result<()> {
+    /// Publishes what is staged, with the mark. False: the dead letters' writer has ended short of it, so nothing can be published any
+    /// more.
+    async fn publish(&mut self) -> Result<bool> {
         if !self.letters_are_safe().await {
-            return Ok(()); // Their writer has ended, and says why; this one is about to be ended with it.
+            return Ok(false);
         }
         let rows = self.cadence.staged_rows();
         let version = self.sink.commit(&self.mark).await?;
@@ -136,12 +145,12 @@ impl<K: Sink> Writer<K> {
             // One piece of upkeep at a time: a later commit asks again.
             let _ = self.lines.upkeep.try_send(upkeep);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn letters_are_safe(&mut self) -> bool {
         let Some(letters) = &mut self.lines.letters else { return true };
-        letters.wait_for(|safe| safe.covers(&self.mark)).await.is_ok()
+        letters.wait_for(|safe| safe.covers(&self.came)).await.is_ok()
     }
 
     fn say_safe(&self) {

@@ -56,7 +56,7 @@ pub struct MemorySink {
 
 impl MemorySink {
     pub fn open(table: &MemoryTable) -> Self {
-        let (base, checkpoint) = (table.lock().len(), table.checkpoint());
+        let (base, checkpoint) = (table.versions().len(), table.checkpoint());
         Self {
             table: table.clone(),
             base,
@@ -83,6 +83,7 @@ impl Sink for MemorySink {
 
     async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
         let (changes, gaps) = (std::mem::take(&mut self.staged), std::mem::take(&mut self.gaps));
+        let mark = self.checkpoint.clone().join(mark);
         let version = Published {
             mark: mark.clone(),
             changes,
@@ -92,7 +93,7 @@ impl Sink for MemorySink {
             return Err(Error::fenced("another writer has published first"));
         }
         self.base += 1;
-        self.checkpoint = mark.clone();
+        self.checkpoint = mark;
         Ok(self.base as Version)
     }
 }
