@@ -200,7 +200,7 @@ fn wide(index: usize) -> String {
             0 => format!(r#","c{column}":{}"#, index * 31 + column),
             1 => format!(r#","c{column}":"value {}""#, index % 977 + column),
             2 => format!(r#","c{column}":{}.{}"#, index % 1000, column),
-            _ => format!(r#","c{column}":{}"#, if index % 3 == 0 { "null" } else { "true" }),
+            _ => format!(r#","c{column}":{}"#, if index.is_multiple_of(3) { "null" } else { "true" }),
         };
     }
     text + "}"

@@ -14,7 +14,10 @@ const SCHEMA: &str = r#"{"type":"record","name":"rich","fields":[
 fuzz_target!(|bytes: &[u8]| {
     let messages: Vec<Message<'_>> = bytes.split(|byte| *byte == b'\n').map(message).collect();
     let found = discover(Format::DebeziumJson, &messages).ok().flatten();
-    for columns in [Some(columns::from_avro(SCHEMA).expect("the schema is right")), found].into_iter().flatten() {
+    for columns in [Some(columns::from_avro(SCHEMA).expect("the schema is right")), found]
+        .into_iter()
+        .flatten()
+    {
         for key in [vec![], vec!["id".to_owned()]] {
             let spec = DecodeSpec {
                 format: Format::DebeziumJson,
@@ -28,7 +31,10 @@ fuzz_target!(|bytes: &[u8]| {
             let Ok(mut decoder) = decoder(&spec) else { continue };
             // A schema inside of the messages may not fit the table; that is an error, and no panic.
             if let Ok(decoded) = decoder.decode(&messages) {
-                assert_eq!(decoded.rows.num_rows() + decoded.rejects.len() + decoded.tombstones + decoded.filtered, messages.len());
+                assert_eq!(
+                    decoded.rows.num_rows() + decoded.rejects.len() + decoded.tombstones + decoded.filtered,
+                    messages.len()
+                );
             }
         }
     }
@@ -40,5 +46,13 @@ fn message(line: &[u8]) -> Message<'_> {
     let (first, second) = (parts.next(), parts.next());
     let (key, value) = if second.is_some() { (first, second) } else { (None, first) };
     let value = value.filter(|value| !value.is_empty());
-    Message { topic: "t", partition: 0, offset: 0, timestamp_ms: None, key, value, headers: Headers(None) }
+    Message {
+        topic: "t",
+        partition: 0,
+        offset: 0,
+        timestamp_ms: None,
+        key,
+        value,
+        headers: Headers(None),
+    }
 }

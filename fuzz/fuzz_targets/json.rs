@@ -15,7 +15,11 @@ const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{
 
 fuzz_target!(|bytes: &[u8]| {
     let columns = columns::from_json_schema(SCHEMA).expect("the schema is right");
-    for (key, key_from) in [(vec![], KeyFrom::Value), (vec!["id".to_owned()], KeyFrom::Value), (vec!["s".to_owned()], KeyFrom::MessageKey)] {
+    for (key, key_from) in [
+        (vec![], KeyFrom::Value),
+        (vec!["id".to_owned()], KeyFrom::Value),
+        (vec!["s".to_owned()], KeyFrom::MessageKey),
+    ] {
         let metadata = vec!["__key".to_owned(), "__timestamp".to_owned()];
         let spec = DecodeSpec {
             format: Format::Json,
@@ -29,7 +33,10 @@ fuzz_target!(|bytes: &[u8]| {
         let mut decoder = decoder(&spec).expect("the spec is right");
         let messages: Vec<Message<'_>> = bytes.split(|byte| *byte == b'\n').map(message).collect();
         let decoded = decoder.decode(&messages).expect("nothing but rejects comes of bad messages");
-        assert_eq!(decoded.rows.num_rows() + decoded.rejects.len() + decoded.tombstones + decoded.filtered, messages.len());
+        assert_eq!(
+            decoded.rows.num_rows() + decoded.rejects.len() + decoded.tombstones + decoded.filtered,
+            messages.len()
+        );
     }
 });
 
@@ -39,5 +46,13 @@ fn message(line: &[u8]) -> Message<'_> {
     let (first, second) = (parts.next(), parts.next());
     let (key, value) = if second.is_some() { (first, second) } else { (None, first) };
     let value = value.filter(|value| !value.is_empty());
-    Message { topic: "t", partition: 0, offset: 0, timestamp_ms: Some(line.len() as i64), key, value, headers: Headers(None) }
+    Message {
+        topic: "t",
+        partition: 0,
+        offset: 0,
+        timestamp_ms: Some(line.len() as i64),
+        key,
+        value,
+        headers: Headers(None),
+    }
 }

@@ -291,12 +291,12 @@ proptest! {
         as_upsert in any::<bool>(),
     ) {
         let samples = if with_schema { super::samples::with_schema("rich") } else { super::samples::plain("rich") };
-        let mut values: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = samples.iter().map(|sample| {
-            (sample.key.clone().map(String::into_bytes), sample.value.clone().map(String::into_bytes))
+        let mut values: Vec<[Option<Vec<u8>>; 2]> = samples.iter().map(|sample| {
+            [sample.key.clone(), sample.value.clone()].map(|part| part.map(String::into_bytes))
         }).collect();
         for (which, place, byte, kind) in edits {
             let which = which % values.len();
-            let (key, value) = &mut values[which];
+            let [key, value] = &mut values[which];
             let part = if byte % 7 == 0 { key } else { value };
             let Some(bytes) = part.as_mut().filter(|bytes| !bytes.is_empty()) else { continue };
             let place = place % bytes.len();
@@ -312,7 +312,7 @@ proptest! {
         if as_upsert {
             spec = upsert(spec, &["id"]);
         }
-        let messages: Vec<Message<'_>> = values.iter().map(|(key, value)| message(key.as_deref(), value.as_deref())).collect();
+        let messages: Vec<Message<'_>> = values.iter().map(|[key, value]| message(key.as_deref(), value.as_deref())).collect();
         let mut decoder = decoder(&spec).unwrap();
         match decoder.decode(&messages) {
             Ok(decoded) => account(&decoded, messages.len()),
