@@ -64,7 +64,7 @@ pub(super) fn time(timestamp_ms: i64) -> String {
     )
 }
 
-/// `orders/0:17..41`: from behind the first to the second position.
+/// `orders/0:17..41`: the first and the last position that the version brought.
 fn positions(entry: &Entry) -> String {
     let said = entry.said.iter().flat_map(|said| &said.positions);
     let lane = |(lane, (from, to)): (&String, &(Option<u64>, u64))| {

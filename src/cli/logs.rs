@@ -14,10 +14,12 @@ pub enum LogFormat {
 }
 
 /// Starts the log of this process. Without a format, it is text where a person looks on, else JSON.
-pub(super) fn start(format: Option<LogFormat>, verbose: u8) -> LogFormat {
+pub(super) fn start(format: Option<LogFormat>, verbose: u8, quiet: bool) -> LogFormat {
     let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let log = tracing_subscriber::fmt().with_env_filter(filter(verbose)).with_writer(Stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(verbose, quiet))
+        .with_writer(Stderr);
     match format {
         LogFormat::Text => log.with_target(false).with_ansi(terminal && no_color_is_unset()).init(),
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
@@ -26,8 +28,9 @@ pub(super) fn start(format: Option<LogFormat>, verbose: u8) -> LogFormat {
 }
 
 /// Libraries are heard from warnings on: their stories are not about tables and positions.
-fn filter(verbose: u8) -> EnvFilter {
+fn filter(verbose: u8, quiet: bool) -> EnvFilter {
     let ours = match verbose {
+        0 if quiet => "warn",
         0 => "warn,alluvium=info",
         1 => "info,alluvium=debug",
         _ => "debug,alluvium=trace",

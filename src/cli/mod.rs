@@ -83,7 +83,9 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(told) => return usage(&told),
     };
-    let format = logs::start(arguments.logs.log_format, arguments.logs.verbose);
+    // The demo tells its own story: of the log, only what goes wrong.
+    let quiet = matches!(arguments.command, Command::Demo(_));
+    let format = logs::start(arguments.logs.log_format, arguments.logs.verbose, quiet);
     match arguments.command.run() {
         Ok(code) => code,
         Err(error) => {

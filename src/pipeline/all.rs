@@ -14,8 +14,8 @@ use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::status::{Board, State};
 
-/// So many failures in a row without a commit end a run that is to end by itself: some ten seconds of an unreachable broker.
-const TRIES_MAX: u32 = 5;
+/// So many failures in a row without a commit end a run that is to end by itself: half a minute of an unreachable broker.
+const TRIES_MAX: u32 = 3;
 
 /// How the pipelines of a process are run.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use object_store::ObjectStore;
+use tracing::warn;
 use url::Url;
 
 use super::resolve::{Feed, Resolved, Storage};
@@ -44,6 +45,9 @@ impl KafkaToDelta {
         let threads = available_parallelism().map_or(1, usize::from);
         let (kafka, name) = (&resolved.kafka, &resolved.name);
         let properties = options::properties(kafka, name, budget.limit(), threads)?;
+        if kafka.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
+            warn!(pipeline = %name, "`tls.insecure_skip_verify` is set: a broker is believed whatever its certificate says");
+        }
         let client = KafkaClient::new(name, &properties, kafka.group.is_some(), kafka.discovery.0)?;
         Ok(Self {
             client,

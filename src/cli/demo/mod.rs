@@ -248,7 +248,8 @@ fn tables(folder: &Path) -> Result<Vec<Named>> {
 
 /// The same query at three moments: by version, by time, and by source position.
 async fn ask(tables: &[Named], moments: &[Moment], folder: &Path) -> Result<()> {
-    say(&format!("The same query at three moments:\n\n  {QUERY}\n"))?;
+    let program = std::env::current_exe().unwrap_or_else(|_| "alluvium".into());
+    say(&format!("The same query at three moments:\n\n$ sql=\"{QUERY}\"\n"))?;
     for (number, moment) in moments.iter().enumerate() {
         let by_mark = When::Mark(moment.mark.clone());
         let version = query::query("SELECT 1 FROM orders LIMIT 1", tables, &by_mark)
@@ -267,7 +268,8 @@ async fn ask(tables: &[Named], moments: &[Moment], folder: &Path) -> Result<()> 
         let batches = query::query(QUERY, tables, &when).await?.collect().await?;
         let told = pretty_format_batches(&batches).map_err(|e| Error::bug("an answer cannot be printed").because(e))?;
         say(&format!(
-            "$ alluvium query --config {}/demo.toml {option} '…'\n{told}\n",
+            "$ {} query \"$sql\" --config {}/demo.toml {option}\n{told}\n",
+            program.display(),
             folder.display()
         ))?;
         let found = summary(&batches)?;
