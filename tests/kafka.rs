@@ -886,3 +886,31 @@ async fn k1_two_members_share_the_lanes_and_nothing_is_lost_or_doubled_by_cooper
 async fn k1_two_members_share_the_lanes_and_nothing_is_lost_or_doubled_by_eager_rebalances() {
     two_members_share("range").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k19_a_second_instance_with_the_same_name_expels_the_first_which_says_so_and_stops() {
+    let broker = Broker::shared();
+    let topic = broker.topic("twins", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    let more = format!("group = \"{topic}\"\noptions = {{ \"group.instance.id\" = \"twin\", \"session.timeout.ms\" = \"6000\" }}");
+    let pipe = || {
+        let mut pipe = Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
+        pipe.settings.until_caught_up = false;
+        pipe
+    };
+    let (first, second) = (pipe(), pipe());
+    let mut lake = Lake::default();
+    let mut source = first.open(&lake).await.unwrap();
+    first.read(&mut source, &mut lake, |lake| lake.count("a") == 10).await.unwrap();
+    let mut twin_lake = Lake::default();
+    let mut twin = second.open(&twin_lake).await.unwrap();
+    second.read(&mut twin, &mut twin_lake, |lake| lake.count("a") == 10).await.unwrap();
+
+    broker.produce(&topic, 0, numbered(10, 20));
+    let error = failed(first.read(&mut source, &mut lake, |_| false).await);
+    assert_eq!(error.kind, Kind::Fenced, "{error}");
+    drop(source);
+    let error = failed(first.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Config, "member_fenced"), "{error}");
+    second.read(&mut twin, &mut twin_lake, |lake| lake.count("a") == 20).await.unwrap();
+}

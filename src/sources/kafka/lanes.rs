@@ -55,6 +55,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Where its lanes are begun, for each of these tables.
+    pub fn begun(&self, tables: &[(TableId, Lanes)]) -> Begun {
+        let mut begun = Begun::new();
+        for lane in &self.lanes {
+            for ((table, _), want) in tables.iter().zip(&lane.wants) {
+                begun.extend(want.map(|from| ((table.clone(), lane.lane.clone()), from)));
+            }
+        }
+        begun
+    }
+
     /// What is contained before anything is read.
     pub fn mark(&self) -> Checkpoint {
         let contained = |lane: &Planned| Some((lane.lane.clone(), Position(lane.start.checked_sub(1)?)));
@@ -62,15 +73,18 @@ impl Plan {
     }
 }
 
+/// Where lanes were begun for tables.
+pub type Begun = BTreeMap<(TableId, Lane), u64>;
+
 /// What a plan is made from, beside the partitions.
 pub struct Wanted<'a> {
     pub tables: &'a [(TableId, Lanes)],
     pub dead_letters: &'a TableId,
     pub resume: &'a Resume,
     pub policy: Policy,
-    /// Where lanes were begun earlier in this process that no table may hold yet: with `start = latest`, what came since then is not
-    /// to be lost by opening again.
-    pub begun: &'a BTreeMap<Lane, u64>,
+    /// Where lanes were begun earlier in this process for tables that may not hold them yet: with `start = latest`, what came since
+    /// then is not to be lost by opening again.
+    pub begun: &'a Begun,
 }
 
 /// Plans the reading of `partitions`. Fails when one of them cannot be begun for one of its tables.
@@ -117,14 +131,14 @@ pub fn plan(partitions: &[Partition], wanted: &Wanted<'_>) -> Result<Plan> {
 fn begin_for(table: &TableId, partition: &Partition, lane: &Lane, holds: &Checkpoint, wanted: &Wanted<'_>) -> Result<Begin> {
     let held = held(holds, lane);
     if held.is_none()
-        && let Some(&offset) = wanted.begun.get(lane)
+        && let Some(&offset) = wanted.begun.get(&(table.clone(), lane.clone()))
         && offset >= partition.low
         && offset <= partition.high
     {
         return Ok(Begin::At(offset));
     }
     let mut policy = wanted.policy;
-    if knows_topic(holds, &partition.topic) || wanted.begun.keys().any(|other| is_of(other, &partition.topic)) {
+    if knows_topic(holds, &partition.topic) || wanted.begun.keys().any(|(of, other)| of == table && is_of(other, &partition.topic)) {
         // A partition that was added to a topic that is already read: all of it came after we began.
         policy.start = Start::Earliest;
     }
@@ -219,7 +233,7 @@ mod tests {
         tables: Vec<(TableId, Lanes)>,
         resume: Resume,
         policy: Policy,
-        begun: BTreeMap<Lane, u64>,
+        begun: Begun,
     }
 
     impl Case {
@@ -235,7 +249,7 @@ mod tests {
                 tables: tables.collect(),
                 resume: Resume::new(),
                 policy,
-                begun: BTreeMap::new(),
+                begun: Begun::new(),
             }
         }
         fn plan(&self, partitions: &[Partition]) -> Result<Plan> {
@@ -333,7 +347,7 @@ mod tests {
             "the table knows the topic"
         );
         case.resume.clear();
-        case.begun.insert(lane("orders", 0), 90);
+        case.begun.insert((TableId::new("a"), lane("orders", 0)), 90);
         let starts: Vec<_> = case.plan(&[old, new]).unwrap().lanes.iter().map(|lane| lane.start).collect();
         assert_eq!(starts, [90, 0], "the process knows the topic");
     }

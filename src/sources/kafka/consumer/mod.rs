@@ -11,7 +11,7 @@ mod reading;
 mod sample;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -29,11 +29,11 @@ use tracing::{debug, error, info, warn};
 use self::faults::Faults;
 use self::member::{Group, Member};
 use self::topics::Topics;
-use super::lanes::{Plan, Wanted, plan};
+use super::lanes::{Begun, Plan, Wanted, plan};
 use super::options::Properties;
 use super::progress::Progress;
 use crate::error::{Error, Result};
-use crate::position::{Checkpoint, Lane};
+use crate::position::Checkpoint;
 use crate::status::Board;
 use crate::table::Lanes;
 use crate::telemetry;
@@ -188,8 +188,7 @@ struct Watched {
     topics: Topics,
     progress: Weak<Progress>,
     board: Option<Board>,
-    /// Where lanes were begun that no table may hold yet.
-    begun: BTreeMap<Lane, u64>,
+    begun: Begun,
 }
 
 /// A flow that is about to be read.
@@ -278,6 +277,8 @@ impl KafkaClient {
         .await?;
         let (flow, ours) = match &shared.member {
             None => (None, None),
+            // A pattern that matches nothing yet: there is no group to be in.
+            Some(_) if topics.is_empty() => (None, Some(BTreeSet::new())),
             Some(member) => {
                 let opened = joined(member, &mut changes, &shared.reader.brokers).await?;
                 (
@@ -392,13 +393,13 @@ impl Shared {
                 begun: &watched.begun,
             },
         )?;
-        watched.begun.extend(plan.lanes.iter().map(|lane| (lane.lane.clone(), lane.start)));
+        watched.begun.extend(plan.begun(tables));
         Ok(plan)
     }
 
     /// The client's thread: serves its events, looks for new topics and partitions, shows how far the flow is.
     fn watch(&self) {
-        let (mut discovered, mut shown, mut down) = (Instant::now(), Instant::now(), false);
+        let (mut discovered, mut shown, mut down, mut expelled) = (Instant::now(), Instant::now(), false, false);
         while !self.reader.stopping.load(Ordering::Relaxed) {
             if let Some(Ok(_)) = self.reader.consumer.poll(POLL_EVERY) {
                 // All partitions are directed to queues before they are assigned.
@@ -408,6 +409,12 @@ impl Shared {
             if shown.elapsed() >= SHOW_EVERY {
                 shown = Instant::now();
                 self.show();
+                let fatal = self.member.as_ref().and_then(|member| member.fatal(&self.reader.brokers));
+                if let Some(fatal) = fatal.filter(|_| !expelled) {
+                    // The flow ends with what it has staged dropped; opening again tells the operator.
+                    expelled = true;
+                    self.changes.tell(fatal.what, true);
+                }
             }
             down |= self.reader.faults.take_down();
             if discovered.elapsed() >= if down { ASK_AGAIN.min(self.discovery) } else { self.discovery } {
@@ -490,19 +497,15 @@ impl Shared {
 }
 
 /// Waits for the group's first answer. None when it takes too long: then the flow opens without lanes, and again when they come.
-async fn joined(
-    member: &Member,
-    changes: &mut watch::Receiver<Change>,
-    brokers: &str,
-) -> Result<Option<(u64, std::collections::BTreeSet<(String, i32)>)>> {
+async fn joined(member: &Member, changes: &mut watch::Receiver<Change>, brokers: &str) -> Result<Option<(u64, BTreeSet<(String, i32)>)>> {
     let deadline = tokio::time::Instant::now() + JOIN_MAX;
     loop {
         changes.mark_unchanged();
-        if let Some(opened) = member.group.open() {
-            return Ok(Some(opened));
-        }
         if let Some(fatal) = member.fatal(brokers) {
             return Err(fatal);
+        }
+        if let Some(opened) = member.group.open() {
+            return Ok(Some(opened));
         }
         tokio::select! {
             changed = changes.changed() => changed.map_err(|_| Error::bug("the Kafka client has gone"))?,
