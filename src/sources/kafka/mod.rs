@@ -214,7 +214,9 @@ impl Source for KafkaSource {
             if let Some(flow) = self.ready.pop_front() {
                 return Ok(Some(flow));
             }
-            if self.ended || self.behind.as_ref().is_some_and(BTreeSet::is_empty) {
+            // With no lanes at all there is nothing to catch up with; but perhaps some have come.
+            let caught_up = self.behind.as_ref().is_some_and(BTreeSet::is_empty) && !self.changes.has_changed().unwrap_or(false);
+            if self.ended || caught_up {
                 return Ok(None);
             }
             tokio::select! {

@@ -23,7 +23,16 @@ use crate::error::{Error, Result};
 /// How often events of the group are looked at, and whether lanes are due to be given back.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
-type Lanes = BTreeSet<(String, i32)>;
+pub(super) type Lanes = BTreeSet<(String, i32)>;
+
+/// What the group gives to a flow.
+#[derive(Default)]
+pub(super) struct Joined {
+    pub flow: u64,
+    pub lanes: Lanes,
+    /// It is to be opened again before it reads anything.
+    pub again: bool,
+}
 
 /// What the group has given to us. Changed by the client's events, read by the flow.
 pub(super) struct Group {
@@ -37,6 +46,8 @@ struct State {
     assigned: Lanes,
     /// The group has given us something, be it nothing.
     joined: bool,
+    /// Lanes came while no flow was open: perhaps after the tables were read from which the next one begins.
+    fresh: bool,
     /// Flows are counted; the one that is open.
     flow: Option<u64>,
     flows: u64,
@@ -65,22 +76,32 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A flow opens: its number and its lanes, or None while the group has not answered yet.
-    pub(super) fn open(&self) -> Option<(u64, Lanes)> {
+    /// A flow opens: its number and its lanes, or None while the group has not answered yet. No lanes are given when some came since the
+    /// last flow: whoever had them may have published since the tables were read, so they have to be read once more.
+    pub(super) fn open(&self) -> Option<Joined> {
         let mut state = self.lock();
         if !state.joined {
             return None;
         }
         state.flows += 1;
         state.flow = Some(state.flows);
+        if std::mem::take(&mut state.fresh) {
+            return Some(Joined {
+                flow: state.flows,
+                lanes: Lanes::new(),
+                again: true,
+            });
+        }
         let going = state.revoking.as_ref().map(|revoking| &revoking.lanes);
         let lanes = state
             .assigned
             .iter()
-            .filter(|lane| going.is_none_or(|going| !going.contains(*lane)))
-            .cloned()
-            .collect();
-        Some((state.flows, lanes))
+            .filter(|lane| going.is_none_or(|going| !going.contains(*lane)));
+        Some(Joined {
+            flow: state.flows,
+            lanes: lanes.cloned().collect(),
+            again: false,
+        })
     }
 
     /// The flow of this number has ended, and with it all that it staged.
@@ -118,6 +139,7 @@ impl Group {
         let why = format!("the group gave us {} lanes", lanes.len());
         info!(lanes = ?lanes, "lanes were assigned");
         let mut state = self.lock();
+        state.fresh |= state.flow.is_none() && !lanes.is_empty();
         if whole {
             state.assigned = lanes;
         } else {

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use self::faults::Faults;
-use self::member::{Group, Member};
+use self::member::{Group, Joined, Member};
 use self::topics::Topics;
 use super::lanes::{Begun, Plan, Wanted, plan};
 use super::options::Properties;
@@ -280,11 +280,11 @@ impl KafkaClient {
             // A pattern that matches nothing yet: there is no group to be in.
             Some(_) if topics.is_empty() => (None, Some(BTreeSet::new())),
             Some(member) => {
-                let opened = joined(member, &mut changes, &shared.reader.brokers).await?;
-                (
-                    opened.as_ref().map(|(flow, _)| *flow),
-                    Some(opened.map(|(_, lanes)| lanes).unwrap_or_default()),
-                )
+                let joined = joined(member, &mut changes, &shared.reader.brokers).await?;
+                if joined.as_ref().is_some_and(|joined| joined.again) {
+                    changes.mark_changed();
+                }
+                (joined.as_ref().map(|joined| joined.flow), Some(joined.unwrap_or_default().lanes))
             }
         };
         let planned = blocking(move || {
@@ -497,7 +497,7 @@ impl Shared {
 }
 
 /// Waits for the group's first answer. None when it takes too long: then the flow opens without lanes, and again when they come.
-async fn joined(member: &Member, changes: &mut watch::Receiver<Change>, brokers: &str) -> Result<Option<(u64, BTreeSet<(String, i32)>)>> {
+async fn joined(member: &Member, changes: &mut watch::Receiver<Change>, brokers: &str) -> Result<Option<Joined>> {
     let deadline = tokio::time::Instant::now() + JOIN_MAX;
     loop {
         changes.mark_unchanged();
