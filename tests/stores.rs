@@ -272,7 +272,10 @@ async fn s3_server() -> (tokio::process::Child, String) {
         .stderr(Stdio::null());
     let server = command.kill_on_drop(true).spawn().expect("the server starts");
     for _ in 0..600 {
-        if create_bucket(port).await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+        if create_bucket(port)
+            .await
+            .is_ok_and(|answer| answer.lines().next().is_some_and(|status| status.contains(" 200 ")))
+        {
             return (server, format!("http://127.0.0.1:{port}"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
