@@ -1,6 +1,7 @@
 //! One binary for all integration tests: they link once and share their support.
 
 mod architecture;
+mod cli;
 mod conformance;
 mod crash;
 mod decode;

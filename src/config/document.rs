@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Config, KeyPath, Problem, Problems, check, structure};
 
-#[derive(Debug)]
+/// Does not print: a secret may stand in the text, at a wrong place.
 pub struct Document {
     file: PathBuf,
     text: String,

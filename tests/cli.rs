@@ -1,0 +1,306 @@
+//! The program as people and schedulers meet it: exit codes, messages, endpoints, signals, the demo.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::kafka::Broker;
+use crate::support::program::{Site, free_port, get, http};
+use crate::support::python;
+use crate::support::shop::{Shop, Source};
+
+const SECRET: &str = "canary-4711-hunter2";
+
+/// Runs the program to its end.
+fn alluvium(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alluvium"));
+    command.args(args).current_dir(folder).env("CANARY", SECRET).env_remove("RUST_LOG");
+    command.output().expect("the program starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it was not killed")
+}
+
+fn text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// Runs the program, expects success, and returns its result.
+fn result(folder: &Path, args: &[&str]) -> String {
+    let output = alluvium(folder, args);
+    let (told, log) = text(&output);
+    assert_eq!(code(&output), 0, "{args:?}: {log}");
+    told
+}
+
+/// A configuration for a broker that is not there.
+fn nowhere(site: &Site, name: &str, more: &str) -> String {
+    let text = format!(
+        "lake = \"{{dir}}/lake\"\n{more}\n[pipelines.shop.kafka]\nbrokers = \"127.0.0.1:{}\"\n\
+         sasl = {{ mechanism = \"SCRAM-SHA-512\", username = \"u\", password = {{ env = \"CANARY\" }} }}\n\
+         [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nkey = [\"id\"]\n",
+        free_port()
+    );
+    site.configure(name, &text).display().to_string()
+}
+
+#[test]
+fn each_way_to_fail_has_its_exit_code() {
+    let site = Site::new();
+    let broken = site.configure("broken", "lake = 1\n").display().to_string();
+    let folder = site.path("");
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&[], 64, "Usage"),
+        (&["rum"], 64, "run"),
+        (&["run", "--config", "no-such.toml"], 78, "no-such.toml"),
+        (&["check", "--config", &broken], 78, "pipelines"),
+        (&["history", "orders", "--config", &broken], 78, "lake"),
+        (&["query", "SELECT 1", "--table", "orders"], 64, "NAME=PLACE"),
+        (
+            &["query", "SELECT 1", "--table", "o=x", "--position", "orders"],
+            64,
+            "LANE:POSITION",
+        ),
+        (
+            &["query", "SELECT 1", "--version", "1", "--timestamp", "2026-01-01"],
+            64,
+            "cannot be used with",
+        ),
+        (&["query", "SELECT * FROM orders", "--table", "other=lake/other"], 64, "other"),
+    ];
+    for (args, expected, told) in cases {
+        let output = alluvium(&folder, args);
+        let (_, log) = text(&output);
+        assert_eq!(code(&output), expected, "{args:?}: {log}");
+        assert!(log.contains(told), "{args:?} should tell `{told}`: {log}");
+    }
+}
+
+#[test]
+fn all_problems_of_a_configuration_are_told_at_once_columns_included() {
+    let site = Site::new();
+    let text = "lake = \"lake\"\nmemroy = \"1 GiB\"\n[pipelines.shop.kafka]\nbrokers = \"b:9092\"\noptions = { \"enable.auto.commit\" = \"true\" }\n\
+                [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nkey = [\"idd\", \"weight\"]\n\
+                [pipelines.shop.tables.audit]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nmetadata = [\"__offsett\"]\npartition_by = [\"day\"]\n";
+    let file = site.configure("broken", text);
+    let output = alluvium(&site.path(""), &["check", "--log-format", "text", "--config", "broken.toml"]);
+    let (_, log) = self::text(&output);
+    assert_eq!(code(&output), 78);
+    let expected = [
+        "broken.toml:2:1: memroy: unknown key; did you mean `memory`?",
+        "broken.toml:5:13: pipelines.shop.kafka.options.\"enable.auto.commit\": cannot be set",
+        "broken.toml:9:8: pipelines.shop.tables.orders.key[0]: there is no column `idd`; did you mean `id`?",
+        "broken.toml:9:15: pipelines.shop.tables.orders.key[1]: column `weight` is Float64, which cannot be a key",
+        "broken.toml:13:13: pipelines.shop.tables.audit.metadata[0]: there is no metadata column `__offsett`",
+    ];
+    for line in expected {
+        assert!(log.contains(line), "should tell {line}: {log}");
+    }
+    assert!(log.contains("5 problems"), "{} {log}", file.display());
+}
+
+#[test]
+fn the_program_tells_about_itself() {
+    let site = Site::new();
+    let folder = site.path("");
+    let schema: Value = serde_json::from_str(&result(&folder, &["schema"])).unwrap();
+    assert!(jsonschema::validator_for(&schema).is_ok());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(result(&folder, &["completions", shell]).contains("until-caught-up"), "{shell}");
+    }
+    assert!(result(&folder, &["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named_with_its_exit_code() {
+    let site = Site::new();
+    let config = nowhere(&site, "nowhere", "http = { address = \"\" }");
+    let output = alluvium(&site.path(""), &["check", "--config", &config]);
+    let (told, log) = text(&output);
+    assert_eq!(code(&output), 69, "{told}{log}");
+    assert!(
+        told.contains("table orders (upsert by id)") && told.contains("will be created, 7 columns"),
+        "{told}"
+    );
+    assert!(told.contains("127.0.0.1:") && told.contains("WRONG"), "{told}");
+}
+
+#[tokio::test]
+async fn x1_a_secret_is_nowhere_to_be_seen() {
+    let site = Site::new();
+    let port = free_port();
+    let config = nowhere(
+        &site,
+        "secret",
+        &format!("{}\nstorage = {{ aws_secret_access_key = {{ env = \"CANARY\" }} }}", http(port)),
+    );
+    let mut program = site.start_with("secret", &["run", "-vv", "--config", &config], |command| {
+        command.env("CANARY", SECRET);
+    });
+    let ready = program
+        .until("its endpoints", Duration::from_secs(30), || get(port, "/readyz"))
+        .await;
+    assert_eq!(ready.0, 503, "{}", ready.1);
+    let retrying = || get(port, "/status").filter(|(_, body)| body.contains("retrying"));
+    let (_, status) = program.until("the first try to fail", Duration::from_secs(60), retrying).await;
+    let (_, metrics) = get(port, "/metrics").unwrap();
+    let (_, ready) = get(port, "/readyz").unwrap();
+    assert!(ready.contains("shop is retrying") && ready.contains("127.0.0.1"), "{ready}");
+    assert_eq!(get(port, "/livez").unwrap().0, 200, "the process lives while its broker does not");
+    for shown in [status, metrics, ready, program.log_text()] {
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    program.signal(libc::SIGTERM);
+    assert_eq!(program.wait(Duration::from_secs(30)).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_by_the_name_of_the_option() {
+    let site = Site::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = nowhere(&site, "taken", &http(address.port()));
+    let output = alluvium(&site.path(""), &["run", "--config", &config]);
+    let (_, log) = text(&output);
+    assert_eq!(code(&output), 78, "{log}");
+    assert!(log.contains("http.address") && log.contains(&address.to_string()), "{log}");
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let site = Site::new();
+    let port = free_port();
+    let config = nowhere(&site, "signals", &http(port));
+    let mut program = site.start_with("signals", &["run", "--config", &config], |command| {
+        command.env("CANARY", SECRET);
+    });
+    program
+        .until("its endpoints", Duration::from_secs(30), || get(port, "/livez"))
+        .await;
+    // Both are there when it goes on: the second is seen before the first has led to anything.
+    program.signal(libc::SIGSTOP);
+    program.signal(libc::SIGTERM);
+    program.signal(libc::SIGINT);
+    program.signal(libc::SIGCONT);
+    let exit = program.wait(Duration::from_secs(30)).await;
+    assert!(matches!(exit.status.code(), Some(130 | 143)), "{}", exit.status);
+}
+
+#[tokio::test]
+async fn r1_sigterm_publishes_what_is_staged_and_the_endpoints_tell_of_it() {
+    let site = Site::new();
+    let source = Source::new(Broker::shared(), 4).await;
+    source.fill(2_000);
+    let port = free_port();
+    // Nothing is published before the signal.
+    let shop = Shop {
+        top: &http(port),
+        commit: "interval = \"1 h\"",
+        ..Shop::on(&source)
+    };
+    let config = shop.configure(&site).display().to_string();
+    let folder = site.path("");
+    let plan = result(&folder, &["check", "--config", &config]);
+    assert!(plan.contains("4 partitions") && plan.contains("will be created"), "{plan}");
+
+    let mut program = site.start("run", &["run", "--config", &config]);
+    let caught_up = || {
+        let (_, body) = get(port, "/status")?;
+        let status: Value = serde_json::from_str(&body).ok()?;
+        let lanes = status["pipelines"]["shop"]["lanes"].as_object()?.clone();
+        (lanes.len() == 4 && lanes.values().all(|lane| lane["lag"] == 0)).then_some(status)
+    };
+    let status = program.until("everything to be read", Duration::from_secs(60), caught_up).await;
+    assert_eq!(status["pipelines"]["shop"]["state"], "running");
+    assert_eq!(get(port, "/readyz").unwrap(), (200, "ok\n".to_owned()));
+    let (_, metrics) = get(port, "/metrics").unwrap();
+    for name in [
+        "alluvium_build_info{",
+        "alluvium_pipeline_state{",
+        "alluvium_buffer_limit_bytes{",
+        "alluvium_panics_total 0",
+        "# HELP alluvium_commits_total",
+    ] {
+        assert!(metrics.contains(name), "{name}: {metrics}");
+    }
+    program.signal(libc::SIGTERM);
+    let exit = program.wait(Duration::from_secs(30)).await;
+    assert_eq!(exit.status.code(), Some(0), "{}", program.log_tail());
+
+    let count = result(
+        &folder,
+        &["query", "SELECT count(*) AS n FROM audit", "--config", &config, "--format", "csv"],
+    );
+    assert_eq!(count, "n\n2000\n");
+    let plan = result(&folder, &["check", "--config", &config]);
+    assert!(plan.contains("will go on behind") && plan.contains("0 records to read"), "{plan}");
+}
+
+#[tokio::test]
+async fn the_demo_tells_its_story_and_its_commands_and_lines_work() {
+    let site = Site::new();
+    let folder = site.path("");
+    let story = result(&folder, &["demo", "--path", "demo", "--changes", "6000"]);
+    assert!(story.contains("6,000 changes") && story.contains("every event once"), "{story}");
+
+    // What it names can be used afterwards.
+    let config = "demo/demo.toml";
+    let history = result(
+        &folder,
+        &["history", "orders", "--config", config, "--format", "json", "--limit", "1000"],
+    );
+    let versions: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(versions.len() > 3 && versions.last().unwrap()["version"] == 0, "{history}");
+    let sql = "SELECT count(*) AS n FROM orders";
+    let by = |option: &str, value: &str| result(&folder, &["query", sql, "--config", config, "--format", "json", option, value]);
+    let newest = versions[0]["version"].to_string();
+    assert_eq!(
+        by("--version", &newest),
+        by("--timestamp", versions[0]["timestamp"].as_str().unwrap())
+    );
+    let (lane, positions) = versions[0]["alluvium"]["positions"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(by("--version", &newest), by("--position", &format!("{lane}:{}", positions[1])));
+    let place = [
+        "query",
+        sql,
+        "--table",
+        "orders=demo/orders",
+        "--format",
+        "csv",
+        "--output",
+        "n.csv",
+    ];
+    assert_eq!(result(&folder, &place), "");
+    assert!(std::fs::read_to_string(site.path("n.csv")).unwrap().starts_with("n\n"));
+    let parquet = [
+        "query",
+        "SELECT * FROM orders",
+        "--config",
+        config,
+        "--format",
+        "parquet",
+        "--output",
+        "orders.parquet",
+    ];
+    result(&folder, &parquet);
+    assert!(std::fs::read(site.path("orders.parquet")).unwrap().starts_with(b"PAR1"));
+
+    let line = story.lines().find(|line| line.contains("python3 -c")).unwrap();
+    let python = python::interpreter();
+    let output = Command::new("sh")
+        .args(["-c", &line.replace("python3", python.to_str().unwrap())])
+        .output()
+        .unwrap();
+    let (told, log) = text(&output);
+    assert!(output.status.success() && told.contains("orders"), "{told}{log}");
+
+    let mine = site.path("mine");
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(mine.join("thesis"), "x").unwrap();
+    let refused = alluvium(&folder, &["demo", "--path", "mine"]);
+    assert_eq!(code(&refused), 73, "{}", text(&refused).1);
+}
