@@ -2,10 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{Error, Kind};
+
+/// While brokers are away the client says so many times a second: each kind of complaint is news so often.
+const NEWS_EVERY: Duration = Duration::from_secs(10);
 
 /// The client's last complaint. librdkafka tells the reason of a failure (a wrong password, a certificate) beside the call that
 /// waits in vain, as an event.
@@ -14,6 +18,8 @@ pub(super) struct Faults {
     last: Mutex<Option<(RDKafkaErrorCode, String)>>,
     /// All brokers were down since this was last asked.
     down: AtomicBool,
+    /// When each kind of complaint was last news.
+    told: Mutex<Vec<(RDKafkaErrorCode, Instant)>>,
 }
 
 impl Faults {
@@ -28,6 +34,17 @@ impl Faults {
         if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
             *last = Some((code, reason.to_owned()));
         }
+    }
+
+    /// Whether a complaint of this kind is worth a line in the log.
+    pub(super) fn is_news(&self, code: RDKafkaErrorCode) -> bool {
+        let (mut told, now) = (self.told.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        match told.iter_mut().find(|(other, _)| *other == code) {
+            Some((_, at)) if now.duration_since(*at) < NEWS_EVERY => return false,
+            Some((_, at)) => *at = now,
+            None => told.push((code, now)),
+        }
+        true
     }
 
     pub(super) fn clear(&self) {

@@ -113,7 +113,11 @@ impl ClientContext for Context {
             ("kind", kind.to_owned()),
         ];
         metrics::counter!(telemetry::ERRORS, &labels).increment(1);
-        warn!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault");
+        if self.faults.is_news(code) {
+            warn!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault");
+        } else {
+            debug!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault, still");
+        }
     }
 }
 
