@@ -124,7 +124,8 @@ impl Log {
         Ok(())
     }
 
-    /// Reads the versions that others made since this log last looked. Returns how many files came and went.
+    /// Reads the versions that others made since this log last looked: the files that became part of the table, and those that no longer
+    /// are. After an error the log is dropped, as after one of a commit.
     pub async fn refresh(&mut self) -> Result<(Vec<std::sync::Arc<str>>, Vec<std::sync::Arc<str>>)> {
         let moves = self.catch_up().await?;
         Ok((moves.added, moves.removed))

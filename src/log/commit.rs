@@ -111,9 +111,9 @@ impl Log {
 
     /// The marks of the change's lanes are those that it was made on.
     fn must_hold(&self, change: &Change) -> Result<()> {
-        let held = self.checkpoint();
+        let held = self.snapshot.marks.get(&*self.pipeline);
         for (lane, to) in change.mark.iter() {
-            let (base, there) = (change.base.get(lane), held.get(lane));
+            let (base, there) = (change.base.get(lane), held.and_then(|held| held.get(lane)));
             if there != base {
                 let say = |at: Option<Position>| at.map_or_else(|| "unread".to_owned(), |at| at.to_string());
                 let what = format!(
