@@ -4,5 +4,6 @@
 mod append;
 mod bed;
 mod changes;
+mod faults;
 mod rivals;
 mod upsert;

@@ -69,7 +69,12 @@ impl Bed {
     }
 
     pub async fn try_open(&self, share: usize) -> Result<DeltaSink> {
-        let log = Log::open_or_create(&self.table.location, Arc::clone(&self.store), &self.table, PIPELINE).await?;
+        self.open_on(Arc::clone(&self.store), share).await
+    }
+
+    /// The same through another store, which leads to the bed's own.
+    pub async fn open_on(&self, store: Arc<dyn ObjectStore>, share: usize) -> Result<DeltaSink> {
+        let log = Log::open_or_create(&self.table.location, store, &self.table, PIPELINE).await?;
         DeltaSink::open(&self.table, log, PIPELINE, share, &self.state()).await
     }
 

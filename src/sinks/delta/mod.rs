@@ -122,6 +122,10 @@ impl Sink for DeltaSink {
         self.fits(&batch)?;
         self.counts.add(&batch.ops);
         match &mut self.content {
+            Content::Append(_) if batch.unchanged.is_some() => {
+                let what = format!("rows for `{}` leave cells out that only an upsert table could fill", self.table.id);
+                Err(Error::bug(what))
+            }
             Content::Append(appender) => appender.write(&batch.rows).await,
             Content::Upsert(upsert) => upsert.write(batch, &mut self.log).await,
         }
