@@ -14,7 +14,10 @@ use bed::{BATCH, cpu, mark, median, open, orders, table};
 
 #[tokio::main]
 async fn main() {
-    println!("{:>14} {:>12} {:>14} {:>14} {:>12} {:>10}", "rows a commit", "commits", "rows/cpu-s", "cpu-s/Mrow", "commit", "B/row");
+    println!(
+        "{:>14} {:>12} {:>14} {:>14} {:>12} {:>10}",
+        "rows a commit", "commits", "rows/cpu-s", "cpu-s/Mrow", "commit", "B/row"
+    );
     for (rows, commits) in [(0, 200), (1_000, 100), (10_000, 50), (100_000, 10), (2_000_000, 1)] {
         measure(rows, commits).await;
     }
@@ -30,7 +33,9 @@ async fn measure(rows: i64, commits: usize) {
     let (mut times, used) = (Vec::new(), cpu());
     for at in 0..commits {
         for rows in &batches {
-            sink.write(ChangeBatch::puts(table.id.clone(), rows.clone())).await.expect("written");
+            sink.write(ChangeBatch::puts(table.id.clone(), rows.clone()))
+                .await
+                .expect("written");
         }
         let begun = Instant::now();
         sink.commit(&mark(at as u64)).await.expect("committed");

@@ -16,18 +16,37 @@ const ROUNDS: usize = 5;
 
 fn main() {
     println!("{:>12} {:>8} {:>16} {:>12}", "keys", "shape", "changes/cpu-s", "left");
-    for (keys, shape) in [1_000, 100_000, 5_000_000].into_iter().flat_map(|keys| [(keys, Shape::Exact), (keys, Shape::Hashed)]) {
+    for (keys, shape) in [1_000, 100_000, 5_000_000]
+        .into_iter()
+        .flat_map(|keys| [(keys, Shape::Exact), (keys, Shape::Hashed)])
+    {
         let mut rng = SmallRng::seed_from_u64(1);
-        let second = |key: u64| if shape == Shape::Exact { 0 } else { key.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
-        let changes: Vec<Key> = (0..CHANGES).map(|_| rng.random_range(0..keys)).map(|key| Key([key, second(key)])).collect();
+        let second = |key: u64| {
+            if shape == Shape::Exact {
+                0
+            } else {
+                key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            }
+        };
+        let changes: Vec<Key> = (0..CHANGES)
+            .map(|_| rng.random_range(0..keys))
+            .map(|key| Key([key, second(key)]))
+            .collect();
         let ops = vec![Op::Put; CHANGES];
-        let runs: Vec<Run<'_>> = changes.chunks(BATCH).zip(ops.chunks(BATCH)).map(|(keys, ops)| Run { keys, ops }).collect();
+        let runs: Vec<Run<'_>> = changes
+            .chunks(BATCH)
+            .zip(ops.chunks(BATCH))
+            .map(|(keys, ops)| Run { keys, ops })
+            .collect();
         let used = cpu();
         let mut left = 0;
         for _ in 0..ROUNDS {
             left = fold(shape, &runs, |_| false).last.iter().map(|bits| bits.count_set_bits()).sum();
         }
         let shape = format!("{shape:?}").to_lowercase();
-        println!("{keys:>12} {shape:>8} {:>16.0} {left:>12}", (CHANGES * ROUNDS) as f64 / (cpu() - used));
+        println!(
+            "{keys:>12} {shape:>8} {:>16.0} {left:>12}",
+            (CHANGES * ROUNDS) as f64 / (cpu() - used)
+        );
     }
 }

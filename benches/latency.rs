@@ -8,7 +8,6 @@
 //! A record's time runs from before it is handed to the producer, whose own waiting is set to a millisecond, to the reader's sight of a
 //! version whose marks contain it. The aims stand in the table.
 
-#[allow(dead_code, reason = "the support is shared with the tests, which use all of it")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 

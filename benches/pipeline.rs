@@ -6,7 +6,6 @@
 //! ```
 //! Rows per CPU second count all threads of the program and nothing of the broker, from its start to its end. The aims stand in the table.
 
-#[allow(dead_code, reason = "the support is shared with the tests, which use all of it")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 

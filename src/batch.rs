@@ -42,7 +42,13 @@ impl ChangeBatch {
     /// Rows that are all put.
     pub fn puts(table: TableId, rows: RecordBatch) -> Self {
         let ops = vec![Op::Put; rows.num_rows()];
-        Self { table, rows, ops, unchanged: None, permit: None }
+        Self {
+            table,
+            rows,
+            ops,
+            unchanged: None,
+            permit: None,
+        }
     }
 }
 

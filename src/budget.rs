@@ -29,20 +29,28 @@ impl Permit {
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Permit {
         let units = bytes.div_ceil(UNIT).min(self.permit.num_permits());
-        Permit { permit: self.permit.split(units).expect("no more is asked than it holds") }
+        Permit {
+            permit: self.permit.split(units).expect("no more is asked than it holds"),
+        }
     }
 }
 
 impl Budget {
     pub fn new(limit_bytes: usize) -> Self {
         let units = (limit_bytes / UNIT).clamp(1, u32::MAX as usize);
-        Self { permits: Arc::new(Semaphore::new(units)), limit: units * UNIT }
+        Self {
+            permits: Arc::new(Semaphore::new(units)),
+            limit: units * UNIT,
+        }
     }
 
     /// Waits until `bytes` are free. Rows that weigh more than the whole budget take all of it, and go alone.
     pub async fn acquire(&self, bytes: usize) -> Permit {
         let units = bytes.div_ceil(UNIT).clamp(1, self.limit / UNIT) as u32;
-        let permit = Arc::clone(&self.permits).acquire_many_owned(units).await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&self.permits)
+            .acquire_many_owned(units)
+            .await
+            .expect("the semaphore is never closed");
         Permit { permit }
     }
 

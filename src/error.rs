@@ -46,7 +46,12 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: Kind, code: &'static str, what: impl Into<String>) -> Self {
-        Self { kind, code, what: what.into(), source: None }
+        Self {
+            kind,
+            code,
+            what: what.into(),
+            source: None,
+        }
     }
     pub fn transient(code: &'static str, what: impl Into<String>) -> Self {
         Self::new(Kind::Transient, code, what)

@@ -96,7 +96,10 @@ impl Checkpoint {
     /// What both have passed: the lower position of each lane that both have read.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let lanes = self.0.iter().filter_map(|(lane, &at)| Some((lane.clone(), at.min(other.get(lane)?))));
+        let lanes = self
+            .0
+            .iter()
+            .filter_map(|(lane, &at)| Some((lane.clone(), at.min(other.get(lane)?))));
         Self(lanes.collect())
     }
 
@@ -113,12 +116,20 @@ impl Checkpoint {
     /// Only the lanes for which `keep` holds.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&Lane) -> bool) -> Self {
-        Self(self.0.iter().filter(|(lane, _)| keep(lane)).map(|(lane, &at)| (lane.clone(), at)).collect())
+        Self(
+            self.0
+                .iter()
+                .filter(|(lane, _)| keep(lane))
+                .map(|(lane, &at)| (lane.clone(), at))
+                .collect(),
+        )
     }
 
     /// The lanes that moved on since `base`, with their first position not in `base` where it is known: (lane, base, here).
     pub fn since<'a>(&'a self, base: &'a Self) -> impl Iterator<Item = (&'a Lane, Option<Position>, Position)> {
-        self.iter().map(|(lane, at)| (lane, base.get(lane), at)).filter(|(_, from, at)| *from != Some(*at))
+        self.iter()
+            .map(|(lane, at)| (lane, base.get(lane), at))
+            .filter(|(_, from, at)| *from != Some(*at))
     }
 
     /// The lane of this name, whatever its incarnation.
@@ -145,7 +156,13 @@ impl fmt::Display for Checkpoint {
 
 /// Reads one `LANE:POS` of a command line.
 pub fn parse_position(text: &str) -> Result<(Lane, Position)> {
-    let wrong = || Error::new(crate::error::Kind::Config, "usage", format!("`{text}` is not a position: write LANE:POSITION, as in orders/0:41"));
+    let wrong = || {
+        Error::new(
+            crate::error::Kind::Config,
+            "usage",
+            format!("`{text}` is not a position: write LANE:POSITION, as in orders/0:41"),
+        )
+    };
     let (lane, at) = text.rsplit_once(':').ok_or_else(wrong)?;
     Ok((Lane::new(lane), Position(at.parse().map_err(|_| wrong())?)))
 }

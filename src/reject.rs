@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
-};
+use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
@@ -98,7 +96,14 @@ impl DeadLetters {
             None => format!("{}/{}", letter.lane, letter.position),
         };
         let reject = letter.reject;
-        let texts = [id.as_str(), letter.lane, letter.table, reject.stage, reject.code, reject.message.as_str()];
+        let texts = [
+            id.as_str(),
+            letter.lane,
+            letter.table,
+            reject.stage,
+            reject.code,
+            reject.message.as_str(),
+        ];
         for (builder, text) in self.text.iter_mut().zip(texts) {
             builder.append_value(text);
         }
@@ -140,6 +145,8 @@ impl DeadLetters {
             Arc::new(now),
         ];
         let batch = RecordBatch::try_new(dead_letter_schema(), columns);
-        batch.map(Some).map_err(|e| Error::bug("dead letters do not fit their schema").because(e))
+        batch
+            .map(Some)
+            .map_err(|e| Error::bug("dead letters do not fit their schema").because(e))
     }
 }

@@ -91,7 +91,11 @@ impl Default for Limits {
     fn default() -> Self {
         // An interval that dashboards find fresh and that makes some 8,600 versions a day; a million rows or 128 MiB make a
         // Parquet file of a size that readers like.
-        Self { interval: Duration::from_secs(10), rows: 1_000_000, bytes: 128 << 20 }
+        Self {
+            interval: Duration::from_secs(10),
+            rows: 1_000_000,
+            bytes: 128 << 20,
+        }
     }
 }
 

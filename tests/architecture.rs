@@ -33,7 +33,12 @@ const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
 ];
 
 /// Where tasks and threads may begin: each of these ends what it began.
-const MAY_SPAWN: &[&str] = &["src/pipeline/mod.rs", "src/pipeline/all.rs", "src/sources/kafka/consumer", "src/serve/"];
+const MAY_SPAWN: &[&str] = &[
+    "src/pipeline/mod.rs",
+    "src/pipeline/all.rs",
+    "src/sources/kafka/consumer",
+    "src/serve/",
+];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -223,7 +223,7 @@ async fn r1_sigterm_publishes_what_is_staged_and_the_endpoints_tell_of_it() {
         "alluvium_pipeline_state{",
         "alluvium_buffer_limit_bytes{",
         "alluvium_panics_total 0",
-        "# HELP alluvium_commits_total",
+        "# HELP alluvium_records_total",
     ] {
         assert!(metrics.contains(name), "{name}: {metrics}");
     }

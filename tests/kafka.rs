@@ -271,7 +271,7 @@ async fn every_record_comes_once_and_in_order_however_often_the_flow_is_dropped(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_mock_cluster_of_the_client_is_read_as_well_and_tells_no_topic_ids() {
+async fn the_mock_cluster_of_the_client_is_read_as_well() {
     let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
     cluster.create_topic("mock", 2, 1).unwrap();
     let mut config = rdkafka::ClientConfig::new();
@@ -286,11 +286,6 @@ async fn the_mock_cluster_of_the_client_is_read_as_well_and_tells_no_topic_ids()
     pipe.catch_up(&mut lake).await.unwrap();
     assert_eq!(lake.values("a", 0), values(0, 500));
     assert_eq!(lake.values("a", 1), values(0, 500));
-    assert!(
-        lake.mark("a").iter().all(|(lane, _)| lane.incarnation().is_none()),
-        "{:?}",
-        lake.marks
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

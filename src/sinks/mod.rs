@@ -36,6 +36,13 @@ pub trait Sink: Send {
     /// Publishes all staged rows and `mark` as one version. With nothing staged it publishes the mark alone.
     fn commit(&mut self, mark: &Checkpoint) -> impl Future<Output = Result<Version>> + Send;
 
+    /// Ends in peace, with nothing staged that matters: what makes the next start quicker may be saved.
+    fn close(self)
+    where
+        Self: Sized,
+    {
+    }
+
     /// Asked after each commit: what is to be done now and then beside the writing.
     fn upkeep(&mut self) -> Option<Upkeep> {
         None

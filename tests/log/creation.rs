@@ -43,7 +43,11 @@ async fn a_new_table_asks_of_readers_only_what_it_uses() {
             None,
             None,
         ),
-        (upsert_table(), Some(vec!["deletionVectors"]), Some(vec!["deletionVectors"])),
+        (
+            upsert_table(),
+            Some(vec!["deletionVectors"]),
+            Some(vec!["deletionVectors", "invariants"]),
+        ),
     ] {
         let store = in_memory();
         let log = opened(&store, &table).await;

@@ -316,10 +316,7 @@ async fn race(seed: u64) {
     entries.reverse();
     let mut base = None;
     let mut ranges = Vec::new();
-    for positions in entries
-        .iter()
-        .filter_map(|entry| Some(entry.said.as_ref()?.positions.get("orders/0")?))
-    {
+    for positions in entries.iter().filter_map(|entry| entry.said.as_ref()?.positions.get("orders/0")) {
         assert_eq!(
             positions.0,
             base.map(|base: u64| base + 1),

@@ -30,9 +30,16 @@ fn lane(rng: &mut SmallRng, changes: u64) -> Vec<(Change, Vec<String>)> {
 fn faults(rng: &mut SmallRng) -> Vec<Rule> {
     let fault = |rng: &mut SmallRng| {
         let wrong = Wrong::ALL[rng.random_range(0..Wrong::ALL.len())];
-        if rng.random_bool(0.5) { Fault::Reject(wrong) } else { Fault::FailAfter(wrong) }
+        if rng.random_bool(0.5) {
+            Fault::Reject(wrong)
+        } else {
+            Fault::FailAfter(wrong)
+        }
     };
-    let mut rules = vec![Rule::new(Op::Put, "", fault(rng)).with_probability(0.1), Rule::new(Op::Put, "_delta_log", fault(rng)).with_probability(0.2)];
+    let mut rules = vec![
+        Rule::new(Op::Put, "", fault(rng)).with_probability(0.1),
+        Rule::new(Op::Put, "_delta_log", fault(rng)).with_probability(0.2),
+    ];
     rules.push(Rule::new(Op::Get, "", Fault::Reject(Wrong::Unreachable)).with_probability(0.02));
     rules
 }
@@ -81,9 +88,20 @@ async fn c3_c20_whatever_the_store_answers_each_version_is_the_fold_up_to_its_ma
         }
         let log = bed.open(AMPLE).await;
         for version in 1..=log.log().snapshot().version {
-            let at = log.log().at(alluvium::log::When::Version(version)).await.unwrap().checkpoint(super::bed::PIPELINE);
-            let Some(Position(at)) = at.get(&Lane::new(LANE)) else { panic!("version {version} has no mark") };
-            assert_eq!(bed.rows_at(version).await, lane[at as usize].1, "seed {seed}, version {version}, mark {at}");
+            let at = log
+                .log()
+                .at(alluvium::log::When::Version(version))
+                .await
+                .unwrap()
+                .checkpoint(super::bed::PIPELINE);
+            let Some(Position(at)) = at.get(&Lane::new(LANE)) else {
+                panic!("version {version} has no mark")
+            };
+            assert_eq!(
+                bed.rows_at(version).await,
+                lane[at as usize].1,
+                "seed {seed}, version {version}, mark {at}"
+            );
         }
     }
     assert!(failures > 100, "only {failures} failures: the store is too good to tell anything");
@@ -94,7 +112,11 @@ async fn c1_files_of_a_failed_commit_stay_as_orphans_and_nothing_else() {
     let bed = Bed::upsert(schema(), &["id"], Merge::Vectors);
     drop(bed.open(AMPLE).await);
     let faulty = FaultyStore::over(Arc::clone(&bed.store));
-    faulty.rule(Rule::new(Op::Put, "_delta_log/00000000000000000001.json", Fault::Reject(Wrong::Denied)));
+    faulty.rule(Rule::new(
+        Op::Put,
+        "_delta_log/00000000000000000001.json",
+        Fault::Reject(Wrong::Denied),
+    ));
     let mut sink = bed.open_on(Arc::new(faulty), AMPLE).await.unwrap();
     sink.write(batch(&[put(1, "a")])).await.unwrap();
     let error = sink.commit(&mark(&[(LANE, 1)])).await.unwrap_err();
@@ -105,7 +127,10 @@ async fn c1_files_of_a_failed_commit_stay_as_orphans_and_nothing_else() {
     sink.commit(&mark(&[(LANE, 1)])).await.unwrap();
     assert_eq!(bed.rows_at(1).await, ["1|p|a|body of 1"]);
     let listed = bed.store.list_with_delimiter(None).await.unwrap().objects;
-    let files: Vec<_> = listed.iter().filter(|object| object.location.as_ref().ends_with(".parquet")).collect();
+    let files: Vec<_> = listed
+        .iter()
+        .filter(|object| object.location.as_ref().ends_with(".parquet"))
+        .collect();
     assert_eq!(files.len(), 2, "one of the version, and one orphan for vacuum");
     assert!(bed.store.head(&"_delta_log/00000000000000000002.json".into()).await.is_err());
 }

@@ -53,7 +53,7 @@ impl Order {
         (self.0 % 4_417_977_600_000_000) as i64 - 631_152_000_000_000
     }
     pub fn note(self) -> Option<String> {
-        (self.0 % 7 != 0).then(|| format!("note {}: \"left\" at the door, ☃ or Müller's", self.0 % 10_007))
+        (!self.0.is_multiple_of(7)).then(|| format!("note {}: \"left\" at the door, ☃ or Müller's", self.0 % 10_007))
     }
 
     fn placed_text(self) -> String {

@@ -57,7 +57,7 @@ fn take(action: &Value, marks: &mut Marks, commit: &mut Commit) {
         let mark = txn["version"].as_u64().expect("a mark is a number");
         let before = marks.insert(partition, mark);
         assert!(
-            before.is_none_or(|before| before < mark),
+            before.is_none_or(|before| before <= mark),
             "version {} moves partition {partition} from {before:?} to {mark}",
             commit.version
         );

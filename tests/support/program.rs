@@ -67,6 +67,10 @@ impl Site {
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.stdout(file.try_clone().unwrap()).stderr(file);
         prepare(&mut command);
+        #[allow(
+            clippy::zombie_processes,
+            reason = "it is waited for by process id, which also tells what it used: `wait4`"
+        )]
         let child = command.spawn().expect("the program starts");
         Program {
             pid: child.id() as libc::pid_t,

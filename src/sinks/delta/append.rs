@@ -33,7 +33,15 @@ struct Open {
 
 impl Appender {
     pub fn new(files: Files, partition_by: Vec<String>, partitions: Option<Partitions>, memory: usize) -> Self {
-        Self { files, partition_by, partitions, open: BTreeMap::new(), done: Vec::new(), memory, turn: 0 }
+        Self {
+            files,
+            partition_by,
+            partitions,
+            open: BTreeMap::new(),
+            done: Vec::new(),
+            memory,
+            turn: 0,
+        }
     }
 
     /// Appends rows of all the table's columns.
@@ -66,7 +74,13 @@ impl Appender {
         if !self.open.contains_key(&values) {
             self.make_room().await?;
             let named = self.partition_by.iter().cloned().zip(values.iter().cloned()).collect();
-            self.open.insert(values.clone(), Open { writer: self.files.begin(named)?, used: 0 });
+            self.open.insert(
+                values.clone(),
+                Open {
+                    writer: self.files.begin(named)?,
+                    used: 0,
+                },
+            );
         }
         if let Some(open) = self.open.get_mut(&values) {
             open.used = self.turn;

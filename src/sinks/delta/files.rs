@@ -65,7 +65,13 @@ impl Files {
             .set_created_by(concat!("alluvium/", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
         let blank = Statistics::new(schema.fields(), indexed);
-        Ok(Self { store, table, schema, properties, blank })
+        Ok(Self {
+            store,
+            table,
+            schema,
+            properties,
+            blank,
+        })
     }
 
     /// Begins a file. It lies at the table's root whatever its partition: some readers do not find vectors of files in folders with
@@ -73,7 +79,9 @@ impl Files {
     pub fn begin(&self, partition_values: BTreeMap<String, Option<String>>) -> Result<FileWriter> {
         let path = format!("part-{}.zstd.parquet", Uuid::new_v4());
         // Readers take the types from Parquet's own schema; Arrow's beside it would only be one more thing to disagree with.
-        let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties.clone())
+            .with_skip_arrow_metadata(true);
         let encoder = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options);
         Ok(FileWriter {
             upload: Upload::new(Arc::clone(&self.store), Path::from(path.as_str())),
@@ -139,7 +147,10 @@ impl FileWriter {
     pub async fn finish(mut self) -> Result<NewFile> {
         self.encoder.finish().map_err(|e| self.files.unencodable(e))?;
         self.drain().await?;
-        self.upload.finish().await.map_err(|e| fault(e, &format!("write {} of `{}`", self.path, self.files.table)))?;
+        self.upload
+            .finish()
+            .await
+            .map_err(|e| fault(e, &format!("write {} of `{}`", self.path, self.files.table)))?;
         Ok(NewFile {
             path: self.path,
             size: self.uploaded as u64,

@@ -57,7 +57,9 @@ pub async fn fill(batches: &mut [Staged], folded: &Folded, pending: &Pending, in
             Some(address) => From::Memory(address),
             None => {
                 let key = batches[cell.batch].keys[cell.row];
-                let (stored, row) = stands(key, pending, index, log).await?.ok_or_else(|| unknown(batches, cell, table))?;
+                let (stored, row) = stands(key, pending, index, log)
+                    .await?
+                    .ok_or_else(|| unknown(batches, cell, table))?;
                 From::Stored(stored, row)
             }
         };
@@ -78,7 +80,10 @@ fn lacking(batches: &[Staged], folded: &Folded) -> Vec<Cell> {
     for (batch, (staged, last)) in batches.iter().zip(&folded.last).enumerate() {
         let Some(unchanged) = &staged.unchanged else { continue };
         for (&column, lacks) in &unchanged.0 {
-            let rows = (last & lacks).set_indices().filter(|&row| staged.ops[row] == Op::Put).collect::<Vec<_>>();
+            let rows = (last & lacks)
+                .set_indices()
+                .filter(|&row| staged.ops[row] == Op::Put)
+                .collect::<Vec<_>>();
             cells.extend(rows.into_iter().map(|row| Cell { batch, row, column }));
         }
     }
@@ -87,11 +92,18 @@ fn lacking(batches: &[Staged], folded: &Folded) -> Vec<Cell> {
 
 /// The last change of the row before this one that is in memory and says what the cell is, or that the row is gone.
 fn in_memory(batches: &[Staged], before: &HashMap<Address, Option<Address>>, cell: Cell) -> Option<Address> {
-    let mut at = Address { file: cell.batch as u32, row: cell.row as u32 };
+    let mut at = Address {
+        file: cell.batch as u32,
+        row: cell.row as u32,
+    };
     loop {
         at = (*before.get(&at)?)?;
         let (staged, row) = (&batches[at.file as usize], at.row as usize);
-        let lacks = staged.unchanged.as_ref().and_then(|unchanged| unchanged.0.get(&cell.column)).is_some_and(|cells| cells.value(row));
+        let lacks = staged
+            .unchanged
+            .as_ref()
+            .and_then(|unchanged| unchanged.0.get(&cell.column))
+            .is_some_and(|cells| cells.value(row));
         if staged.ops[row] != Op::Put || !lacks {
             return Some(at);
         }
@@ -107,7 +119,9 @@ async fn stands(key: Key, pending: &Pending, index: &Index, log: &mut Log) -> Re
         None => {}
     }
     let Some(at) = index.get(key) else { return Ok(None) };
-    let Some(path) = index.path(at.file).filter(|path| log.snapshot().files.contains_key(*path)) else { return Ok(None) };
+    let Some(path) = index.path(at.file).filter(|path| log.snapshot().files.contains_key(*path)) else {
+        return Ok(None);
+    };
     let gone = log.vector(path).await?.contains(u64::from(at.row));
     Ok((!gone).then(|| (Stored::Live(Arc::clone(path)), at.row)))
 }
@@ -138,7 +152,13 @@ async fn read(gaps: &[Gap], batches: &[Staged], pending: &Pending, log: &Log) ->
         let object = object(stored, pending, log)?;
         let rows = Rows::at(&object, &columns(&schema, &names), &places).await?.collect().await?;
         if rows.num_rows() != places.len() {
-            return Err(Error::data("bad_file", format!("the data file {} has fewer rows than the table takes it to have; restore it", object.path)));
+            return Err(Error::data(
+                "bad_file",
+                format!(
+                    "the data file {} has fewer rows than the table takes it to have; restore it",
+                    object.path
+                ),
+            ));
         }
         read.insert(stored.clone(), Read { places, rows });
     }
@@ -150,12 +170,24 @@ fn object(stored: &Stored, pending: &Pending, log: &Log) -> Result<Object> {
     let missing = || Error::bug(format!("{stored:?} is not there to be read"));
     match stored {
         Stored::Spilled(file) => {
-            let file = pending.spilled.get(*file as usize).and_then(|spilled| spilled.file.as_ref()).ok_or_else(missing)?;
-            Ok(Object { store, path: object_store::path::Path::from(&*file.path), size: file.size })
+            let file = pending
+                .spilled
+                .get(*file as usize)
+                .and_then(|spilled| spilled.file.as_ref())
+                .ok_or_else(missing)?;
+            Ok(Object {
+                store,
+                path: object_store::path::Path::from(&*file.path),
+                size: file.size,
+            })
         }
         Stored::Live(path) => {
             let file = log.snapshot().files.get(path).ok_or_else(missing)?;
-            Ok(Object { store, path: file.location()?, size: file.size })
+            Ok(Object {
+                store,
+                path: file.location()?,
+                size: file.size,
+            })
         }
     }
 }
@@ -184,7 +216,10 @@ fn put_in(batches: &mut [Staged], gaps: &[Gap], read: &BTreeMap<Stored, Read>) -
             picks[gap.cell.row] = match &gap.from {
                 From::Memory(at) => (at.file as usize, at.row as usize),
                 From::Stored(file, row) => {
-                    let place = read[file].places.binary_search(row).map_err(|_| Error::bug("a row that was asked for was not read"))?;
+                    let place = read[file]
+                        .places
+                        .binary_search(row)
+                        .map_err(|_| Error::bug("a row that was asked for was not read"))?;
                     (stored[file], place)
                 }
             };

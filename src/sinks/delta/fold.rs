@@ -3,8 +3,8 @@
 //! Pure, and over columns: it reads keys and operations, never a cell, and answers which rows of which batch are to be written. A put and a
 //! later delete leave the delete, because the table may hold an older row of the key. A truncation clears everything before it.
 
-use arrow::buffer::BooleanBuffer;
 use arrow::array::BooleanBufferBuilder;
+use arrow::buffer::BooleanBuffer;
 
 use super::keys::{Address, Key, KeyTable, Shape};
 use crate::batch::Op;
@@ -39,7 +39,10 @@ pub fn fold(shape: Shape, runs: &[Run<'_>], follow: impl Fn(Address) -> bool) ->
     for (file, run) in runs.iter().enumerate().skip(start.0) {
         let first = if file == start.0 { start.1 } else { 0 };
         for (row, &key) in run.keys.iter().enumerate().skip(first) {
-            let here = Address { file: file as u32, row: row as u32 };
+            let here = Address {
+                file: file as u32,
+                row: row as u32,
+            };
             let superseded = latest.insert(key, here);
             if let Some(old) = superseded {
                 last[old.file as usize].set_bit(old.row as usize, false);
@@ -51,7 +54,11 @@ pub fn fold(shape: Shape, runs: &[Run<'_>], follow: impl Fn(Address) -> bool) ->
         }
     }
     let last = last.into_iter().map(|mut bits| bits.finish()).collect();
-    Folded { truncated: begin.is_some(), last, before }
+    Folded {
+        truncated: begin.is_some(),
+        last,
+        before,
+    }
 }
 
 fn none(rows: usize) -> BooleanBufferBuilder {
@@ -63,7 +70,10 @@ fn none(rows: usize) -> BooleanBufferBuilder {
 fn last_truncate(runs: &[Run<'_>]) -> Option<Address> {
     let with_row = |(file, run): (usize, &Run<'_>)| {
         let row = run.ops.iter().rposition(|&op| op == Op::Truncate)?;
-        Some(Address { file: file as u32, row: row as u32 })
+        Some(Address {
+            file: file as u32,
+            row: row as u32,
+        })
     };
     runs.iter().enumerate().rev().find_map(with_row)
 }
@@ -92,7 +102,16 @@ mod tests {
                 if op == Op::Truncate {
                     (truncated, map) = (true, BTreeMap::new());
                 } else {
-                    map.insert(key, (Address { file: file as u32, row: row as u32 }, op));
+                    map.insert(
+                        key,
+                        (
+                            Address {
+                                file: file as u32,
+                                row: row as u32,
+                            },
+                            op,
+                        ),
+                    );
                 }
             }
         }

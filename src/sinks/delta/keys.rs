@@ -31,11 +31,18 @@ pub struct Index {
 impl Index {
     /// An empty index with room for some `keys`.
     pub fn new(shape: Shape, keys: usize) -> Self {
-        Self { keys: KeyTable::new(shape, keys), files: Vec::new(), numbers: HashMap::new() }
+        Self {
+            keys: KeyTable::new(shape, keys),
+            files: Vec::new(),
+            numbers: HashMap::new(),
+        }
     }
 
     fn from_parts(keys: KeyTable, files: Vec<Option<Arc<str>>>) -> Self {
-        let named = files.iter().enumerate().filter_map(|(number, path)| Some((Arc::clone(path.as_ref()?), number as u32)));
+        let named = files
+            .iter()
+            .enumerate()
+            .filter_map(|(number, path)| Some((Arc::clone(path.as_ref()?), number as u32)));
         let numbers = named.collect();
         Self { keys, files, numbers }
     }
@@ -47,7 +54,8 @@ impl Index {
         }
         // The highest number marks what is no file (`stage::DELETED`).
         let number = u32::try_from(self.files.len()).ok().filter(|&number| number < u32::MAX - 1);
-        let number = number.ok_or_else(|| Error::bug("the key index has numbered as many files as it can; remove it from the state folder"))?;
+        let number =
+            number.ok_or_else(|| Error::bug("the key index has numbered as many files as it can; remove it from the state folder"))?;
         self.files.push(Some(Arc::clone(path)));
         self.numbers.insert(Arc::clone(path), number);
         Ok(number)

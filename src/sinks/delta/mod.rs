@@ -104,13 +104,6 @@ impl DeltaSink {
             Content::Append(_) => None,
         }
     }
-
-    /// Ends the sink in peace: the next start need not read the table. What is staged is dropped.
-    pub fn close(self) {
-        if let Content::Upsert(upsert) = &self.content {
-            upsert.save(&self.log);
-        }
-    }
 }
 
 impl Sink for DeltaSink {
@@ -135,6 +128,12 @@ impl Sink for DeltaSink {
         self.gaps.push(gap);
     }
 
+    fn close(self) {
+        if let Content::Upsert(upsert) = &self.content {
+            upsert.save(&self.log);
+        }
+    }
+
     fn upkeep(&mut self) -> Option<Upkeep> {
         self.checkpoint_of_log()
     }
@@ -145,7 +144,12 @@ impl Sink for DeltaSink {
         let notes = notes(&self.gaps);
         for _ in 0..PLANS_MAX {
             let mut planned = self.plan().await?;
-            planned.change = Change { mark: mark.clone(), base: base.clone(), notes: notes.clone(), ..planned.change };
+            planned.change = Change {
+                mark: mark.clone(),
+                base: base.clone(),
+                notes: notes.clone(),
+                ..planned.change
+            };
             match self.log.commit(&planned.change).await? {
                 Outcome::Committed(version) => {
                     self.published(version, planned, begun)?;
@@ -159,7 +163,10 @@ impl Sink for DeltaSink {
             }
         }
         let (table, url) = (&self.table.id, self.log.url());
-        Err(Error::transient("conflict", format!("table `{table}` at {url} was changed by others {PLANS_MAX} times before one commit to it succeeded")))
+        Err(Error::transient(
+            "conflict",
+            format!("table `{table}` at {url} was changed by others {PLANS_MAX} times before one commit to it succeeded"),
+        ))
     }
 }
 
@@ -181,7 +188,10 @@ impl DeltaSink {
             }
             Ok(())
         };
-        Some(Upkeep { table: self.table.id.clone(), work: Box::pin(work) })
+        Some(Upkeep {
+            table: self.table.id.clone(),
+            work: Box::pin(work),
+        })
     }
 
     /// A batch of other columns is a fault of the source.
@@ -189,9 +199,18 @@ impl DeltaSink {
         let (table, schema) = (&self.table.id, batch.rows.schema());
         let wanted = self.table.schema.fields();
         let fits = wanted.len() == schema.fields().len()
-            && wanted.iter().zip(schema.fields()).all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()))
+            && wanted
+                .iter()
+                .zip(schema.fields())
+                .all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()))
             && batch.ops.len() == batch.rows.num_rows();
-        if fits { Ok(()) } else { Err(Error::bug(format!("rows for `{table}` have other columns than the table: {schema}"))) }
+        if fits {
+            Ok(())
+        } else {
+            Err(Error::bug(format!(
+                "rows for `{table}` have other columns than the table: {schema}"
+            )))
+        }
     }
 
     async fn plan(&mut self) -> Result<Planned> {
@@ -207,7 +226,8 @@ impl DeltaSink {
         }
         self.gaps.clear();
         let counts = std::mem::take(&mut self.counts);
-        self.reporter.published(version, &planned.change, counts, self.log.snapshot(), begun.elapsed());
+        self.reporter
+            .published(version, &planned.change, counts, self.log.snapshot(), begun.elapsed());
         match &mut self.content {
             Content::Append(appender) => appender.clear(),
             Content::Upsert(upsert) => upsert.published(planned)?,
@@ -221,7 +241,9 @@ fn notes(gaps: &[Gap]) -> BTreeMap<String, serde_json::Value> {
     if gaps.is_empty() {
         return BTreeMap::new();
     }
-    let told = gaps.iter().map(|gap| serde_json::json!({"lane": gap.lane.as_str(), "from": gap.missing.start, "until": gap.missing.end}));
+    let told = gaps
+        .iter()
+        .map(|gap| serde_json::json!({"lane": gap.lane.as_str(), "from": gap.missing.start, "until": gap.missing.end}));
     BTreeMap::from([("gaps".to_owned(), told.collect())])
 }
 
@@ -251,5 +273,11 @@ fn appender(table: &Table, log: &Log, share: usize) -> Result<Appender> {
 }
 
 fn files(table: &Table, log: &Log, schema: SchemaRef, share: usize) -> Result<Files> {
-    Files::new(Arc::clone(log.store()), table.id.as_str().into(), schema, indexed_columns(log), share)
+    Files::new(
+        Arc::clone(log.store()),
+        table.id.as_str().into(),
+        schema,
+        indexed_columns(log),
+        share,
+    )
 }

@@ -32,20 +32,40 @@ impl Partitions {
     pub fn new(table: &TableId, schema: &SchemaRef, by: &[String]) -> Result<Self> {
         let (by, rest): (Vec<usize>, Vec<usize>) = {
             let place = |name: &String| {
-                let unknown = || Error::config("partition_columns", format!("table `{table}` has no column `{name}`, which its `partition_by` names"));
+                let unknown = || {
+                    Error::config(
+                        "partition_columns",
+                        format!("table `{table}` has no column `{name}`, which its `partition_by` names"),
+                    )
+                };
                 schema.column_with_name(name).map(|(place, _)| place).ok_or_else(unknown)
             };
             let by = by.iter().map(place).collect::<Result<Vec<_>>>()?;
             let rest = (0..schema.fields().len()).filter(|place| !by.contains(place)).collect();
             (by, rest)
         };
-        if let Some(field) = by.iter().map(|&place| schema.field(place)).find(|field| field.data_type().is_nested()) {
+        if let Some(field) = by
+            .iter()
+            .map(|&place| schema.field(place))
+            .find(|field| field.data_type().is_nested())
+        {
             let (name, kind) = (field.name(), field.data_type());
-            return Err(Error::config("partition_columns", format!("table `{table}` cannot be partitioned by `{name}`, because its type is {kind}")));
+            return Err(Error::config(
+                "partition_columns",
+                format!("table `{table}` cannot be partitioned by `{name}`, because its type is {kind}"),
+            ));
         }
-        let fields = by.iter().map(|&place| SortField::new(schema.field(place).data_type().clone())).collect();
+        let fields = by
+            .iter()
+            .map(|&place| SortField::new(schema.field(place).data_type().clone()))
+            .collect();
         let converter = RowConverter::new(fields).map_err(|e| Error::bug("a partition column has no row format").because(e))?;
-        Ok(Self { table: table.clone(), by, rest, converter })
+        Ok(Self {
+            table: table.clone(),
+            by,
+            rest,
+            converter,
+        })
     }
 
     /// Places of the columns that stand in data files.
@@ -70,7 +90,11 @@ impl Partitions {
         for group in groups {
             let values = self.values(rows, group[0] as usize)?;
             let all = group.len() == rows.num_rows();
-            let part = if all { stored.clone() } else { take_record_batch(&stored, &UInt32Array::from(group)).map_err(misfit)? };
+            let part = if all {
+                stored.clone()
+            } else {
+                take_record_batch(&stored, &UInt32Array::from(group)).map_err(misfit)?
+            };
             split.push((values, part));
         }
         Ok(split)
@@ -97,8 +121,14 @@ fn value(column: &ArrayRef, row: usize) -> Option<Option<String>> {
         DataType::Boolean => column.as_boolean().value(row).to_string(),
         DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
         DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
-        DataType::Float32 => float(f64::from(column.as_primitive::<Float32Type>().value(row)), column.as_primitive::<Float32Type>().value(row).to_string()),
-        DataType::Float64 => float(column.as_primitive::<Float64Type>().value(row), column.as_primitive::<Float64Type>().value(row).to_string()),
+        DataType::Float32 => float(
+            f64::from(column.as_primitive::<Float32Type>().value(row)),
+            column.as_primitive::<Float32Type>().value(row).to_string(),
+        ),
+        DataType::Float64 => float(
+            column.as_primitive::<Float64Type>().value(row),
+            column.as_primitive::<Float64Type>().value(row).to_string(),
+        ),
         DataType::Decimal128(_, scale) => decimal(column.as_primitive::<Decimal128Type>().value(row), *scale),
         DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
         DataType::Binary => std::str::from_utf8(column.as_binary::<i32>().value(row)).ok()?.to_owned(),
@@ -109,7 +139,11 @@ fn value(column: &ArrayRef, row: usize) -> Option<Option<String>> {
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let at: DateTime<Utc> = DateTime::from_timestamp_micros(column.as_primitive::<TimestampMicrosecondType>().value(row))?;
             // With its zone a reader cannot take it for its own.
-            let format = if zone.is_some() { "%Y-%m-%dT%H:%M:%S%.6fZ" } else { "%Y-%m-%d %H:%M:%S%.6f" };
+            let format = if zone.is_some() {
+                "%Y-%m-%dT%H:%M:%S%.6fZ"
+            } else {
+                "%Y-%m-%d %H:%M:%S%.6f"
+            };
             written_year(&at).then(|| at.format(format).to_string())?
         }
         _ => return None,
@@ -153,11 +187,20 @@ mod tests {
             (Arc::new(Float64Array::from(vec![f64::NAN])), some("NaN")),
             (Arc::new(Float64Array::from(vec![f64::NEG_INFINITY])), some("-Infinity")),
             (Arc::new(Float64Array::from(vec![0.1])), some("0.1")),
-            (Arc::new(Decimal128Array::from(vec![-1234]).with_precision_and_scale(9, 2).unwrap()), some("-12.34")),
+            (
+                Arc::new(Decimal128Array::from(vec![-1234]).with_precision_and_scale(9, 2).unwrap()),
+                some("-12.34"),
+            ),
             (Arc::new(Date32Array::from(vec![-1])), some("1969-12-31")),
             (Arc::new(Date32Array::from(vec![i32::MAX])), None),
-            (Arc::new(TimestampMicrosecondArray::from(vec![day + 1]).with_timezone("UTC")), some("1970-01-02T00:00:00.000001Z")),
-            (Arc::new(TimestampMicrosecondArray::from(vec![day])), some("1970-01-02 00:00:00.000000")),
+            (
+                Arc::new(TimestampMicrosecondArray::from(vec![day + 1]).with_timezone("UTC")),
+                some("1970-01-02T00:00:00.000001Z"),
+            ),
+            (
+                Arc::new(TimestampMicrosecondArray::from(vec![day])),
+                some("1970-01-02 00:00:00.000000"),
+            ),
             (Arc::new(TimestampMicrosecondArray::from(vec![i64::MIN])), None),
             (Arc::new(BinaryArray::from(vec![&b"\x01\x02"[..]])), some("\u{1}\u{2}")),
             (Arc::new(BinaryArray::from(vec![&b"\xff"[..]])), None),
@@ -169,11 +212,26 @@ mod tests {
 
     #[test]
     fn rows_are_split_by_value_in_their_order_and_lose_the_column() {
-        let schema = Arc::new(Schema::new(vec![Field::new("p", DataType::Utf8, true), Field::new("v", DataType::Int32, true)]));
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("p", DataType::Utf8, true),
+            Field::new("v", DataType::Int32, true),
+        ]));
         let p: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), Some("a"), None, Some("b")]));
         let rows = RecordBatch::try_new(Arc::clone(&schema), vec![p, Arc::new(Int32Array::from(vec![1, 2, 3, 4]))]).unwrap();
-        let split = Partitions::new(&TableId::new("t"), &schema, &["p".to_owned()]).unwrap().split(&rows).unwrap();
-        let split: Vec<_> = split.iter().map(|(values, rows)| (values[0].as_deref(), rows.num_columns(), rows.column(0).as_primitive::<Int32Type>().values().to_vec())).collect();
+        let split = Partitions::new(&TableId::new("t"), &schema, &["p".to_owned()])
+            .unwrap()
+            .split(&rows)
+            .unwrap();
+        let split: Vec<_> = split
+            .iter()
+            .map(|(values, rows)| {
+                (
+                    values[0].as_deref(),
+                    rows.num_columns(),
+                    rows.column(0).as_primitive::<Int32Type>().values().to_vec(),
+                )
+            })
+            .collect();
         assert_eq!(split, [(Some("b"), 1, vec![1, 4]), (Some("a"), 1, vec![2]), (None, 1, vec![3])]);
     }
 }

@@ -47,7 +47,11 @@ pub struct Reporter {
 
 impl Reporter {
     pub fn new(pipeline: &str, table: &str) -> Self {
-        Self { pipeline: pipeline.to_owned(), table: table.to_owned(), counted: None }
+        Self {
+            pipeline: pipeline.to_owned(),
+            table: table.to_owned(),
+            counted: None,
+        }
     }
 
     fn labels(&self) -> [(&'static str, String); 2] {

@@ -40,7 +40,8 @@ pub async fn rewrite(files: &Files, encoder: &KeyEncoder, sources: &[(Object, Ro
             into.write(&kept).await?;
             let file = made.files.len() as u32;
             let keys = encoder.encode(&encoder.columns_of(&kept))?;
-            made.moved.extend(keys.into_iter().zip(start..).map(|(key, row)| (key, Address { file, row })));
+            made.moved
+                .extend(keys.into_iter().zip(start..).map(|(key, row)| (key, Address { file, row })));
             if into.bytes() >= FILE_BYTES {
                 finish(&mut writer, &mut made).await?;
             }

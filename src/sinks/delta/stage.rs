@@ -74,7 +74,11 @@ pub struct Stage {
 
 impl Pending {
     fn new(shape: Shape) -> Self {
-        Self { keys: KeyTable::new(shape, 0), spilled: Vec::new(), truncated: false }
+        Self {
+            keys: KeyTable::new(shape, 0),
+            spilled: Vec::new(),
+            truncated: false,
+        }
     }
 
     /// The key now stands there; the row where it stood before is replaced.
@@ -97,15 +101,30 @@ impl Pending {
 
 impl Stage {
     pub fn new(files: Files, shape: Shape) -> Self {
-        Self { files, batches: Vec::new(), bytes: 0, pending: Pending::new(shape), writer: None }
+        Self {
+            files,
+            batches: Vec::new(),
+            bytes: 0,
+            pending: Pending::new(shape),
+            writer: None,
+        }
     }
 
     /// Takes rows with their keys. The key of a truncation is not read.
     pub fn push(&mut self, batch: ChangeBatch, keys: Vec<Key>) {
         // A permit says what the rows weigh in all; arrays that share a buffer would count it once each.
-        let rows = batch.permit.as_ref().map_or_else(|| batch.rows.get_array_memory_size(), Permit::bytes);
+        let rows = batch
+            .permit
+            .as_ref()
+            .map_or_else(|| batch.rows.get_array_memory_size(), Permit::bytes);
         self.bytes += rows + size_of_val(keys.as_slice()) + size_of_val(batch.ops.as_slice());
-        self.batches.push(Staged { rows: batch.rows, ops: batch.ops, keys, unchanged: batch.unchanged, _permit: batch.permit });
+        self.batches.push(Staged {
+            rows: batch.rows,
+            ops: batch.ops,
+            keys,
+            unchanged: batch.unchanged,
+            _permit: batch.permit,
+        });
     }
 
     pub fn bytes(&self) -> usize {
@@ -120,8 +139,16 @@ impl Stage {
     pub async fn take(&mut self) -> Result<(Vec<Staged>, Folded)> {
         let batches = std::mem::take(&mut self.batches);
         self.bytes = 0;
-        let runs: Vec<Run<'_>> = batches.iter().map(|batch| Run { keys: &batch.keys, ops: &batch.ops }).collect();
-        let folded = fold(self.pending.keys.shape(), &runs, |at| batches[at.file as usize].lacks_cells(at.row as usize));
+        let runs: Vec<Run<'_>> = batches
+            .iter()
+            .map(|batch| Run {
+                keys: &batch.keys,
+                ops: &batch.ops,
+            })
+            .collect();
+        let folded = fold(self.pending.keys.shape(), &runs, |at| {
+            batches[at.file as usize].lacks_cells(at.row as usize)
+        });
         if folded.truncated {
             if let Some(writer) = self.writer.take() {
                 writer.abandon().await;
@@ -141,8 +168,11 @@ impl Stage {
             let puts = &last & &is_put;
             keys.extend(puts.set_indices().map(|row| batch.keys[row]));
             let deletes = (&last & &!&is_put).set_indices().map(|row| batch.keys[row]).collect::<Vec<_>>();
-            deletes.into_iter().for_each(|key| self.pending.stand(key, Address { file: DELETED, row: 0 }));
-            rows.push_batch_with_filter(batch.rows, &BooleanArray::new(puts, None)).map_err(|e| self.misfit(e))?;
+            deletes
+                .into_iter()
+                .for_each(|key| self.pending.stand(key, Address { file: DELETED, row: 0 }));
+            rows.push_batch_with_filter(batch.rows, &BooleanArray::new(puts, None))
+                .map_err(|e| self.misfit(e))?;
             while let Some(rows) = rows.next_completed_batch() {
                 let rest = keys.split_off(rows.num_rows());
                 self.put(&rows, &std::mem::replace(&mut keys, rest)).await?;
@@ -172,7 +202,10 @@ impl Stage {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
-                self.pending.spilled.push(Spilled { file: None, deleted: RoaringTreemap::new() });
+                self.pending.spilled.push(Spilled {
+                    file: None,
+                    deleted: RoaringTreemap::new(),
+                });
                 none.insert(self.files.begin(Default::default())?)
             }
         };

@@ -40,7 +40,10 @@ struct Column {
 enum Content {
     /// A list, a map, or a column beyond the first so many.
     Nothing,
-    Leaf { nulls: u64, bounds: Bounds },
+    Leaf {
+        nulls: u64,
+        bounds: Bounds,
+    },
     Struct(Vec<Column>),
 }
 
@@ -50,9 +53,18 @@ enum Bounds {
     Unbounded,
     Integer(Option<(i64, i64)>),
     Date(Option<(i64, i64)>),
-    Time { micros: Option<(i64, i64)>, utc: bool },
-    Decimal { units: Option<(i128, i128)>, scale: i8 },
-    Float { ends: Option<(f64, f64)>, nan: bool },
+    Time {
+        micros: Option<(i64, i64)>,
+        utc: bool,
+    },
+    Decimal {
+        units: Option<(i128, i128)>,
+        scale: i8,
+    },
+    Float {
+        ends: Option<(f64, f64)>,
+        nan: bool,
+    },
     /// The ends' first characters, and whether the upper one was cut.
     Text(Option<TextEnds>),
 }
@@ -68,7 +80,10 @@ impl Statistics {
     /// For files of these columns, the first `indexed` leaves of which get statistics.
     pub fn new(columns: &Fields, indexed: usize) -> Self {
         let mut left = indexed;
-        Self { rows: 0, columns: columns.iter().map(|field| Column::new(field, &mut left)).collect() }
+        Self {
+            rows: 0,
+            columns: columns.iter().map(|field| Column::new(field, &mut left)).collect(),
+        }
     }
 
     pub fn rows(&self) -> u64 {
@@ -78,7 +93,9 @@ impl Statistics {
     pub fn update(&mut self, rows: &RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;
         let columns = self.columns.iter_mut().zip(rows.columns());
-        columns.into_iter().try_for_each(|(column, values)| column.content.update(values, None))
+        columns
+            .into_iter()
+            .try_for_each(|(column, values)| column.content.update(values, None))
     }
 
     /// The JSON of an `add` action's `stats`.
@@ -103,7 +120,10 @@ impl Column {
                 Content::leaf(kind)
             }
         };
-        Self { name: field.name().clone(), content }
+        Self {
+            name: field.name().clone(),
+            content,
+        }
     }
 }
 
@@ -112,8 +132,14 @@ impl Content {
         let bounds = match kind {
             DataType::Int32 | DataType::Int64 => Bounds::Integer(None),
             DataType::Date32 => Bounds::Date(None),
-            DataType::Timestamp(TimeUnit::Microsecond, zone) => Bounds::Time { micros: None, utc: zone.is_some() },
-            DataType::Decimal128(_, scale) => Bounds::Decimal { units: None, scale: *scale },
+            DataType::Timestamp(TimeUnit::Microsecond, zone) => Bounds::Time {
+                micros: None,
+                utc: zone.is_some(),
+            },
+            DataType::Decimal128(_, scale) => Bounds::Decimal {
+                units: None,
+                scale: *scale,
+            },
             DataType::Float32 | DataType::Float64 => Bounds::Float { ends: None, nan: false },
             DataType::Utf8 => Bounds::Text(None),
             DataType::List(_) | DataType::Map(..) => return Content::Nothing,
@@ -129,7 +155,10 @@ impl Content {
             Content::Nothing => Ok(()),
             Content::Struct(columns) => {
                 let inner = values.as_struct().columns();
-                columns.iter_mut().zip(inner).try_for_each(|(column, values)| column.content.update(values, nulls.as_ref()))
+                columns
+                    .iter_mut()
+                    .zip(inner)
+                    .try_for_each(|(column, values)| column.content.update(values, nulls.as_ref()))
             }
             Content::Leaf { nulls: count, bounds } => {
                 let null_count = nulls.as_ref().map_or(0, NullBuffer::null_count);
@@ -137,7 +166,11 @@ impl Content {
                 if null_count == values.len() {
                     return Ok(());
                 }
-                if parent.is_some() { bounds.update(&masked(values, nulls)?) } else { bounds.update(values) }
+                if parent.is_some() {
+                    bounds.update(&masked(values, nulls)?)
+                } else {
+                    bounds.update(values)
+                }
             }
         }
     }
@@ -146,7 +179,8 @@ impl Content {
 /// The values with other nulls.
 fn masked(values: &ArrayRef, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
     let data = values.to_data().into_builder().nulls(nulls).build();
-    data.map(make_array).map_err(|e| Error::bug("a struct and its columns differ in length").because(e))
+    data.map(make_array)
+        .map_err(|e| Error::bug("a struct and its columns differ in length").because(e))
 }
 
 /// Widens the ends by those of further values.
@@ -230,7 +264,11 @@ impl Bounds {
             Bounds::Float { ends, .. } => float(if ends.as_ref()?.1 == 0.0 { 0.0 } else { ends.as_ref()?.1 }),
             Bounds::Text(ends) => {
                 let ends = ends.as_ref()?;
-                if ends.high_was_cut { rounded_up(&ends.high).map(|high| text(&high)) } else { Some(text(&ends.high)) }
+                if ends.high_was_cut {
+                    rounded_up(&ends.high).map(|high| text(&high))
+                } else {
+                    Some(text(&ends.high))
+                }
             }
         }
     }
@@ -253,7 +291,11 @@ fn widen_texts(ends: &mut Option<TextEnds>, low: &str, high: &str) {
     let (low, cut) = (prefix(low), prefix(high));
     let high_was_cut = cut.len() < high.len();
     let Some(ends) = ends else {
-        *ends = Some(TextEnds { low: low.to_owned(), high: cut.to_owned(), high_was_cut });
+        *ends = Some(TextEnds {
+            low: low.to_owned(),
+            high: cut.to_owned(),
+            high_was_cut,
+        });
         return;
     };
     if low < ends.low.as_str() {
@@ -281,7 +323,11 @@ fn prefix(text: &str) -> &str {
 fn rounded_up(prefix: &str) -> Option<String> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {
-        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(last as u32 + 1) };
+        let next = if last == '\u{d7ff}' {
+            Some('\u{e000}')
+        } else {
+            char::from_u32(last as u32 + 1)
+        };
         if let Some(next) = next {
             characters.push(next);
             return Some(characters.into_iter().collect());
@@ -365,8 +411,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, ListArray, StringArray,
-        StructArray, TimestampMicrosecondArray,
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array, ListArray,
+        StringArray, StructArray, TimestampMicrosecondArray,
     };
     use arrow::datatypes::Schema;
     use proptest::prelude::*;
@@ -379,7 +425,10 @@ mod tests {
     }
 
     fn raw(columns: Vec<(&str, ArrayRef)>, indexed: usize) -> String {
-        let fields: Vec<Field> = columns.iter().map(|(name, c)| Field::new(*name, c.data_type().clone(), true)).collect();
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|(name, c)| Field::new(*name, c.data_type().clone(), true))
+            .collect();
         let schema = Arc::new(Schema::new(fields));
         let rows = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|c| c.1).collect()).unwrap();
         let mut statistics = Statistics::new(schema.fields(), indexed);
@@ -423,8 +472,14 @@ mod tests {
         let last = 253_402_300_799_999_000;
         assert_eq!(times(vec![last, last]).1, json!("9999-12-31T23:59:59.999Z"));
         assert_eq!(times(vec![last, last + 1]).1, Value::Null);
-        assert_eq!(one(Arc::new(Date32Array::from(vec![i32::MIN, i32::MAX]))), (Value::Null, Value::Null));
-        assert_eq!(one(Arc::new(Date32Array::from(vec![-719_162, 2_932_896]))), (json!("0001-01-01"), json!("9999-12-31")));
+        assert_eq!(
+            one(Arc::new(Date32Array::from(vec![i32::MIN, i32::MAX]))),
+            (Value::Null, Value::Null)
+        );
+        assert_eq!(
+            one(Arc::new(Date32Array::from(vec![-719_162, 2_932_896]))),
+            (json!("0001-01-01"), json!("9999-12-31"))
+        );
     }
 
     #[test]
@@ -434,7 +489,10 @@ mod tests {
         assert_eq!(doubles(vec![f64::NAN, f64::NAN]), (Value::Null, Value::Null));
         assert_eq!(doubles(vec![f64::NEG_INFINITY, 1.0]), (Value::Null, json!(1.0)));
         assert_eq!(doubles(vec![f64::INFINITY, 1.0]), (json!(1.0), Value::Null));
-        assert_eq!(one(Arc::new(Float32Array::from(vec![0.1f32, -f32::NAN]))), (json!(f64::from(0.1f32)), Value::Null));
+        assert_eq!(
+            one(Arc::new(Float32Array::from(vec![0.1f32, -f32::NAN]))),
+            (json!(f64::from(0.1f32)), Value::Null)
+        );
         for zeros in [vec![0.0, -0.0], vec![-0.0, 0.0], vec![0.0, 0.0], vec![-0.0, -0.0]] {
             let (low, high) = doubles(zeros);
             assert!(low.as_f64().unwrap().is_sign_negative() && high.as_f64().unwrap().is_sign_positive());
@@ -451,14 +509,20 @@ mod tests {
     fn v8_long_texts_are_cut_and_the_upper_bound_is_rounded_up() {
         let text = |values: Vec<String>| one(Arc::new(StringArray::from(values)));
         let long = "é".repeat(40);
-        assert_eq!(text(vec![long.clone(), long.clone()]), (json!("é".repeat(32)), json!(format!("{}ê", "é".repeat(31)))));
+        assert_eq!(
+            text(vec![long.clone(), long.clone()]),
+            (json!("é".repeat(32)), json!(format!("{}ê", "é".repeat(31))))
+        );
         let exact = "z".repeat(32);
         assert_eq!(text(vec![exact.clone(), "a".into()]), (json!("a"), json!(exact)));
         assert_eq!(text(vec!["\u{10ffff}".repeat(33), "a".into()]), (json!("a"), Value::Null));
         let mixed = format!("b{}", "\u{10ffff}".repeat(35));
         assert_eq!(text(vec![mixed, "a".into()]).1, json!("c"));
         // Equal up to the cut, and only one of them longer.
-        assert_eq!(text(vec![exact.clone(), format!("{exact}z")]).1, json!(format!("{}{{", "z".repeat(31))));
+        assert_eq!(
+            text(vec![exact.clone(), format!("{exact}z")]).1,
+            json!(format!("{}{{", "z".repeat(31)))
+        );
         assert_eq!(rounded_up("\u{d7ff}").unwrap(), "\u{e000}");
     }
 
@@ -474,8 +538,14 @@ mod tests {
         let column: ArrayRef = Arc::new(Decimal128Array::from(units).with_precision_and_scale(38, 3).unwrap());
         let json = raw(vec![("c", column)], INDEXED_COLUMNS);
         assert!(json.contains("\"minValues\":{\"c\":-12.345}"), "{json}");
-        assert!(json.contains("\"maxValues\":{\"c\":99999999999999999999999999999999999.999}"), "{json}");
-        assert_eq!((decimal(-5, 3).as_str(), decimal(7, 0).as_str(), decimal(7, -2).as_str()), ("-0.005", "7", "700"));
+        assert!(
+            json.contains("\"maxValues\":{\"c\":99999999999999999999999999999999999.999}"),
+            "{json}"
+        );
+        assert_eq!(
+            (decimal(-5, 3).as_str(), decimal(7, 0).as_str(), decimal(7, -2).as_str()),
+            ("-0.005", "7", "700")
+        );
     }
 
     #[test]
@@ -496,7 +566,10 @@ mod tests {
     fn only_the_first_leaves_have_statistics() {
         let column = || -> ArrayRef { Arc::new(Int32Array::from(vec![1, 2])) };
         let json: Value = serde_json::from_str(&raw(vec![("a", column()), ("b", column()), ("c", column())], 2)).unwrap();
-        assert_eq!(json, json!({"numRecords": 2, "minValues": {"a": 1, "b": 1}, "maxValues": {"a": 2, "b": 2}, "nullCount": {"a": 0, "b": 0}}));
+        assert_eq!(
+            json,
+            json!({"numRecords": 2, "minValues": {"a": 1, "b": 1}, "maxValues": {"a": 2, "b": 2}, "nullCount": {"a": 0, "b": 0}})
+        );
     }
 
     proptest! {

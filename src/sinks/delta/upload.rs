@@ -29,7 +29,13 @@ struct Parts {
 
 impl Upload {
     pub fn new(store: Arc<dyn ObjectStore>, path: Path) -> Self {
-        Self { store, path, pieces: Vec::new(), buffered: 0, parts: None }
+        Self {
+            store,
+            path,
+            pieces: Vec::new(),
+            buffered: 0,
+            parts: None,
+        }
     }
 
     /// Adds bytes. After an error the object is given up: drop it.
@@ -67,7 +73,10 @@ impl Upload {
             Some(parts) => parts,
             none => {
                 let upload = self.store.put_multipart(&self.path).await?;
-                none.insert(Parts { upload, on_their_way: FuturesUnordered::new() })
+                none.insert(Parts {
+                    upload,
+                    on_their_way: FuturesUnordered::new(),
+                })
             }
         };
         while self.buffered >= PART_BYTES {
@@ -128,14 +137,24 @@ mod tests {
 
     #[tokio::test]
     async fn objects_of_all_sizes_arrive_as_they_were_written() {
-        for (size, piece) in [(0, 1), (5, 2), (PART_BYTES - 1, 1 << 20), (PART_BYTES, 1 << 20), (3 * PART_BYTES + 7, 3 << 20), (20 << 20, 20 << 20)] {
+        for (size, piece) in [
+            (0, 1),
+            (5, 2),
+            (PART_BYTES - 1, 1 << 20),
+            (PART_BYTES, 1 << 20),
+            (3 * PART_BYTES + 7, 3 << 20),
+            (20 << 20, 20 << 20),
+        ] {
             let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
             let written: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
             let mut upload = Upload::new(Arc::clone(&store), Path::from("x"));
             for piece in written.chunks(piece) {
                 upload.write(Bytes::copy_from_slice(piece)).await.unwrap();
             }
-            assert!(store.head(&Path::from("x")).await.is_err(), "nobody sees an object that is not finished");
+            assert!(
+                store.head(&Path::from("x")).await.is_err(),
+                "nobody sees an object that is not finished"
+            );
             upload.finish().await.unwrap();
             let read = store.get(&Path::from("x")).await.unwrap().bytes().await.unwrap();
             assert!(read == written, "{size} bytes in pieces of {piece}");

@@ -54,17 +54,41 @@ struct Replaced {
 impl Planned {
     /// Of a table that only grows.
     pub fn append(adds: Vec<NewFile>) -> Self {
-        Self { change: Change { adds, operation: "STREAMING UPDATE", ..Change::default() }, ..Self::default() }
+        Self {
+            change: Change {
+                adds,
+                operation: "STREAMING UPDATE",
+                ..Change::default()
+            },
+            ..Self::default()
+        }
     }
 }
 
 impl Upsert {
     /// Opens the index: from its cache, or from the table.
-    pub async fn open(table: &str, merge: Merge, encoder: KeyEncoder, files: Files, log: &mut Log, share: usize, state: &Path) -> Result<Self> {
+    pub async fn open(
+        table: &str,
+        merge: Merge,
+        encoder: KeyEncoder,
+        files: Files,
+        log: &mut Log,
+        share: usize,
+        state: &Path,
+    ) -> Result<Self> {
         let cache = Cache::new(state, &log.snapshot().table_id, &encoder);
         let stage = Stage::new(files.clone(), encoder.shape());
         let index = open_index(&cache, &encoder, log).await?;
-        Ok(Self { table: table.into(), merge, encoder, files, index, cache, stage, share })
+        Ok(Self {
+            table: table.into(),
+            merge,
+            encoder,
+            files,
+            index,
+            cache,
+            stage,
+            share,
+        })
     }
 
     pub fn index(&self) -> &Index {
@@ -80,14 +104,25 @@ impl Upsert {
     pub async fn write(&mut self, batch: ChangeBatch, log: &mut Log) -> Result<()> {
         let columns = self.encoder.columns_of(&batch.rows);
         if let Some(nulls) = KeyEncoder::nulls(&columns)
-            && batch.ops.iter().enumerate().any(|(row, &op)| op != Op::Truncate && nulls.is_null(row))
+            && batch
+                .ops
+                .iter()
+                .enumerate()
+                .any(|(row, &op)| op != Op::Truncate && nulls.is_null(row))
         {
             let (table, names) = (&self.table, self.encoder.names().join("`, `"));
-            return Err(Error::data("null_key", format!("a change to `{table}` has a null in its key (`{names}`); its decoder is to reject it")));
+            return Err(Error::data(
+                "null_key",
+                format!("a change to `{table}` has a null in its key (`{names}`); its decoder is to reject it"),
+            ));
         }
         let keys = self.encoder.encode(&columns)?;
         self.stage.push(batch, keys);
-        if self.stage.bytes() > self.share { self.spill(log).await } else { Ok(()) }
+        if self.stage.bytes() > self.share {
+            self.spill(log).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes of all that is staged the change of a commit on the log as it stands. May be called again after a conflict.
@@ -95,7 +130,11 @@ impl Upsert {
         self.spill(log).await?;
         self.stage.finish_file().await?;
         let pending = self.stage.pending();
-        let replaced = if pending.truncated { Replaced::default() } else { replaced(pending, &self.index, log).await? };
+        let replaced = if pending.truncated {
+            Replaced::default()
+        } else {
+            replaced(pending, &self.index, log).await?
+        };
         let mut planned = match self.merge {
             Merge::Vectors => with_vectors(pending, replaced.rows),
             Merge::Rewrite => with_rewrite(pending, replaced.rows, &self.files, &self.encoder, log).await?,
@@ -145,7 +184,9 @@ impl Upsert {
     /// Others have changed the table: their files are read into the index.
     pub async fn catch_up(&mut self, added: &[Arc<str>], log: &mut Log) -> Result<()> {
         // A file that only got a vector is known: its rows stand where they stood.
-        let new = added.iter().filter(|path| log.snapshot().files.contains_key(*path) && !self.index.knows(path));
+        let new = added
+            .iter()
+            .filter(|path| log.snapshot().files.contains_key(*path) && !self.index.knows(path));
         let mut new: Vec<Arc<str>> = new.cloned().collect();
         new.sort_unstable();
         new.dedup();
@@ -166,7 +207,10 @@ impl Upsert {
 /// Where the rows of the staged keys stand in the table. Both tables of keys are walked in the same order, and each file is looked at
 /// once.
 async fn replaced(pending: &Pending, index: &Index, log: &mut Log) -> Result<Replaced> {
-    let found = pending.keys.iter().filter_map(|(key, at)| Some((index.get(key)?, at.file == DELETED)));
+    let found = pending
+        .keys
+        .iter()
+        .filter_map(|(key, at)| Some((index.get(key)?, at.file == DELETED)));
     let mut found: Vec<(Address, bool)> = found.collect();
     found.sort_unstable();
     let mut replaced = Replaced::default();
@@ -190,12 +234,19 @@ fn with_vectors(pending: &Pending, rows: BTreeMap<Arc<str>, RoaringTreemap>) -> 
     let born = |spilled: &Spilled| {
         // Of a file with nothing left alive nothing is said.
         let file = spilled.file.as_ref().filter(|file| spilled.deleted.len() < file.rows)?;
-        Some(NewFile { deleted: spilled.deleted.clone(), ..file.clone() })
+        Some(NewFile {
+            deleted: spilled.deleted.clone(),
+            ..file.clone()
+        })
     };
     let files: Vec<Option<NewFile>> = pending.spilled.iter().map(born).collect();
     Planned {
         staged: files.iter().map(|file| file.as_ref().map(|file| Arc::clone(&file.path))).collect(),
-        change: Change { adds: files.into_iter().flatten().collect(), vectors: rows, ..Change::default() },
+        change: Change {
+            adds: files.into_iter().flatten().collect(),
+            vectors: rows,
+            ..Change::default()
+        },
         moved: Vec::new(),
     }
 }
@@ -211,8 +262,19 @@ async fn with_rewrite(
     let mut sources = Vec::new();
     for (path, rows) in &rows {
         let dead = &*log.vector(path).await? | rows;
-        let file = log.snapshot().files.get(path).ok_or_else(|| Error::bug(format!("`{path}` is not a file of {}", log.url())))?;
-        sources.push((Object { store: Arc::clone(log.store()), path: file.location()?, size: file.size }, dead));
+        let file = log
+            .snapshot()
+            .files
+            .get(path)
+            .ok_or_else(|| Error::bug(format!("`{path}` is not a file of {}", log.url())))?;
+        sources.push((
+            Object {
+                store: Arc::clone(log.store()),
+                path: file.location()?,
+                size: file.size,
+            },
+            dead,
+        ));
     }
     let mut planned = Planned::default();
     for spilled in &pending.spilled {
@@ -221,14 +283,21 @@ async fn with_rewrite(
         match (&spilled.file, clean) {
             (_, Some(file)) => planned.change.adds.push(file.clone()),
             (Some(file), None) => {
-                let object = Object { store: Arc::clone(log.store()), path: StorePath::from(&*file.path), size: file.size };
+                let object = Object {
+                    store: Arc::clone(log.store()),
+                    path: StorePath::from(&*file.path),
+                    size: file.size,
+                };
                 sources.push((object, spilled.deleted.clone()));
             }
             (None, None) => {}
         }
     }
     let Rewritten { files, moved } = rewrite(files, encoder, &sources).await?;
-    planned.moved = moved.into_iter().map(|(key, at)| (key, Arc::clone(&files[at.file as usize].path), at.row)).collect();
+    planned.moved = moved
+        .into_iter()
+        .map(|(key, at)| (key, Arc::clone(&files[at.file as usize].path), at.row))
+        .collect();
     planned.change.adds.extend(files);
     planned.change.removes = rows.into_keys().collect();
     Ok(planned)
@@ -240,7 +309,12 @@ async fn open_index(cache: &Cache, encoder: &KeyEncoder, log: &mut Log) -> Resul
         return Ok(index);
     }
     let files: Vec<Arc<str>> = log.snapshot().files.keys().cloned().collect();
-    let rows: u64 = log.snapshot().files.values().map(|file| file.rows.unwrap_or(0).saturating_sub(file.deleted())).sum();
+    let rows: u64 = log
+        .snapshot()
+        .files
+        .values()
+        .map(|file| file.rows.unwrap_or(0).saturating_sub(file.deleted()))
+        .sum();
     let mut index = Index::new(encoder.shape(), usize::try_from(rows).unwrap_or(0));
     keys::take_in(&mut index, encoder, log, &files).await?;
     if !files.is_empty() {

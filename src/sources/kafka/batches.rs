@@ -379,10 +379,15 @@ fn oversized(message: &Message<'_>, limit: usize) -> Reject {
     }
 }
 
+/// A lane, and the last offset that was read of it.
+type Reached = (usize, u64);
+/// A lane, and the number of records and their bytes.
+type Received = (usize, u64, u64);
+
 /// The last offset, the number of records and their bytes, by lane.
-fn summary(run: Run<'_>) -> (Vec<(usize, u64)>, Vec<(usize, u64, u64)>) {
-    let mut reached: Vec<(usize, u64)> = Vec::new();
-    let mut received: Vec<(usize, u64, u64)> = Vec::new();
+fn summary(run: Run<'_>) -> (Vec<Reached>, Vec<Received>) {
+    let mut reached: Vec<Reached> = Vec::new();
+    let mut received: Vec<Received> = Vec::new();
     let mut at = usize::MAX;
     for (message, &lane) in run.messages.iter().zip(run.lanes) {
         // Neighbours are mostly of one lane.

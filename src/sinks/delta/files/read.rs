@@ -8,9 +8,9 @@ use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
-use parquet::arrow::ProjectionMask;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use roaring::RoaringTreemap;
@@ -47,10 +47,16 @@ impl Rows {
 
     fn of(object: &Object, schema: &SchemaRef, builder: Builder) -> Result<Self> {
         let roots = builder.schema().fields().iter().enumerate();
-        let wanted = roots.filter(|(_, field)| schema.column_with_name(field.name()).is_some()).map(|(root, _)| root);
+        let wanted = roots
+            .filter(|(_, field)| schema.column_with_name(field.name()).is_some())
+            .map(|(root, _)| root);
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let stream = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
-        Ok(Self { stream: stream.map_err(|e| unreadable(&object.path, e))?, schema: Arc::clone(schema), path: object.path.clone() })
+        Ok(Self {
+            stream: stream.map_err(|e| unreadable(&object.path, e))?,
+            schema: Arc::clone(schema),
+            path: object.path.clone(),
+        })
     }
 
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
@@ -65,14 +71,20 @@ impl Rows {
         let (schema, path) = (Arc::clone(&self.schema), self.path.clone());
         let batches: Vec<RecordBatch> = self.stream.try_collect().await.map_err(|e| unreadable(&path, e))?;
         let fitted = batches.iter().map(|rows| fit(rows, &schema)).collect::<Result<Vec<_>, _>>();
-        fitted.and_then(|batches| concat_batches(&schema, &batches)).map_err(|e| misfit(&path, e))
+        fitted
+            .and_then(|batches| concat_batches(&schema, &batches))
+            .map_err(|e| misfit(&path, e))
     }
 }
 
 async fn open(object: &Object, offsets: PageIndexPolicy) -> Result<Builder> {
     // Arrow's schema in the file's metadata is that of its writer; the types that count are the table's.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_offset_index_policy(offsets);
-    Builder::new_with_options(object.clone(), options).await.map_err(|e| unreadable(&object.path, e))
+    let options = ArrowReaderOptions::new()
+        .with_skip_arrow_metadata(true)
+        .with_offset_index_policy(offsets);
+    Builder::new_with_options(object.clone(), options)
+        .await
+        .map_err(|e| unreadable(&object.path, e))
 }
 
 /// Runs of rows to take and to skip. The last run to skip may be left out.
@@ -93,7 +105,10 @@ fn selection(rows: &[u32]) -> RowSelection {
 
 /// The columns of a schema out of a batch: by name, cast where another writer chose other types for the same values.
 fn fit(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
         Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
         Some(column) => cast_with_options(column, field.data_type(), &strict),
@@ -118,7 +133,10 @@ pub fn alive(dead: &RoaringTreemap, first: u64, rows: usize) -> BooleanBuffer {
 
 /// Some columns of a schema, in the order of their names here.
 pub fn columns<'a>(schema: &Schema, names: impl IntoIterator<Item = &'a String>) -> SchemaRef {
-    let fields = names.into_iter().filter_map(|name| schema.fields().find(name)).map(|(_, field)| Arc::clone(field));
+    let fields = names
+        .into_iter()
+        .filter_map(|name| schema.fields().find(name))
+        .map(|(_, field)| Arc::clone(field));
     Arc::new(Schema::new(fields.collect::<Fields>()))
 }
 
@@ -129,10 +147,18 @@ fn unreadable(path: &Path, error: ParquetError) -> Error {
             Ok(store) => fault(*store, &format!("read the data file {path}")),
             Err(other) => Error::data("bad_file", format!("the data file {path} cannot be read; restore it")).because(other),
         },
-        other => Error::data("bad_file", format!("the data file {path} is not the Parquet file that the table takes it for; restore it")).because(other),
+        other => Error::data(
+            "bad_file",
+            format!("the data file {path} is not the Parquet file that the table takes it for; restore it"),
+        )
+        .because(other),
     }
 }
 
 fn misfit(path: &Path, error: arrow::error::ArrowError) -> Error {
-    Error::data("bad_file", format!("the columns of the data file {path} do not fit the table's; rewrite or restore it")).because(error)
+    Error::data(
+        "bad_file",
+        format!("the columns of the data file {path} do not fit the table's; rewrite or restore it"),
+    )
+    .because(error)
 }

@@ -34,12 +34,26 @@ pub async fn take_in(index: &mut Index, encoder: &KeyEncoder, log: &mut Log, pat
     let mut unread = Vec::with_capacity(paths.len());
     for path in paths {
         let dead = log.vector(path).await?;
-        let file = log.snapshot().files.get(path).ok_or_else(|| Error::bug(format!("`{path}` is not a file of the table")))?;
-        let object = Object { store: Arc::clone(log.store()), path: file.location()?, size: file.size };
-        unread.push(Unread { number: index.number(path)?, object, dead });
+        let file = log
+            .snapshot()
+            .files
+            .get(path)
+            .ok_or_else(|| Error::bug(format!("`{path}` is not a file of the table")))?;
+        let object = Object {
+            store: Arc::clone(log.store()),
+            path: file.location()?,
+            size: file.size,
+        };
+        unread.push(Unread {
+            number: index.number(path)?,
+            object,
+            dead,
+        });
     }
     let schema = columns(&log.snapshot().schema, encoder.names());
-    let mut runs = stream::iter(unread).map(|file| keys_of(file, encoder, &schema)).flatten_unordered(FILES_AT_ONCE);
+    let mut runs = stream::iter(unread)
+        .map(|file| keys_of(file, encoder, &schema))
+        .flatten_unordered(FILES_AT_ONCE);
     let mut doubted = Vec::new();
     while let Some(run) = runs.try_next().await? {
         take_run(index, &run, log, &mut doubted)?;
@@ -60,9 +74,20 @@ fn keys_of<'a>(
             let Some(batch) = rows.next().await? else { return Ok(None) };
             if KeyEncoder::nulls(batch.columns()).is_some_and(|nulls| nulls.null_count() > 0) {
                 let path = &file.object.path;
-                return Err(Error::data("null_key", format!("the data file {path} has a row with a null in its key ({}); delete it or give it a key", encoder.names().join(", "))));
+                return Err(Error::data(
+                    "null_key",
+                    format!(
+                        "the data file {path} has a row with a null in its key ({}); delete it or give it a key",
+                        encoder.names().join(", ")
+                    ),
+                ));
             }
-            let run = Run { file: file.number, row, keys: encoder.encode(batch.columns())?, dead: Arc::clone(&file.dead) };
+            let run = Run {
+                file: file.number,
+                row,
+                keys: encoder.encode(batch.columns())?,
+                dead: Arc::clone(&file.dead),
+            };
             let next = row + run.keys.len() as u64;
             Ok(Some((run, (rows, next, file))))
         }))
@@ -80,7 +105,12 @@ fn take_run(index: &mut Index, run: &Run, log: &Log, doubted: &mut Vec<(Address,
             next_dead = dead.next();
             continue;
         }
-        let row = u32::try_from(row).map_err(|_| Error::data("bad_file", "a data file has more rows than the key index can count; rewrite it in smaller ones"))?;
+        let row = u32::try_from(row).map_err(|_| {
+            Error::data(
+                "bad_file",
+                "a data file has more rows than the key index can count; rewrite it in smaller ones",
+            )
+        })?;
         let here = Address { file: run.file, row };
         let before = index.insert(key, here).filter(|&before| before != here);
         if let Some(before) = before

@@ -54,14 +54,24 @@ struct CachedFile {
 
 impl CachedFile {
     fn of(file: &LiveFile) -> Self {
-        let vector = file.vector.as_ref().map(|v| (Arc::clone(&v.path_or_inline), v.offset, v.cardinality));
-        Self { path: Arc::clone(&file.path), vector }
+        let vector = file
+            .vector
+            .as_ref()
+            .map(|v| (Arc::clone(&v.path_or_inline), v.offset, v.cardinality));
+        Self {
+            path: Arc::clone(&file.path),
+            vector,
+        }
     }
 }
 
 impl Cache {
     pub fn new(folder: &Path, table_id: &str, encoder: &KeyEncoder) -> Self {
-        Self { folder: folder.to_owned(), table_id: table_id.to_owned(), fingerprint: encoder.fingerprint() }
+        Self {
+            folder: folder.to_owned(),
+            table_id: table_id.to_owned(),
+            fingerprint: encoder.fingerprint(),
+        }
     }
 
     /// The newest usable cache, and the live files that have to be read into it; None where everything has to be read.
@@ -71,7 +81,10 @@ impl Cache {
             Ok((header, keys)) => {
                 let unread = unread(&header, now);
                 info!(path = %path.display(), version, keys = keys.len(), files_to_read = unread.len(), "key index opened from its cache");
-                let files = header.files.into_iter().map(|file| file.map(|file| file.path).filter(|path| now.files.contains_key(path)));
+                let files = header
+                    .files
+                    .into_iter()
+                    .map(|file| file.map(|file| file.path).filter(|path| now.files.contains_key(path)));
                 Some((Index::from_parts(keys, files.collect()), unread))
             }
             Err(error) => {
@@ -102,7 +115,9 @@ impl Cache {
 
     /// Versions of which there is a cache, rising.
     fn versions(&self) -> Vec<(u64, PathBuf)> {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Vec::new();
+        };
         let version = |path: &Path| {
             let name = path.file_name()?.to_str()?.strip_prefix(&self.table_id)?;
             name.strip_prefix('-')?.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()
@@ -142,19 +157,28 @@ impl Cache {
                 let bytes = &mut bytes[..words.len() * 8];
                 file.read_exact(bytes)?;
                 sum.update(bytes);
-                words.iter_mut().zip(bytes.chunks_exact(8)).for_each(|(into, from)| *into = word(from));
+                words
+                    .iter_mut()
+                    .zip(bytes.chunks_exact(8))
+                    .for_each(|(into, from)| *into = word(from));
             }
             Ok::<_, io::Error>(())
         })?;
         let mut end = [0; 8];
         file.read_exact(&mut end)?;
-        if word(&end) != sum.digest() { Err(wrong("its keys are damaged")) } else { Ok((header, keys)) }
+        if word(&end) != sum.digest() {
+            Err(wrong("its keys are damaged"))
+        } else {
+            Ok((header, keys))
+        }
     }
 
     fn write(&self, index: &Index, now: &Snapshot, path: &Path) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         // Under a name of its own until it is whole, so that a crash leaves no half cache and two writers do not meet.
-        let unfinished = self.folder.join(format!("{}-{}.unfinished", self.table_id, Uuid::new_v4().simple()));
+        let unfinished = self
+            .folder
+            .join(format!("{}-{}.unfinished", self.table_id, Uuid::new_v4().simple()));
         let written = self.write_to(index, now, &unfinished).and_then(|()| fs::rename(&unfinished, path));
         if written.is_err() {
             let _ = fs::remove_file(&unfinished);
@@ -181,7 +205,10 @@ impl Cache {
         let mut bytes = vec![0; BUFFER_BYTES];
         for words in index.keys.raw().flat_map(|shard| shard.chunks(BUFFER_BYTES / 8)) {
             let bytes = &mut bytes[..words.len() * 8];
-            bytes.chunks_exact_mut(8).zip(words).for_each(|(into, from)| into.copy_from_slice(&from.to_le_bytes()));
+            bytes
+                .chunks_exact_mut(8)
+                .zip(words)
+                .for_each(|(into, from)| into.copy_from_slice(&from.to_le_bytes()));
             sum.update(bytes);
             file.write_all(bytes)?;
         }
@@ -194,7 +221,10 @@ impl Cache {
 /// Live files that are not in the cache as they are now.
 fn unread(header: &Header, now: &Snapshot) -> Vec<Arc<str>> {
     let cached: std::collections::HashMap<&str, &CachedFile> = header.files.iter().flatten().map(|file| (&*file.path, file)).collect();
-    let changed = now.files.values().filter(|file| cached.get(&*file.path).is_none_or(|then| **then != CachedFile::of(file)));
+    let changed = now
+        .files
+        .values()
+        .filter(|file| cached.get(&*file.path).is_none_or(|then| **then != CachedFile::of(file)));
     changed.map(|file| Arc::clone(&file.path)).collect()
 }
 
@@ -248,7 +278,10 @@ mod tests {
             partition_by: vec![],
             properties: BTreeMap::new(),
             protocol: serde_json::from_str(r#"{"minReaderVersion":1,"minWriterVersion":2}"#).unwrap(),
-            files: files.into_iter().map(|file| (Arc::clone(&file.path), file)).collect::<HashMap<_, _>>(),
+            files: files
+                .into_iter()
+                .map(|file| (Arc::clone(&file.path), file))
+                .collect::<HashMap<_, _>>(),
             marks: BTreeMap::new(),
         }
     }
@@ -279,10 +312,17 @@ mod tests {
         let (stale, mut unread) = cache.load(&later, Shape::Exact).unwrap();
         unread.sort();
         assert_eq!(unread, ["a".into(), "c".into()]);
-        assert_eq!((stale.path(0).is_some(), stale.path(1)), (true, None), "a file that is gone is forgotten, its number is not");
+        assert_eq!(
+            (stale.path(0).is_some(), stale.path(1)),
+            (true, None),
+            "a file that is gone is forgotten, its number is not"
+        );
         cache.save(&stale, &later);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "older caches are removed");
-        assert!(cache.load(&then, Shape::Exact).is_none(), "a cache from the future (the table was restored) is of no use");
+        assert!(
+            cache.load(&then, Shape::Exact).is_none(),
+            "a cache from the future (the table was restored) is of no use"
+        );
     }
 
     #[test]
@@ -291,7 +331,11 @@ mod tests {
         let cache = Cache::new(folder.path(), "id", &encoder("k"));
         let now = snapshot(3, vec![live("a", None), live("b", None)]);
         cache.save(&index(), &now);
-        assert!(Cache::new(folder.path(), "id", &encoder("other")).load(&now, Shape::Exact).is_none());
+        assert!(
+            Cache::new(folder.path(), "id", &encoder("other"))
+                .load(&now, Shape::Exact)
+                .is_none()
+        );
         assert!(Cache::new(folder.path(), "other", &encoder("k")).load(&now, Shape::Exact).is_none());
         let path = cache.path(3);
         let whole = fs::read(&path).unwrap();

@@ -43,13 +43,19 @@ impl KeyEncoder {
     /// Refuses columns that cannot be keys: numbers that need not equal themselves (NaN), and nested values.
     pub fn new(table: &TableId, schema: &Schema, key: &[String]) -> Result<Self> {
         if key.is_empty() {
-            return Err(Error::config("key_columns", format!("table `{table}`: an upsert table needs at least one key column")));
+            return Err(Error::config(
+                "key_columns",
+                format!("table `{table}`: an upsert table needs at least one key column"),
+            ));
         }
         let mut columns = Vec::with_capacity(key.len());
         let mut types = Vec::with_capacity(key.len());
         for name in key {
             let (place, field) = schema.column_with_name(name).ok_or_else(|| {
-                Error::config("key_columns", format!("table `{table}` has no column `{name}`, which its `key` names"))
+                Error::config(
+                    "key_columns",
+                    format!("table `{table}` has no column `{name}`, which its `key` names"),
+                )
             })?;
             types.push(canonical(field.data_type()).ok_or_else(|| {
                 let kind = field.data_type();
@@ -62,7 +68,13 @@ impl KeyEncoder {
             [DataType::Utf8 | DataType::Binary] => How::Bytes,
             _ => How::Rows(RowConverter::new(types.iter().cloned().map(SortField::new).collect()).map_err(unfit)?),
         };
-        Ok(Self { table: table.clone(), names: key.to_vec(), columns, types, how })
+        Ok(Self {
+            table: table.clone(),
+            names: key.to_vec(),
+            columns,
+            types,
+            how,
+        })
     }
 
     pub fn shape(&self) -> Shape {
@@ -79,7 +91,12 @@ impl KeyEncoder {
 
     /// What tells these keys from those of other columns: an index of one is of no use to the other.
     pub fn fingerprint(&self) -> String {
-        let columns: Vec<String> = self.names.iter().zip(&self.types).map(|(name, kind)| format!("{name}\u{1f}{kind}")).collect();
+        let columns: Vec<String> = self
+            .names
+            .iter()
+            .zip(&self.types)
+            .map(|(name, kind)| format!("{name}\u{1f}{kind}"))
+            .collect();
         columns.join("\u{1e}")
     }
 
@@ -90,7 +107,9 @@ impl KeyEncoder {
 
     /// Rows of which a key column is null.
     pub fn nulls(columns: &[ArrayRef]) -> Option<NullBuffer> {
-        columns.iter().fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.nulls()))
+        columns
+            .iter()
+            .fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.nulls()))
     }
 
     /// The keys of rows given by their key columns. The key of a row with a null in them means nothing.
@@ -98,10 +117,21 @@ impl KeyEncoder {
         let columns = columns.iter().zip(&self.types).map(|(column, kind)| widen(column, kind));
         let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>().map_err(|e| self.misfit(e))?;
         let keys = match &self.how {
-            How::Value => columns[0].as_primitive::<Int64Type>().values().iter().map(|&value| Key([value as u64, 0])).collect(),
+            How::Value => columns[0]
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .map(|&value| Key([value as u64, 0]))
+                .collect(),
             How::Bytes => match columns[0].data_type() {
-                DataType::Utf8 => hash_slices(columns[0].as_string::<i32>().value_offsets(), columns[0].as_string::<i32>().value_data()),
-                _ => hash_slices(columns[0].as_binary::<i32>().value_offsets(), columns[0].as_binary::<i32>().value_data()),
+                DataType::Utf8 => hash_slices(
+                    columns[0].as_string::<i32>().value_offsets(),
+                    columns[0].as_string::<i32>().value_data(),
+                ),
+                _ => hash_slices(
+                    columns[0].as_binary::<i32>().value_offsets(),
+                    columns[0].as_binary::<i32>().value_data(),
+                ),
             },
             How::Rows(converter) => {
                 let rows = converter.convert_columns(&columns).map_err(|e| self.misfit(e))?;
@@ -113,7 +143,11 @@ impl KeyEncoder {
 
     fn misfit(&self, error: arrow::error::ArrowError) -> Error {
         let (table, names) = (&self.table, self.names.join("`, `"));
-        Error::config("key_columns", format!("table `{table}`: the key columns `{names}` do not have the types that the table has")).because(error)
+        Error::config(
+            "key_columns",
+            format!("table `{table}`: the key columns `{names}` do not have the types that the table has"),
+        )
+        .because(error)
     }
 }
 
@@ -127,7 +161,10 @@ fn hashed(bytes: &[u8]) -> Key {
 }
 
 fn hash_slices(offsets: &[i32], bytes: &[u8]) -> Vec<Key> {
-    offsets.windows(2).map(|ends| hashed(&bytes[ends[0] as usize..ends[1] as usize])).collect()
+    offsets
+        .windows(2)
+        .map(|ends| hashed(&bytes[ends[0] as usize..ends[1] as usize]))
+        .collect()
 }
 
 /// The one type that all widths of a key column are cast to, or None where the type cannot be a key.
@@ -150,7 +187,10 @@ fn canonical(kind: &DataType) -> Option<DataType> {
 
 /// Casts a column to its canonical type; a value that does not fit is an error.
 fn widen(column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {
-    let strict = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    let strict = arrow::compute::CastOptions {
+        safe: false,
+        ..Default::default()
+    };
     match (column.data_type(), kind) {
         (is, wanted) if is == wanted => Ok(Arc::clone(column)),
         (DataType::Date32, DataType::Int64) => cast(&cast(column, &DataType::Int32)?, kind),
@@ -172,7 +212,12 @@ mod tests {
     use super::*;
 
     fn encoder(fields: &[(&str, DataType)]) -> Result<KeyEncoder> {
-        let schema = Schema::new(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>());
+        let schema = Schema::new(
+            fields
+                .iter()
+                .map(|(name, kind)| Field::new(*name, kind.clone(), true))
+                .collect::<Vec<_>>(),
+        );
         let names: Vec<String> = fields.iter().map(|(name, _)| (*name).to_owned()).collect();
         KeyEncoder::new(&TableId::new("orders"), &schema, &names)
     }
@@ -180,7 +225,12 @@ mod tests {
     #[test]
     fn u10_a_float_or_nested_key_is_refused_by_name() {
         let list = DataType::List(Arc::new(Field::new("element", DataType::Int32, true)));
-        for kind in [DataType::Float32, DataType::Float64, list, DataType::Struct(vec![Field::new("a", DataType::Int32, true)].into())] {
+        for kind in [
+            DataType::Float32,
+            DataType::Float64,
+            list,
+            DataType::Struct(vec![Field::new("a", DataType::Int32, true)].into()),
+        ] {
             let error = encoder(&[("id", DataType::Int64), ("price", kind)]).unwrap_err().to_string();
             assert!(error.contains("`orders`") && error.contains("`price`"), "{error}");
         }
@@ -188,24 +238,36 @@ mod tests {
 
     #[test]
     fn u11_the_same_number_is_the_same_key_in_every_width() {
-        let (narrow, wide) = (encoder(&[("id", DataType::Int32)]).unwrap(), encoder(&[("id", DataType::Int64)]).unwrap());
+        let (narrow, wide) = (
+            encoder(&[("id", DataType::Int32)]).unwrap(),
+            encoder(&[("id", DataType::Int64)]).unwrap(),
+        );
         let numbers = [i32::MIN, -1, 0, 1, 7, i32::MAX];
         let small: ArrayRef = Arc::new(Int32Array::from(numbers.to_vec()));
         let large: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers.map(i64::from)));
-        assert_eq!(narrow.encode(&[Arc::clone(&small)]).unwrap(), wide.encode(&[Arc::clone(&large)]).unwrap());
+        assert_eq!(
+            narrow.encode(&[Arc::clone(&small)]).unwrap(),
+            wide.encode(&[Arc::clone(&large)]).unwrap()
+        );
         assert_eq!(narrow.fingerprint(), wide.fingerprint());
         let (narrow, wide) = (
             encoder(&[("id", DataType::Int32), ("n", DataType::Utf8)]).unwrap(),
             encoder(&[("id", DataType::Int64), ("n", DataType::Utf8)]).unwrap(),
         );
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; numbers.len()]));
-        assert_eq!(narrow.encode(&[small, Arc::clone(&text)]).unwrap(), wide.encode(&[large, text]).unwrap());
+        assert_eq!(
+            narrow.encode(&[small, Arc::clone(&text)]).unwrap(),
+            wide.encode(&[large, text]).unwrap()
+        );
     }
 
     #[test]
     fn one_fixed_column_is_its_own_key_and_all_else_is_hashed() {
         let days: ArrayRef = Arc::new(Date32Array::from(vec![-3]));
-        assert_eq!(encoder(&[("d", DataType::Date32)]).unwrap().encode(&[days]).unwrap(), [Key([-3i64 as u64, 0])]);
+        assert_eq!(
+            encoder(&[("d", DataType::Date32)]).unwrap().encode(&[days]).unwrap(),
+            [Key([-3i64 as u64, 0])]
+        );
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![5]).with_timezone("UTC"));
         assert_eq!(encoder(&[("t", utc)]).unwrap().encode(&[time]).unwrap(), [Key([5, 0])]);
@@ -214,7 +276,11 @@ mod tests {
         let text = encoder(&[("s", DataType::Utf8)]).unwrap();
         assert_eq!(text.shape(), Shape::Hashed);
         let part: ArrayRef = Arc::new(StringArray::from(vec!["x", "ab"]).slice(1, 1));
-        assert_eq!(text.encode(&[part]).unwrap(), [hashed(b"ab")], "a slice of an array is read from where it begins");
+        assert_eq!(
+            text.encode(&[part]).unwrap(),
+            [hashed(b"ab")],
+            "a slice of an array is read from where it begins"
+        );
         let price: ArrayRef = Arc::new(Decimal128Array::from(vec![12345]).with_precision_and_scale(9, 2).unwrap());
         let wide: ArrayRef = Arc::new(Decimal128Array::from(vec![12345]).with_precision_and_scale(20, 2).unwrap());
         assert_eq!(

@@ -31,7 +31,10 @@ impl Address {
     }
 
     fn of(word: u64) -> Self {
-        Self { file: ((word >> 32) - 1) as u32, row: word as u32 }
+        Self {
+            file: ((word >> 32) - 1) as u32,
+            row: word as u32,
+        }
     }
 }
 
@@ -70,7 +73,11 @@ impl KeyTable {
     /// An empty table with room for some `keys`.
     pub fn new(shape: Shape, keys: usize) -> Self {
         // Shards differ by some standard deviations of their share: the room is for three quarters of the slots.
-        let slots = if keys == 0 { 0 } else { keys.div_ceil(1 << SHARD_BITS) * 4 / 3 + SLOTS_MIN };
+        let slots = if keys == 0 {
+            0
+        } else {
+            keys.div_ceil(1 << SHARD_BITS) * 4 / 3 + SLOTS_MIN
+        };
         let shards = match shape {
             Shape::Exact => Shards::Exact((0..1 << SHARD_BITS).map(|_| Shard::new(slots)).collect()),
             Shape::Hashed => Shards::Hashed((0..1 << SHARD_BITS).map(|_| Shard::new(slots)).collect()),
@@ -163,12 +170,15 @@ struct Shard<const W: usize> {
 
 impl<const W: usize> Shard<W> {
     fn new(slots: usize) -> Self {
-        Self { slots: vec![[0; W]; slots], len: 0 }
+        Self {
+            slots: vec![[0; W]; slots],
+            len: 0,
+        }
     }
 
     /// The slot where a key is looked for first. It rises with the hash, so that growing and walking go through memory in order.
     fn home(&self, hash: u64) -> usize {
-        (u128::from(hash << SHARD_BITS) * self.slots.len() as u128 >> 64) as usize
+        ((u128::from(hash << SHARD_BITS) * self.slots.len() as u128) >> 64) as usize
     }
 
     fn next(&self, slot: usize) -> usize {
@@ -340,21 +350,37 @@ mod tests {
     fn an_exact_key_takes_at_most_24_bytes() {
         let mut table = KeyTable::new(Shape::Exact, 0);
         for number in 0..1_500_000u64 {
-            table.insert(Key([number, 0]), Address { file: 1, row: number as u32 });
+            table.insert(
+                Key([number, 0]),
+                Address {
+                    file: 1,
+                    row: number as u32,
+                },
+            );
             if number > 200_000 && number.is_multiple_of(4_999) {
                 let bytes = table.memory() as f64 / table.len() as f64;
                 assert!(bytes <= 24.0, "{bytes:.2} bytes a key at {number} keys");
             }
         }
         let planned = KeyTable::new(Shape::Exact, 1_500_000);
-        assert!(planned.memory() <= 1_500_000 * 24, "a table with room takes {} bytes", planned.memory());
+        assert!(
+            planned.memory() <= 1_500_000 * 24,
+            "a table with room takes {} bytes",
+            planned.memory()
+        );
     }
 
     #[test]
     fn raw_slots_make_the_same_table() {
         let mut table = KeyTable::new(Shape::Hashed, 100);
         for number in 0..10_000 {
-            table.insert(key(Shape::Hashed, number), Address { file: 3, row: number as u32 });
+            table.insert(
+                key(Shape::Hashed, number),
+                Address {
+                    file: 3,
+                    row: number as u32,
+                },
+            );
         }
         let raw: Vec<Vec<u64>> = table.raw().map(<[u64]>::to_vec).collect();
         let words: Vec<usize> = raw.iter().map(Vec::len).collect();

@@ -4,6 +4,7 @@
 //! lanes come or go the client tells it, and the flow is opened again. Offsets are always assigned by hand, with and without a group: what
 //! a table holds decides where its lanes are read, never an offset that a broker remembers.
 
+mod context;
 mod faults;
 mod member;
 mod queue;
@@ -17,15 +18,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::types::{RDKafka, RDKafkaRespErr};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafka;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
+use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
 use self::topics::Topics;
@@ -36,7 +37,6 @@ use crate::error::{Error, Result};
 use crate::position::Checkpoint;
 use crate::status::Board;
 use crate::table::Lanes;
-use crate::telemetry;
 
 pub(super) use self::reading::Reading;
 
@@ -72,68 +72,6 @@ impl Changes {
             change.why = why;
             change.losses += u64::from(lost);
         });
-    }
-}
-
-/// What librdkafka tells beside its answers.
-pub(super) struct Context {
-    pipeline: Arc<str>,
-    faults: Arc<Faults>,
-    group: Option<Arc<Group>>,
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => {
-                // Failures of connections come as errors too, and repeat while a broker is down.
-                debug!(pipeline = %self.pipeline, facility, message, "librdkafka warns");
-            }
-            _ => debug!(pipeline = %self.pipeline, facility, message, "librdkafka"),
-        }
-    }
-
-    fn stats_raw(&self, _: &[u8]) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        if code == RDKafkaErrorCode::PartitionEOF {
-            return;
-        }
-        self.faults.note(code, reason);
-        let kind = faults::explain(code, reason, "").kind.name();
-        let labels = [
-            ("pipeline", self.pipeline.to_string()),
-            ("stage", "kafka".to_owned()),
-            ("code", format!("{code:?}")),
-            ("kind", kind.to_owned()),
-        ];
-        metrics::counter!(telemetry::ERRORS, &labels).increment(1);
-        if self.faults.is_news(code) {
-            warn!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault");
-        } else {
-            debug!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault, still");
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, lanes: &mut TopicPartitionList) {
-        match &self.group {
-            Some(group) => group.rebalance(consumer, event, lanes),
-            None => error!("a rebalance came to a client that is in no group"),
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            // The tables are the truth; these offsets are for dashboards.
-            warn!(pipeline = %self.pipeline, %error, "group offsets were not committed");
-        }
     }
 }
 

@@ -1,0 +1,77 @@
+//! What librdkafka tells of its own accord: faults, rebalances, logs. It calls from its own threads, and from calls that serve events.
+
+use std::sync::Arc;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{debug, error, warn};
+
+use super::faults::{Faults, explain};
+use super::member::Group;
+use crate::telemetry;
+
+/// What librdkafka tells beside its answers.
+pub struct Context {
+    pub pipeline: Arc<str>,
+    pub faults: Arc<Faults>,
+    pub group: Option<Arc<Group>>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
+                // Failures of connections come as errors too, and repeat while a broker is down.
+                debug!(pipeline = %self.pipeline, facility, message, "librdkafka warns");
+            }
+            _ => debug!(pipeline = %self.pipeline, facility, message, "librdkafka"),
+        }
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        self.faults.note(code, reason);
+        let kind = explain(code, reason, "").kind.name();
+        let labels = [
+            ("pipeline", self.pipeline.to_string()),
+            ("stage", "kafka".to_owned()),
+            ("code", format!("{code:?}")),
+            ("kind", kind.to_owned()),
+        ];
+        metrics::counter!(telemetry::ERRORS, &labels).increment(1);
+        if self.faults.is_news(code) {
+            warn!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault");
+        } else {
+            debug!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault, still");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, lanes: &mut TopicPartitionList) {
+        match &self.group {
+            Some(group) => group.rebalance(consumer, event, lanes),
+            None => error!("a rebalance came to a client that is in no group"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // The tables are the truth; these offsets are for dashboards.
+            warn!(pipeline = %self.pipeline, %error, "group offsets were not committed");
+        }
+    }
+}
