@@ -1,6 +1,6 @@
 //! The moment that a reader asks for, and the tables that it names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use clap::Args;
