@@ -1,16 +1,20 @@
 //! The contracts of `Source` and `Sink`, as lists of checks. A new end is done when it passes its list.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alluvium::batch::{ChangeBatch, Flow};
+use alluvium::log::Log;
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::Sink;
+use alluvium::sinks::delta::DeltaSink;
 use alluvium::sinks::memory::{MemorySink, MemoryTable};
 use alluvium::sources::memory::{Event, MemoryLanes, MemorySource};
 use alluvium::sources::{Resume, Source};
-use alluvium::table::TableId;
+use alluvium::table::{Merge, Mode, TableId};
 
-use crate::support::rows::{pairs, puts, rows};
+use crate::sink::bed::{AMPLE, Bed};
+use crate::support::rows::{pairs, puts, rows, schema};
 
 pub fn at(lanes: &[(&str, u64)]) -> Checkpoint {
     lanes.iter().map(|&(lane, at)| (Lane::new(lane), Position(at))).collect()
@@ -220,4 +224,34 @@ async fn the_memory_source_conforms() {
         );
     }
     the_list_of_sources(&InMemory(lanes)).await;
+}
+
+// ---- the Delta sink ----
+
+impl SinkUnderTest for Bed {
+    type Sink = DeltaSink;
+
+    async fn open(&self) -> DeltaSink {
+        Bed::open(self, AMPLE).await
+    }
+
+    async fn read(&self) -> Vec<(i64, i64)> {
+        let version = SinkUnderTest::versions(self).await as u64;
+        let number = |text: &str| text.trim().parse::<i64>().unwrap();
+        let pair = |row: &String| row.split_once('|').map(|(key, value)| (number(key), number(value))).unwrap();
+        self.rows_at(version).await.iter().map(pair).collect()
+    }
+
+    async fn versions(&self) -> usize {
+        let log = Log::open(&self.table.location, Arc::clone(&self.store), "").await.unwrap();
+        log.map_or(0, |log| log.snapshot().version as usize)
+    }
+}
+
+#[tokio::test]
+async fn the_delta_sink_conforms_in_every_mode() {
+    the_list_of_sinks(&Bed::new(schema(), Mode::Append)).await;
+    for merge in [Merge::Vectors, Merge::Rewrite] {
+        the_list_of_sinks(&Bed::upsert(schema(), &["key"], merge)).await;
+    }
 }

@@ -2,7 +2,7 @@
 //! version is what a fold of the changes says, as an independent reader sees it.
 
 mod append;
-mod bed;
+pub mod bed;
 mod changes;
 mod faults;
 mod rivals;

@@ -44,7 +44,7 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Files {
     pub store: Arc<dyn ObjectStore>,
-    /// The table's name, for messages.
+    /// The table's name and place, for messages.
     pub table: Arc<str>,
     /// The columns of a data file: the table's without those that it is partitioned by.
     pub schema: SchemaRef,
@@ -95,7 +95,7 @@ impl Files {
     }
 
     fn unencodable(&self, error: ParquetError) -> Error {
-        Error::bug(format!("rows of `{}` cannot be written as Parquet", self.table)).because(error)
+        Error::bug(format!("rows of {} cannot be written as Parquet", self.table)).because(error)
     }
 }
 
@@ -150,7 +150,7 @@ impl FileWriter {
         self.upload
             .finish()
             .await
-            .map_err(|e| fault(e, &format!("write {} of `{}`", self.path, self.files.table)))?;
+            .map_err(|e| fault(e, &format!("write {} of {}", self.path, self.files.table)))?;
         Ok(NewFile {
             path: self.path,
             size: self.uploaded as u64,
@@ -174,6 +174,6 @@ impl FileWriter {
         }
         self.uploaded += encoded.len();
         let sent = self.upload.write(encoded.into()).await;
-        sent.map_err(|e| fault(e, &format!("write {} of `{}`", self.path, self.files.table)))
+        sent.map_err(|e| fault(e, &format!("write {} of {}", self.path, self.files.table)))
     }
 }

@@ -275,7 +275,7 @@ fn appender(table: &Table, log: &Log, share: usize) -> Result<Appender> {
 fn files(table: &Table, log: &Log, schema: SchemaRef, share: usize) -> Result<Files> {
     Files::new(
         Arc::clone(log.store()),
-        table.id.as_str().into(),
+        format!("`{}` at {}", table.id, table.location).into(),
         schema,
         indexed_columns(log),
         share,

@@ -220,6 +220,6 @@ impl Stage {
     }
 
     fn misfit(&self, error: ArrowError) -> Error {
-        Error::bug(format!("staged rows of `{}` do not fit together", self.files.table)).because(error)
+        Error::bug(format!("staged rows of {} do not fit together", self.files.table)).because(error)
     }
 }

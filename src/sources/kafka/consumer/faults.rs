@@ -106,10 +106,20 @@ pub(super) fn explain(code: RDKafkaErrorCode, reason: &str, brokers: &str) -> Er
             "record_unreadable",
             format!("A record cannot be fetched: {reason}. If it is too large, raise `kafka.options.\"receive.message.max.bytes\"`."),
         ),
-        _ => Error::transient(
-            "broker_unreachable",
-            format!("The brokers at {brokers} cannot be reached: {reason} ({code}). Check `kafka.brokers` and that they are up."),
-        ),
+        _ => {
+            // The client suspects as much only now and then.
+            let plain = if reason.contains("SSL_HANDSHAKE") {
+                " A broker that ends the TLS handshake may speak PLAINTEXT: then leave out `kafka.tls`."
+            } else {
+                ""
+            };
+            Error::transient(
+                "broker_unreachable",
+                format!(
+                    "The brokers at {brokers} cannot be reached: {reason} ({code}). Check `kafka.brokers` and that they are up.{plain}"
+                ),
+            )
+        }
     }
 }
 
