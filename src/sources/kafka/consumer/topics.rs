@@ -178,7 +178,10 @@ impl Reader {
     /// A broker that answers. Requests for administrators go to the controller otherwise, and a cluster may be without one for a moment.
     fn any_broker(&self, topic: &str) -> Result<i32> {
         let answer = self.ask("reach the brokers", |wait| self.consumer.fetch_metadata(Some(topic), wait))?;
-        Ok(answer.orig_broker_id())
+        // A first answer comes over a connection that does not know yet whose it is; then any broker of the answer will do.
+        let known = |id: &i32| *id >= 0;
+        let named = || answer.brokers().iter().map(|broker| broker.id()).find(known);
+        Ok(Some(answer.orig_broker_id()).filter(known).or_else(named).unwrap_or(-1))
     }
 
     /// Partitions and ids of topics, by DescribeTopics.
