@@ -57,6 +57,8 @@ metrics! {
     DEAD_LETTERS: Counter = "alluvium_dead_letters_total" ["pipeline" "table" "reason"] "Records that could not be read and went to the dead-letter table."
     GAP_RECORDS: Counter = "alluvium_gap_records_total" ["pipeline" "source"] "Offsets that retention took before they were read, where on_gap allows to go on."
     FENCED: Counter = "alluvium_fenced_total" ["pipeline"] "Runs that ended because another writer had the lanes."
+    SCHEMA_CHANGES: Counter = "alluvium_schema_changes_total" ["pipeline" "table" "change" "outcome"]
+        "Columns that changed at the source: add_column or make_nullable, which the table followed (applied), or other (refused)."
     BUFFER_BYTES: Gauge = "alluvium_buffer_bytes" ["pipeline"] "Memory that rows in flight hold."
     BUFFER_LIMIT_BYTES: Gauge = "alluvium_buffer_limit_bytes" ["pipeline"] "Memory that rows in flight may hold."
     BACKPRESSURE_ACTIVE: Gauge = "alluvium_backpressure_active" ["pipeline"] "1 while rows in flight hold more than seven eighths of their memory: the source waits, or soon will."
@@ -128,6 +130,7 @@ counter alluvium_errors_total{pipeline,stage,code,kind}
 counter alluvium_dead_letters_total{pipeline,table,reason}
 counter alluvium_gap_records_total{pipeline,source}
 counter alluvium_fenced_total{pipeline}
+counter alluvium_schema_changes_total{pipeline,table,change,outcome}
 gauge alluvium_buffer_bytes{pipeline}
 gauge alluvium_buffer_limit_bytes{pipeline}
 gauge alluvium_backpressure_active{pipeline}

@@ -5,5 +5,6 @@ mod append;
 pub mod bed;
 mod changes;
 mod faults;
+mod growth;
 mod rivals;
 mod upsert;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::CommitInfo;
+use crate::log::columns::grew;
 use crate::log::entries::Commit;
 use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
@@ -100,14 +101,8 @@ impl Log {
                 format!("version {} of `{}` at {} {what}", commit.version, table.id, table.location),
             ))
         };
-        for action in &commit.actions {
-            if action.protocol.as_ref().is_some_and(|protocol| *protocol != self.snapshot.protocol) {
-                return stop(
-                    "protocol_changed",
-                    "changed the table's features: start again to have them checked, or restore the version before".to_owned(),
-                );
-            }
-            let Some(metadata) = &action.meta_data else { continue };
+        let mut grown = None;
+        for metadata in commit.actions.iter().filter_map(|action| action.meta_data.as_ref()) {
             if metadata.id != self.snapshot.table_id {
                 let what = format!(
                     "replaced the table by another (its id is now {}): name another location, or start again to write to the new one",
@@ -115,10 +110,20 @@ impl Log {
                 );
                 return stop("table_replaced", what);
             }
-            let schema = super::schema::from_delta(&metadata.schema_string)?;
-            if schema.fields() != self.snapshot.schema.fields() || metadata.partition_columns != self.snapshot.partition_by {
+            // Another instance of the pipeline may see a new column first, and an operator may add one.
+            grown = grew(&self.snapshot.schema, &super::schema::from_delta(&metadata.schema_string)?);
+            if grown.is_none() || metadata.partition_columns != self.snapshot.partition_by {
                 let what = "changed the columns: change the configuration to match them and start again, or restore the version before";
                 return stop("schema_changed", what.to_owned());
+            }
+        }
+        let needed = grown.and_then(|growth| growth.protocol(&self.snapshot.protocol));
+        for protocol in commit.actions.iter().filter_map(|action| action.protocol.as_ref()) {
+            if *protocol != self.snapshot.protocol && needed.as_ref() != Some(protocol) {
+                return stop(
+                    "protocol_changed",
+                    "changed the table's features: start again to have them checked, or restore the version before".to_owned(),
+                );
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use roaring::RoaringTreemap;
 
 use crate::position::Checkpoint;
@@ -31,6 +32,9 @@ pub struct Change {
     pub removes: Vec<Arc<str>>,
     /// Rows that are newly deleted, by live file. They are united with the file's own vector.
     pub vectors: BTreeMap<Arc<str>, RoaringTreemap>,
+    /// The columns of the rows that it brings: what the table lacks of them it gains in this very commit (see `columns.rs`). None where
+    /// the table has them all.
+    pub columns: Option<SchemaRef>,
     /// The marks that the table holds after this commit: written for each lane that differs from `base`.
     pub mark: Checkpoint,
     /// The marks that the table must hold before it, of the lanes in `mark`: else another writer has them, and this one is fenced.

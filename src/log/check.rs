@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::{DataType, Field, Fields};
-
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::Protocol;
+use crate::log::columns::Growth;
 use crate::log::snapshot::Snapshot;
 use crate::table::{Merge, Mode, Table};
 
@@ -112,14 +111,21 @@ pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, w
     Ok(())
 }
 
-/// Columns and partition columns, all differences in one answer.
+/// Columns and partition columns, all differences in one answer. That either side has columns that the other has not is none: the
+/// table gains them with the first rows that bring them, and is null where rows do not.
 fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
-    let mut differences = Vec::new();
-    compare(snapshot.schema.fields(), table.schema.fields(), "", &mut differences);
+    let mut differences = Growth::between(&snapshot.schema, &table.schema).err().unwrap_or_default();
     for field in snapshot.schema.fields() {
         if let Some(key) = COLUMN_KEYS_REFUSED.iter().find(|key| field.metadata().contains_key(**key)) {
             differences.push(format!("column `{}` has `{key}`, which alluvium does not fulfil", field.name()));
         }
+    }
+    let key = match &table.mode {
+        Mode::Upsert { key, .. } => key.as_slice(),
+        Mode::Append => &[],
+    };
+    for name in key.iter().filter(|name| snapshot.schema.fields().find(name).is_none()) {
+        differences.push(format!("its rows have no key: column `{name}` is not in the table"));
     }
     if snapshot.partition_by != table.partition_by {
         differences.push(format!(
@@ -137,50 +143,6 @@ fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
         differences.join("; "),
     );
     Err(Error::config("schema_mismatch", what))
-}
-
-fn compare(there: &Fields, configured: &Fields, path: &str, differences: &mut Vec<String>) {
-    for field in configured {
-        let name = format!("{path}{}", field.name());
-        match there.iter().find(|other| other.name() == field.name()) {
-            Some(other) => compare_column(other, field, &name, differences),
-            None => differences.push(format!("column `{name}` is not in the table")),
-        }
-    }
-    for field in there
-        .iter()
-        .filter(|field| !configured.iter().any(|other| other.name() == field.name()))
-    {
-        differences.push(format!("column `{path}{}` is not in the configuration", field.name()));
-    }
-}
-
-fn compare_column(there: &Field, configured: &Field, name: &str, differences: &mut Vec<String>) {
-    if configured.is_nullable() && !there.is_nullable() {
-        differences.push(format!(
-            "column `{name}` is never null in the table, and may be null in the configuration"
-        ));
-    }
-    compare_types(there.data_type(), configured.data_type(), name, differences);
-}
-
-fn compare_types(there: &DataType, configured: &DataType, name: &str, differences: &mut Vec<String>) {
-    match (there, configured) {
-        (DataType::Struct(there), DataType::Struct(configured)) => compare(there, configured, &format!("{name}."), differences),
-        (DataType::List(there), DataType::List(configured)) => compare_column(there, configured, &format!("{name}.element"), differences),
-        (DataType::Map(there, _), DataType::Map(configured, _)) => match (there.data_type(), configured.data_type()) {
-            // The names inside of a map are Arrow's matter, not Delta's: by place.
-            (DataType::Struct(there), DataType::Struct(configured)) if there.len() == 2 && configured.len() == 2 => {
-                compare_types(there[0].data_type(), configured[0].data_type(), &format!("{name}.key"), differences);
-                compare_column(&there[1], &configured[1], &format!("{name}.value"), differences);
-            }
-            _ => differences.push(format!("column `{name}` is not a map of keys and values")),
-        },
-        _ if there != configured => differences.push(format!(
-            "column `{name}` is {there} in the table and {configured} in the configuration"
-        )),
-        _ => {}
-    }
 }
 
 /// Append or upsert, and by which key.

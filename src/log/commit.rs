@@ -23,11 +23,12 @@ use std::time::Duration;
 
 use metrics::counter;
 use rand::Rng;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::change::{Change, Outcome};
+use crate::log::columns::Growth;
 use crate::log::entries::{Commit, commit_path};
 use crate::log::plan::Plan;
 use crate::log::snapshot::Moves;
@@ -78,8 +79,8 @@ impl Log {
             self.same_table().await?;
             let plan = self.plan(change).await?;
             match self.put(&plan, name).await? {
-                Put::Made(e_tag) => return Ok((Outcome::Committed(self.adopt(plan, e_tag)), "ok")),
-                Put::Recovered(e_tag) => return Ok((Outcome::Committed(self.adopt(plan, e_tag)), "ambiguous_recovered")),
+                Put::Made(e_tag) => return Ok((Outcome::Committed(self.adopt(plan, e_tag)?), "ok")),
+                Put::Recovered(e_tag) => return Ok((Outcome::Committed(self.adopt(plan, e_tag)?), "ambiguous_recovered")),
                 Put::Lost => {
                     let won = self.catch_up().await?;
                     self.must_hold(change)?;
@@ -209,7 +210,7 @@ impl Log {
     }
 
     /// The plan has become a version: so it becomes the state.
-    fn adopt(&mut self, plan: Plan, e_tag: Option<String>) -> Version {
+    fn adopt(&mut self, plan: Plan, e_tag: Option<String>) -> Result<Version> {
         for path in &plan.removes {
             self.snapshot.files.remove(path);
         }
@@ -220,13 +221,33 @@ impl Log {
         for (lane, at) in plan.marks {
             self.snapshot.set_mark(&pipeline, lane, at);
         }
+        if let Some(grown) = plan.grown {
+            self.count(&grown.growth);
+            self.snapshot.take_metadata(grown.metadata)?;
+            self.snapshot.protocol = grown.protocol.unwrap_or_else(|| self.snapshot.protocol.clone());
+        }
         self.snapshot.version = plan.version;
         self.snapshot.timestamp_ms = plan.timestamp_ms;
         self.e_tag = e_tag;
         if plan.repeats_all_marks {
             self.all_marks_at = Some(plan.version);
         }
-        plan.version
+        Ok(plan.version)
+    }
+
+    fn count(&self, growth: &Growth) {
+        let table = self.table.as_ref().map_or("", |table| table.id.as_str());
+        for (change, columns) in [("add_column", growth.added.len()), ("make_nullable", growth.nullable.len())] {
+            let labels = [
+                ("pipeline", self.pipeline.to_string()),
+                ("table", table.to_owned()),
+                ("change", change.to_owned()),
+                ("outcome", "applied".to_owned()),
+            ];
+            counter!(telemetry::SCHEMA_CHANGES, &labels).increment(columns as u64);
+        }
+        let added: Vec<&str> = growth.added.iter().map(|field| field.name().as_str()).collect();
+        info!(pipeline = %self.pipeline, table, ?added, nullable = ?growth.nullable, "the table has grown with its source");
     }
 
     /// Waits longer with each try, and never as long as a rival that began at the same moment.

@@ -17,6 +17,7 @@ mod actions;
 mod audit;
 pub mod change;
 mod check;
+pub mod columns;
 mod commit;
 mod create;
 mod durable;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use serde_json::json;
@@ -13,8 +14,9 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log::actions::{Action, Add, CommitInfo, Remove, Txn, UserMetadata};
+use crate::log::actions::{Action, Add, CommitInfo, MetaData, Protocol, Remove, Txn, UserMetadata};
 use crate::log::change::{Change, NewFile};
+use crate::log::columns::{Growth, NEXT};
 use crate::log::snapshot::{LiveFile, app_id};
 use crate::log::store::fault;
 use crate::log::vectors::VectorFile;
@@ -37,6 +39,15 @@ pub(super) struct Plan {
     pub removes: Vec<Arc<str>>,
     pub marks: Vec<(Lane, Position)>,
     pub repeats_all_marks: bool,
+    pub grown: Option<Grown>,
+}
+
+/// What becomes of a table that gains columns.
+pub(super) struct Grown {
+    pub growth: Growth,
+    pub metadata: Arc<MetaData>,
+    /// None where it stays.
+    pub protocol: Option<Protocol>,
 }
 
 impl Log {
@@ -44,6 +55,8 @@ impl Log {
     pub(super) async fn plan(&mut self, change: &Change) -> Result<Plan> {
         // Versions never share a time, so that a time names one version.
         let timestamp_ms = (telemetry::now_us() / 1000).max(self.snapshot.timestamp_ms + 1);
+        // Before anything is written: what cannot be, is not begun.
+        let grown = change.columns.as_ref().map(|columns| self.grow(columns)).transpose()?.flatten();
         let mut made = Made {
             timestamp_ms,
             vectors: VectorFile::new(),
@@ -73,10 +86,33 @@ impl Log {
                 .await;
             put.map_err(|e| fault(e, &format!("write the deletion vectors {path} of {}", self.url)))?;
         }
-        self.finish_plan(change, made)
+        self.finish_plan(change, made, grown)
     }
 
-    fn finish_plan(&self, change: &Change, made: Made) -> Result<Plan> {
+    /// What the table needs to hold rows of these columns, as it stands: others may have added some of them first.
+    fn grow(&self, columns: &Schema) -> Result<Option<Grown>> {
+        let growth = Growth::between(&self.snapshot.schema, columns).map_err(|differences| {
+            let table = self.table.as_ref().map_or("", |table| table.id.as_str());
+            Error::data(
+                "schema_changed",
+                format!(
+                    "the rows for `{table}` do not fit the table at {}: {}. {NEXT}",
+                    self.url,
+                    differences.join("; ")
+                ),
+            )
+        })?;
+        if growth.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Grown {
+            metadata: Arc::new(growth.metadata(&self.snapshot.metadata)?),
+            protocol: growth.protocol(&self.snapshot.protocol),
+            growth,
+        }))
+    }
+
+    fn finish_plan(&self, change: &Change, made: Made, grown: Option<Grown>) -> Result<Plan> {
         let version = self.snapshot.version + 1;
         let txn_id = Uuid::new_v4().to_string();
         let moved: Vec<_> = change.mark.since(&change.base).collect();
@@ -97,9 +133,16 @@ impl Log {
                 .map(|(lane, from, to)| (lane.as_str().to_owned(), (from.map(|from| from.0 + 1), to.0)))
                 .collect(),
             all_marks: repeats_all_marks,
-            notes: change.notes.clone(),
+            notes: match &grown {
+                Some(grown) => change.notes.clone().into_iter().chain(grown.growth.notes()?).collect(),
+                None => change.notes.clone(),
+            },
         };
         let mut actions = vec![Action::from(self.commit_info(change, &made, &txn_id, &said, version))];
+        if let Some(grown) = &grown {
+            actions.extend(grown.protocol.clone().map(Action::from));
+            actions.push(grown.metadata.as_ref().clone().into());
+        }
         for (lane, at) in marks.iter() {
             actions.push(self.txn(lane, at, made.timestamp_ms)?.into());
         }
@@ -113,6 +156,7 @@ impl Log {
             removes: made.removes,
             marks: moved.into_iter().map(|(lane, _, to)| (lane.clone(), to)).collect(),
             repeats_all_marks,
+            grown,
         })
     }
 

@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub version: Version,
     /// When the version was committed: milliseconds since 1970.
     pub timestamp_ms: i64,
+    /// As it stands in the log; the fields that follow are read from it.
+    pub(crate) metadata: Arc<MetaData>,
     /// `metaData.id`
     pub table_id: String,
     pub schema: SchemaRef,
@@ -86,6 +88,7 @@ impl Snapshot {
         Self {
             version: 0,
             timestamp_ms: 0,
+            metadata: Arc::default(),
             table_id: String::new(),
             schema: Arc::new(Schema::empty()),
             partition_by: Vec::new(),
@@ -114,7 +117,7 @@ impl Snapshot {
                 self.take_mark(&txn)?;
             }
             if let Some(metadata) = action.meta_data {
-                self.take_metadata(metadata)?;
+                self.take_metadata(metadata.into())?;
             }
             if let Some(protocol) = action.protocol {
                 self.protocol = protocol;
@@ -143,11 +146,12 @@ impl Snapshot {
         Ok(())
     }
 
-    fn take_metadata(&mut self, metadata: MetaData) -> Result<()> {
+    pub(crate) fn take_metadata(&mut self, metadata: Arc<MetaData>) -> Result<()> {
         self.schema = Arc::new(schema::from_delta(&metadata.schema_string)?);
-        self.table_id = metadata.id;
-        self.partition_by = metadata.partition_columns;
-        self.properties = metadata.configuration;
+        self.table_id.clone_from(&metadata.id);
+        self.partition_by.clone_from(&metadata.partition_columns);
+        self.properties.clone_from(&metadata.configuration);
+        self.metadata = metadata;
         Ok(())
     }
 }

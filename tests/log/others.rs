@@ -168,17 +168,63 @@ async fn stops(log: &mut Log, store: &Arc<dyn ObjectStore>, code: &str) -> Strin
 }
 
 #[tokio::test]
-async fn c10_a_column_added_by_others_stops_with_choices() {
+async fn c10_a_nullable_column_added_by_others_is_adopted() {
     let store = in_memory();
     let mut log = filled(&store, &append_table()).await;
+    let extra = StructField::nullable("extra", DataType::LONG);
     library(&store)
         .await
         .add_columns()
-        .with_fields(vec![StructField::nullable("extra", DataType::LONG)])
+        .with_fields(vec![extra])
         .await
         .expect("a column");
-    let text = stops(&mut log, &store, "schema_changed").await;
-    assert!(text.contains("version 4") && text.contains("change the configuration"), "{text}");
+    let file = data_file(&store, 30..31, "b").await;
+    let commit = Change {
+        adds: vec![file],
+        ..change(Some(29), 30)
+    };
+    assert!(matches!(log.commit(&commit).await, Ok(Outcome::Committed(5))));
+    assert_replays(&log, &store).await;
+    opened(&store, &append_table()).await;
+}
+
+#[tokio::test]
+async fn c10_any_other_change_of_the_columns_by_others_stops_with_choices() {
+    let with = |fields: &str| format!(r#"{{"type":"struct","fields":[{fields}]}}"#);
+    let id = r#"{"name":"id","type":"long","nullable":false,"metadata":{}}"#;
+    let v = r#"{"name":"v","type":"string","nullable":true,"metadata":{}}"#;
+    let column =
+        |name: &str, kind: &str, nullable: bool| format!(r#"{{"name":"{name}","type":"{kind}","nullable":{nullable},"metadata":{{}}}}"#);
+    let cases = [
+        with(id),
+        with(&format!("{v},{id}")),
+        with(&format!("{id},{}", column("v", "binary", true))),
+        with(&format!("{id},{v},{}", column("w", "long", false))),
+        with(&format!("{id},{v},{}", column("V", "long", true))),
+        with(&format!("{id},{}", column("v", "string", false))),
+    ];
+    for schema in cases {
+        let store = in_memory();
+        let mut log = filled(&store, &append_table()).await;
+        let id = &log.snapshot().table_id;
+        let metadata = serde_json::json!({"metaData": {
+            "id": id, "format": {"provider": "parquet", "options": {}}, "schemaString": schema, "partitionColumns": [],
+            "configuration": log.snapshot().properties,
+        }});
+        let path = "_delta_log/00000000000000000004.json".into();
+        store.put(&path, metadata.to_string().into()).await.expect("put");
+        let file = data_file(&store, 30..31, "b").await;
+        let commit = Change {
+            adds: vec![file],
+            ..change(Some(29), 30)
+        };
+        let error = log.commit(&commit).await.expect_err("stopped");
+        assert_eq!((error.kind, error.code), (Kind::Config, "schema_changed"), "{schema}: {error}");
+        assert!(
+            error.to_string().contains("version 4") && error.to_string().contains("change the configuration"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

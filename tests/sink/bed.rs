@@ -92,28 +92,20 @@ impl Bed {
 
     /// The rows at a version as DataFusion reads them: a text for each, sorted.
     pub async fn rows_at(&self, version: Version) -> Vec<String> {
+        let names: Vec<String> = self.table.schema.fields().iter().map(|field| field.name().clone()).collect();
+        self.columns_of_rows_at(&names, version).await
+    }
+
+    /// The same of these columns.
+    pub async fn columns_of_rows_at(&self, columns: &[String], version: Version) -> Vec<String> {
         let table = self.library(Some(version)).await;
         let context = SessionContext::new();
         table.update_datafusion_session(&context.state()).unwrap();
         context.register_table("t", table.table_provider().await.unwrap()).unwrap();
-        let names: Vec<String> = self
-            .table
-            .schema
-            .fields()
-            .iter()
-            .map(|field| format!("\"{}\"", field.name()))
-            .collect();
+        let names: Vec<String> = columns.iter().map(|name| format!("\"{name}\"")).collect();
         let query = format!("select {} from t", names.join(", "));
-        let mut rows: Vec<String> = context
-            .sql(&query)
-            .await
-            .unwrap()
-            .collect()
-            .await
-            .unwrap()
-            .iter()
-            .flat_map(texts)
-            .collect();
+        let batches = context.sql(&query).await.unwrap().collect().await.unwrap();
+        let mut rows: Vec<String> = batches.iter().flat_map(texts).collect();
         rows.sort();
         rows
     }

@@ -56,6 +56,13 @@ impl Appender {
         Ok(())
     }
 
+    /// Rows are of other columns from now on. Files of the old ones are whole: they only lack the new.
+    pub async fn grow(&mut self, files: Files, partitions: Option<Partitions>) -> Result<()> {
+        self.finish().await?;
+        (self.files, self.partitions) = (files, partitions);
+        Ok(())
+    }
+
     /// Finishes all files: what the commit adds. It may be asked again, if the commit has to be tried again.
     pub async fn finish(&mut self) -> Result<Vec<NewFile>> {
         for (_, open) in std::mem::take(&mut self.open) {

@@ -13,6 +13,7 @@
 mod append;
 pub mod files;
 mod fill;
+mod fit;
 pub mod fold;
 pub mod keys;
 mod partition;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 use self::append::Appender;
 use self::files::Files;
+use self::fit::Columns;
 use self::keys::{Index, KeyEncoder};
 use self::partition::Partitions;
 use self::report::{Counts, Reporter};
@@ -53,7 +55,10 @@ pub struct DeltaSink {
     table: Table,
     log: Log,
     checkpoint: Checkpoint,
+    columns: Columns,
     content: Content,
+    /// Bytes that staged rows may take.
+    share: usize,
     gaps: Vec<Gap>,
     counts: Counts,
     reporter: Reporter,
@@ -70,11 +75,16 @@ impl DeltaSink {
     /// `log` was opened for writing and checked against `table`. `share`: bytes that staged rows may take. `state`: a folder for what can
     /// be made again.
     pub async fn open(table: &Table, mut log: Log, pipeline: &str, share: usize, state: &Path) -> Result<Self> {
+        // The table's own columns, which may be more than the configuration knows, or not yet all that it knows.
+        let columns = Columns::of(&log.snapshot().schema);
         let content = match &table.mode {
-            Mode::Append => Content::Append(Box::new(appender(table, &log, share)?)),
+            Mode::Append => {
+                let (files, partitions) = appended(table, &log, &columns.written, share)?;
+                Content::Append(Box::new(Appender::new(files, table.partition_by.clone(), partitions, share)))
+            }
             Mode::Upsert { key, merge } => {
-                let encoder = KeyEncoder::new(&table.id, &table.schema, key)?;
-                let files = files(table, &log, Arc::clone(&table.schema), share)?;
+                let encoder = KeyEncoder::new(&table.id, &columns.written, key)?;
+                let files = files(table, &log, Arc::clone(&columns.written), share)?;
                 let upsert = Upsert::open(table.id.as_str(), *merge, encoder, files, &mut log, share, state).await?;
                 Content::Upsert(Box::new(upsert))
             }
@@ -85,7 +95,9 @@ impl DeltaSink {
             // Whoever wrote the versions before has seen to their checkpoints.
             checkpointed: Arc::new(AtomicU64::new(log.snapshot().version)),
             log,
+            columns,
             content,
+            share,
             gaps: Vec::new(),
             counts: Counts::default(),
             reporter: Reporter::new(pipeline, table.id.as_str()),
@@ -111,8 +123,13 @@ impl Sink for DeltaSink {
         &self.checkpoint
     }
 
-    async fn write(&mut self, batch: ChangeBatch) -> Result<()> {
-        self.fits(&batch)?;
+    async fn write(&mut self, mut batch: ChangeBatch) -> Result<()> {
+        let name = self.table.id.as_str();
+        let grown = self.columns.take_in(&batch, name).inspect_err(|error| self.refused(error))?;
+        if grown {
+            self.grow().await?;
+        }
+        self.columns.arrange(&mut batch)?;
         self.counts.add(&batch.ops);
         match &mut self.content {
             Content::Append(_) if batch.unchanged.is_some() => {
@@ -143,8 +160,10 @@ impl Sink for DeltaSink {
         let base = self.checkpoint.only(|lane| mark.get(lane).is_some());
         let notes = notes(&self.gaps);
         for _ in 0..PLANS_MAX {
+            self.follow().await?;
             let mut planned = self.plan().await?;
             planned.change = Change {
+                columns: self.columns.wanted(),
                 mark: mark.clone(),
                 base: base.clone(),
                 notes: notes.clone(),
@@ -153,6 +172,8 @@ impl Sink for DeltaSink {
             match self.log.commit(&planned.change).await? {
                 Outcome::Committed(version) => {
                     self.published(version, planned, begun)?;
+                    // The table has now what was staged for it, and perhaps what others added at the same time.
+                    self.follow().await?;
                     return Ok(version);
                 }
                 Outcome::Conflict { added, .. } => {
@@ -194,22 +215,33 @@ impl DeltaSink {
         })
     }
 
-    /// A batch of other columns is a fault of the source.
-    fn fits(&self, batch: &ChangeBatch) -> Result<()> {
-        let (table, schema) = (&self.table.id, batch.rows.schema());
-        let wanted = self.table.schema.fields();
-        let fits = wanted.len() == schema.fields().len()
-            && wanted
-                .iter()
-                .zip(schema.fields())
-                .all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()))
-            && batch.ops.len() == batch.rows.num_rows();
-        if fits {
-            Ok(())
-        } else {
-            Err(Error::bug(format!(
-                "rows for `{table}` have other columns than the table: {schema}"
-            )))
+    /// Takes in what others have made of the columns since.
+    async fn follow(&mut self) -> Result<()> {
+        let followed = self.columns.follow(&self.log.snapshot().schema, self.table.id.as_str());
+        if followed.inspect_err(|error| self.refused(error))? {
+            self.grow().await?;
+        }
+        Ok(())
+    }
+
+    /// Rows and files are of other columns from now on.
+    async fn grow(&mut self) -> Result<()> {
+        let written = &self.columns.written;
+        match &mut self.content {
+            Content::Append(appender) => {
+                let (files, partitions) = appended(&self.table, &self.log, written, self.share)?;
+                appender.grow(files, partitions).await
+            }
+            Content::Upsert(upsert) => {
+                let files = files(&self.table, &self.log, Arc::clone(written), self.share)?;
+                upsert.grow(files, &self.columns.staged).await
+            }
+        }
+    }
+
+    fn refused(&self, error: &Error) {
+        if error.code == "schema_changed" {
+            self.reporter.refused();
         }
     }
 
@@ -256,20 +288,20 @@ fn indexed_columns(log: &Log) -> usize {
     }
 }
 
-fn appender(table: &Table, log: &Log, share: usize) -> Result<Appender> {
+/// How rows of an append table are written: its files, and how rows are split among them where it has partitions.
+fn appended(table: &Table, log: &Log, columns: &SchemaRef, share: usize) -> Result<(Files, Option<Partitions>)> {
     let partitions = match table.partition_by.as_slice() {
         [] => None,
-        by => Some(Partitions::new(&table.id, &table.schema, by)?),
+        by => Some(Partitions::new(&table.id, columns, by)?),
     };
     let schema = match &partitions {
         Some(partitions) => {
-            let fields = partitions.stored().iter().map(|&place| Arc::clone(&table.schema.fields()[place]));
+            let fields = partitions.stored().iter().map(|&place| Arc::clone(&columns.fields()[place]));
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         }
-        None => Arc::clone(&table.schema),
+        None => Arc::clone(columns),
     };
-    let files = files(table, log, schema, share)?;
-    Ok(Appender::new(files, table.partition_by.clone(), partitions, share))
+    Ok((files(table, log, schema, share)?, partitions))
 }
 
 fn files(table: &Table, log: &Log, schema: SchemaRef, share: usize) -> Result<Files> {

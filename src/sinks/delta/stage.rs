@@ -7,10 +7,12 @@
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::BatchCoalescer;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use roaring::RoaringTreemap;
 
 use super::files::{FILE_BYTES, FileWriter, Files};
+use super::fit::arrange;
 use super::fold::{Folded, Run, fold};
 use super::keys::{Address, Key, KeyTable, Shape};
 use crate::batch::{ChangeBatch, Op, Unchanged};
@@ -133,6 +135,14 @@ impl Stage {
 
     pub fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// Rows are of other columns from now on. The file in the making is whole: it only lacks the new ones.
+    pub async fn grow(&mut self, files: Files, columns: &SchemaRef) -> Result<()> {
+        self.finish_file().await?;
+        self.files = files;
+        let mut staged = self.batches.iter_mut();
+        staged.try_for_each(|batch| arrange(&mut batch.rows, &mut batch.unchanged, columns))
     }
 
     /// Takes the batches out of memory, folded. Whoever takes them gives them back to [`Stage::spill`].

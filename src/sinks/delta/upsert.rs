@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use object_store::path::Path as StorePath;
 use roaring::RoaringTreemap;
 
@@ -98,6 +99,12 @@ impl Upsert {
     /// Saves the index for the next start.
     pub fn save(&self, log: &Log) {
         self.cache.save(&self.index, log.snapshot());
+    }
+
+    /// Rows are of other columns from now on.
+    pub async fn grow(&mut self, files: Files, staged: &SchemaRef) -> Result<()> {
+        self.files = files.clone();
+        self.stage.grow(files, staged).await
     }
 
     /// Stages changes; beyond the share they leave memory.

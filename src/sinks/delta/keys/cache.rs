@@ -234,7 +234,7 @@ fn word(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::HashMap;
 
     use arrow::datatypes::{DataType, Field, Schema};
 
@@ -272,17 +272,13 @@ mod tests {
     fn snapshot(version: u64, files: Vec<LiveFile>) -> Snapshot {
         Snapshot {
             version,
-            timestamp_ms: 0,
             table_id: "id".into(),
-            schema: Arc::new(Schema::empty()),
-            partition_by: vec![],
-            properties: BTreeMap::new(),
             protocol: serde_json::from_str(r#"{"minReaderVersion":1,"minWriterVersion":2}"#).unwrap(),
             files: files
                 .into_iter()
                 .map(|file| (Arc::clone(&file.path), file))
                 .collect::<HashMap<_, _>>(),
-            marks: BTreeMap::new(),
+            ..Snapshot::empty()
         }
     }
 
