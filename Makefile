@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(ALLUVIUM_CACHE)/target
 # One profile for everything that is built (Cargo.toml says why).
 CARGO_TEST = cargo test --release --locked
 
-.PHONY: help demo test test-spark proofs bench lint fmt
+.PHONY: help demo test test-spark simulate proofs bench lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1 \t/p' Makefile | expand -t 14
@@ -23,6 +23,10 @@ test-spark: ## Spark with Delta Lake reads the tables (fetches some 600 MB)
 	@scripts/setup.sh test
 	@scripts/setup.sh spark
 	$(CARGO_TEST) --test spark
+
+simulate: ## the protocol under faults with 2,000 seeds, or ALLUVIUM_SEEDS of them
+	@scripts/setup.sh build
+	ALLUVIUM_SEEDS=$${ALLUVIUM_SEEDS:-2000} $(CARGO_TEST) --test main simulate:: -- --nocapture
 
 proofs: ## the crash tests, longer: 50 kills
 	@scripts/setup.sh test

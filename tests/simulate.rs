@@ -8,6 +8,8 @@
 //!
 //! `ALLUVIUM_SEEDS=5000 make simulate` runs more seeds than the suite does.
 
+mod delta;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,6 +46,10 @@ enum Mutant {
     StartsAllTablesAtTheLowest,
     Overwrites,
     PublishesDataBeforeLetters,
+    /// Of the store: a put happens whatever its condition says.
+    CarelessStore,
+    /// Of the store: deletion vectors are said to be written, and are not.
+    ForgetfulStore,
 }
 
 #[derive(Clone)]
@@ -385,20 +391,19 @@ fn run_seed(seed: u64, mutant: Mutant) -> Result<usize, String> {
     runtime.block_on(live(seed, mutant))
 }
 
-fn seeds() -> u64 {
-    std::env::var("ALLUVIUM_SEEDS")
-        .ok()
-        .and_then(|seeds| seeds.parse().ok())
-        .unwrap_or(400)
+/// How many seeds to run: `ALLUVIUM_SEEDS`, or what the suite has time for.
+fn seeds(of_suite: u64) -> u64 {
+    std::env::var("ALLUVIUM_SEEDS").map_or(of_suite, |text| text.parse().expect("ALLUVIUM_SEEDS is a number"))
 }
 
 #[test]
 fn every_version_equals_the_source_at_its_mark_whatever_fails() {
-    let versions: usize = (1..=seeds())
+    let seeds = seeds(400);
+    let versions: usize = (1..=seeds)
         .map(|seed| run_seed(seed, Mutant::None).unwrap_or_else(|wrong| panic!("{wrong}")))
         .sum();
-    println!("{} seeds, {versions} versions: each equals the source at its mark", seeds());
-    assert!(versions as u64 > seeds() * 10, "too few versions to mean anything");
+    println!("{seeds} seeds, {versions} versions: each equals the source at its mark");
+    assert!(versions as u64 > seeds * 10, "too few versions to mean anything");
 }
 
 #[test]

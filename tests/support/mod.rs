@@ -12,6 +12,7 @@ pub mod python;
 pub mod readback;
 pub mod rows;
 pub mod shop;
+pub mod state;
 pub mod store;
 pub mod stream;
 pub mod verdict;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
@@ -14,6 +14,7 @@ use object_store::{
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Semaphore;
 
 /// What is asked of the store.
@@ -89,6 +90,12 @@ pub enum Fault {
     Hold(Gate),
     /// It takes its time before it happens.
     Slow(Duration),
+    /// It happens at once, and the answer takes its time.
+    SlowAfter(Duration),
+    /// The caller gets an error, or has gone, while a put is still on its way: it happens later.
+    Stray(Duration),
+    /// A put is said to have happened, and has not.
+    Forget,
     /// A put happens whatever its condition says, as in a store that does not know conditions.
     Careless,
 }
@@ -174,6 +181,8 @@ impl Rule {
 #[derive(Clone)]
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
+    /// The runtime of the test.
+    home: Option<Id>,
     state: Arc<Mutex<State>>,
 }
 
@@ -196,6 +205,7 @@ impl FaultyStore {
         };
         Self {
             inner,
+            home: Handle::try_current().ok().map(|handle| handle.id()),
             state: Arc::new(Mutex::new(state)),
         }
     }
@@ -244,19 +254,45 @@ impl FaultyStore {
 
     /// Does what the rules say around a call.
     async fn around<T>(&self, op: Op, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.fault(op, path) {
-            Some(Fault::Reject(wrong)) => Err(wrong.error(path)),
-            Some(Fault::FailAfter(wrong)) => call.await.and_then(|_| Err(wrong.error(path))),
-            Some(Fault::Hold(gate)) => {
-                gate.pass().await;
-                call.await
-            }
-            Some(Fault::Slow(time)) => {
-                tokio::time::sleep(time).await;
-                call.await
-            }
-            Some(Fault::Careless) | None => call.await,
+        meet(self.fault(op, path), self.home, path, call).await
+    }
+
+    /// The same around a list.
+    fn around_list(&self, prefix: Option<&Path>, list: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let path = prefix.cloned().unwrap_or_default();
+        let (fault, home) = (self.fault(Op::List, &path), self.home);
+        futures::stream::once(async move { meet(fault, home, &path, async { Ok(list) }).await })
+            .try_flatten()
+            .boxed()
+    }
+}
+
+/// Waits on the test's clock. Where the Delta library reads on a runtime of its own, whose clock nobody can pause, it does not wait.
+async fn pause(home: Option<Id>, time: Duration) {
+    if home.is_none_or(|home| home == Handle::current().id()) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// A call, and what goes wrong with it.
+async fn meet<T>(fault: Option<Fault>, home: Option<Id>, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match fault {
+        Some(Fault::Reject(wrong)) => Err(wrong.error(path)),
+        Some(Fault::FailAfter(wrong)) => call.await.and_then(|_| Err(wrong.error(path))),
+        Some(Fault::Hold(gate)) => {
+            gate.pass().await;
+            call.await
         }
+        Some(Fault::Slow(time)) => {
+            pause(home, time).await;
+            call.await
+        }
+        Some(Fault::SlowAfter(time)) => {
+            let answer = call.await;
+            pause(home, time).await;
+            answer
+        }
+        Some(Fault::Careless | Fault::Stray(_) | Fault::Forget) | None => call.await,
     }
 }
 
@@ -266,7 +302,22 @@ impl ObjectStore for FaultyStore {
         if self.is_careless(path) {
             options.mode = PutMode::Overwrite;
         }
-        self.around(Op::Put, path, self.inner.put_opts(path, payload, options)).await
+        match self.fault(Op::Put, path) {
+            Some(Fault::Forget) => Ok(PutResult {
+                e_tag: None,
+                version: None,
+            }),
+            Some(Fault::Stray(time)) => {
+                let (inner, path, home) = (Arc::clone(&self.inner), path.clone(), self.home);
+                let error = Wrong::Unreachable.error(&path);
+                tokio::spawn(async move {
+                    pause(home, time).await;
+                    inner.put_opts(&path, payload, options).await
+                });
+                Err(error)
+            }
+            fault => meet(fault, self.home, path, self.inner.put_opts(path, payload, options)).await,
+        }
     }
 
     async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -295,17 +346,11 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.fault(Op::List, &prefix.cloned().unwrap_or_default()) {
-            Some(Fault::Reject(wrong) | Fault::FailAfter(wrong)) => failed(prefix, wrong),
-            _ => self.inner.list(prefix),
-        }
+        self.around_list(prefix, self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.fault(Op::List, &prefix.cloned().unwrap_or_default()) {
-            Some(Fault::Reject(wrong) | Fault::FailAfter(wrong)) => failed(prefix, wrong),
-            _ => self.inner.list_with_offset(prefix, offset),
-        }
+        self.around_list(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -320,11 +365,6 @@ impl ObjectStore for FaultyStore {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.around(Op::Put, to, self.inner.copy_opts(from, to, options)).await
     }
-}
-
-fn failed(prefix: Option<&Path>, wrong: Wrong) -> BoxStream<'static, Result<ObjectMeta>> {
-    let error = wrong.error(&prefix.cloned().unwrap_or_default());
-    futures::stream::once(async { Err(error) }).boxed()
 }
 
 #[derive(Debug)]
