@@ -18,11 +18,13 @@ fuzz_target!(|bytes: &[u8]| {
         .into_iter()
         .flatten()
     {
-        for key in [vec![], vec!["id".to_owned()]] {
+        let keys = [vec![], vec!["id".to_owned()]];
+        let each = keys.into_iter().flat_map(|key| [(key.clone(), NewColumns::Ignore), (key, NewColumns::Add)]);
+        for (key, new_columns) in each {
             let spec = DecodeSpec {
                 format: Format::DebeziumJson,
                 columns: columns.clone(),
-                new_columns: NewColumns::Ignore,
+                new_columns,
                 key,
                 key_from: KeyFrom::Value,
                 tombstones: Tombstones::Skip,
@@ -32,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
             // A schema inside of the messages may not fit the table; that is an error, and no panic.
             if let Ok(decoded) = decoder.decode(&messages) {
                 assert_eq!(
-                    decoded.rows.num_rows() + decoded.rejects.len() + decoded.tombstones + decoded.filtered,
+                    decoded.written() + decoded.rejects.len() + decoded.tombstones + decoded.filtered,
                     messages.len()
                 );
             }

@@ -76,12 +76,12 @@ impl KafkaToDelta {
             return feed.complete(columns, NewColumns::Ignore);
         }
         if let Some(log) = Log::open(&feed.location, Arc::clone(store), &self.resolved.name).await? {
-            return feed.complete(&feed.columns_of_table(&log.snapshot().schema), NewColumns::Stop);
+            return feed.complete(&feed.columns_of_table(&log.snapshot().schema), NewColumns::Add);
         }
         let (format, id) = (feed.format(), &feed.id);
         let look = move |messages: &[Message<'_>]| Ok((decode::discover(format, messages)?, messages.is_empty()));
         match self.client.sample(feed.lanes.clone(), look).await? {
-            (Some(columns), _) => feed.complete(&columns, NewColumns::Stop),
+            (Some(columns), _) => feed.complete(&columns, NewColumns::Add),
             (None, true) => {
                 let what = "come from its messages, and there are none yet: it is made when the first is there; or set `schema`";
                 Err(Error::transient("no_columns_yet", format!("the columns of table `{id}` {what}")))

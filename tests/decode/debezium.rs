@@ -247,7 +247,7 @@ fn writers_that_write_the_same_column_differently_are_each_read_as_they_write() 
     let messages: Vec<Message<'_>> = texts.iter().map(|text| value(text)).collect();
     let columns = discover(Format::DebeziumJson, &messages).unwrap().unwrap();
     let mut spec = upsert(spec(Format::DebeziumJson, columns), &["id"]);
-    spec.new_columns = NewColumns::Stop;
+    spec.new_columns = NewColumns::Add;
     let decoded = decoder(&spec).unwrap().decode(&messages).unwrap();
     account(&decoded, messages.len());
     let times: Vec<_> = (0..6).map(|index| row(&decoded, index)["at"].clone()).collect();
@@ -310,7 +310,7 @@ fn flattened_rows_with_their_schema_are_discovered_without_what_the_flattening_a
     let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
     assert_eq!(names, ["id", "m"]);
     let mut spec = upsert(spec(Format::DebeziumJson, columns), &["id"]);
-    spec.new_columns = NewColumns::Stop;
+    spec.new_columns = NewColumns::Add;
     let decoded = decoder(&spec).unwrap().decode(&[value(&text)]).unwrap();
     assert_eq!(decoded.ops, [Op::Delete]);
     assert!(discover(Format::DebeziumJson, &[value(r#"{"id":1}"#)]).unwrap().is_none());

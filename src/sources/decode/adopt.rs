@@ -1,7 +1,8 @@
 //! The schema inside of the messages against the columns of the table.
 //!
-//! The table's columns stay as they are. A writer may write them otherwise than before (milliseconds for microseconds, a decimal with
-//! its scale), and then they are read otherwise; columns that it has no more are null; and what does not fit the table stops it.
+//! A writer may write the table's columns otherwise than before (milliseconds for microseconds, a decimal with its scale), and then they
+//! are read otherwise. Columns that it has no more are null; those that the table has not yet are added, where the table's columns come
+//! from the messages. What does not fit the table stops it.
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 
@@ -34,32 +35,28 @@ fn row_of(schema: &ConnectSchema, event: &Event<'_>) -> Result<Vec<Field>> {
     Ok(fields)
 }
 
-/// Makes `columns` read what a writer with these fields writes.
-pub(super) fn adopt(columns: &mut [Column], writer: &[Field], new_columns: NewColumns, topic: &str) -> Result<()> {
-    let unknown: Vec<String> = writer
-        .iter()
-        .filter(|field| columns.iter().all(|column| column.name() != field.name()))
-        .map(|field| format!("`{}` ({})", field.name(), field.data_type()))
-        .collect();
-    if new_columns == NewColumns::Stop && !unknown.is_empty() {
-        return Err(Error::data(
-            "schema_changed",
-            format!(
-                "the messages of topic {topic} have columns that the table does not have: {}. Give the table a `schema` file with the columns \
-                 that it shall have, or let a new table begin with them",
-                unknown.join(", ")
-            ),
-        ));
-    }
-    for column in columns {
-        if let Some(field) = writer.iter().find(|field| field.name() == column.name()) {
+/// Makes `columns` read what a writer with these fields writes. Tells the fields that they lack and are to have.
+pub(super) fn adopt(columns: &mut [Column], key: &[usize], writer: &[Field], new_columns: NewColumns, topic: &str) -> Result<Vec<Field>> {
+    for (place, column) in columns.iter_mut().enumerate() {
+        let field = writer.iter().find(|field| field.name() == column.name());
+        if let Some(field) = field {
             adopt_column(column, field, new_columns).map_err(|what| {
                 let what = format!("the messages of topic {topic} have another type than the table: column {what}. {NEXT}");
                 Error::data("schema_changed", what)
             })?;
         }
+        // A column that this writer has no more, or of which it has nulls.
+        if new_columns == NewColumns::Add && field.is_none_or(Field::is_nullable) && !key.contains(&place) {
+            column.let_nulls_in();
+        }
     }
-    Ok(())
+    if new_columns == NewColumns::Ignore {
+        return Ok(Vec::new());
+    }
+    let unknown = writer
+        .iter()
+        .filter(|field| columns.iter().all(|column| column.name() != field.name()));
+    Ok(unknown.map(|field| field.clone().with_nullable(true)).collect())
 }
 
 const NEXT: &str = "Let a new table begin with it, or change it back at the source";
@@ -109,7 +106,7 @@ fn adopt_struct(column: &mut Column, writer: &[FieldRef], new_columns: NewColumn
         let name = column.field.name();
         match record.columns.iter_mut().find(|own| own.name() == field.name()) {
             Some(own) => adopt_column(own, field, new_columns).map_err(|what| format!("`{name}`: {what}"))?,
-            None if new_columns == NewColumns::Stop => return Err(format!("`{name}` has a new field `{}`", field.name())),
+            None if new_columns == NewColumns::Add => return Err(format!("`{name}` has a new field `{}`", field.name())),
             None => {}
         }
     }

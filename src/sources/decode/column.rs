@@ -125,6 +125,26 @@ impl Column {
         self.field.name()
     }
 
+    /// The column may be null from now on.
+    pub fn let_nulls_in(&mut self) {
+        self.nullable = true;
+        if !self.field.is_nullable() {
+            self.field = Arc::new(self.field.as_ref().clone().with_nullable(true));
+        }
+    }
+
+    /// Whether two cells that are not null have the same value; of types that a key can have.
+    pub fn same_cells(&self, one: usize, other: usize) -> bool {
+        match &self.cells {
+            Cells::Boolean(cells) => cells.get_bit(one) == cells.get_bit(other),
+            Cells::Int32(cells) | Cells::Date(cells) => cells[one] == cells[other],
+            Cells::Int64(cells) | Cells::Timestamp(_, cells) => cells[one] == cells[other],
+            Cells::Decimal(_, cells) => cells[one] == cells[other],
+            Cells::Text(cells) | Cells::Binary(cells) => cells.get(one) == cells.get(other),
+            Cells::Float32(_) | Cells::Float64(_) | Cells::Struct(_) | Cells::List(..) | Cells::Map { .. } => false,
+        }
+    }
+
     /// Cells so far.
     #[inline]
     pub fn len(&self) -> usize {

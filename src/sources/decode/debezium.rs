@@ -3,6 +3,8 @@
 //! A table with a key gets puts and deletes. A tombstone behind a delete deletes once more, which changes nothing, and so does a
 //! tombstone whose delete was compacted away. A table without a key gets every event as a row: what is after the change, or what was
 //! before a delete; `__op` or `__deleted` says which, so one of them must be asked for.
+//!
+//! An update that changes the table's key is two rows: the new one is put, the old key is deleted.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -23,12 +25,15 @@ use crate::error::{Error, Result};
 
 pub(super) struct DebeziumDecoder {
     schema: SchemaRef,
+    /// The last of the schema's columns.
+    metadata_fields: Vec<FieldRef>,
     rows: Rows,
     metadata: Metadata,
     writers: Writers,
     /// The members of an event's `source` that are columns.
     source: Names,
-    reads_source: bool,
+    /// Those members, and the places of their columns.
+    source_members: Vec<(&'static str, usize)>,
     /// Columns that the event itself brings, by place in `rows`.
     op: usize,
     deleted: usize,
@@ -43,7 +48,12 @@ pub(super) struct DebeziumDecoder {
 
 /// What a message is to the table.
 enum Outcome {
-    Row { op: Op, deleted: bool },
+    Row {
+        op: Op,
+        deleted: bool,
+    },
+    /// The row is put under its key, and the row behind it says the key that it had before.
+    Moved,
     Tombstone,
     Filtered,
 }
@@ -85,8 +95,9 @@ impl DebeziumDecoder {
             schema,
             metadata: Metadata::new(&spec.metadata),
             writers: Writers::new(spec.new_columns),
-            reads_source: !source.is_empty(),
-            source: Names::new(source),
+            source: Names::new(source.iter().copied()),
+            source_members: source,
+            metadata_fields,
             op: place(metadata::OP).ok_or_else(unplaced)?,
             deleted: place(metadata::DELETED).ok_or_else(unplaced)?,
             ts_ms: place(metadata::TS_MS),
@@ -111,8 +122,11 @@ impl DebeziumDecoder {
         let mut scanner = opened.payload.clone();
         let event = event::read(&mut scanner)?;
         if matches!(event, Event::Change(_) | Event::Row) && !matches!(&event, Event::Change(e) if e.action == Action::Message) {
-            let record = self.rows.columns.get_mut(..self.record_columns).unwrap_or_default();
-            self.writers.adopt(&opened, &event, record, message.topic).map_err(Trouble::Stop)?;
+            let (record, key) = self.rows.record(self.record_columns);
+            let adopted = self.writers.adopt(&opened, &event, record, key, message.topic);
+            if let Some(added) = adopted.map_err(Trouble::Stop)? {
+                self.grow(&added, message.topic).map_err(Trouble::Stop)?;
+            }
         }
         let outcome = match event {
             Event::Change(envelope) => self.read_change(message, &envelope)?,
@@ -125,6 +139,33 @@ impl DebeziumDecoder {
             false => scanner.end()?,
         }
         Ok(outcome)
+    }
+
+    /// Takes the columns that a writer has and the table has not, and nulls where there were none.
+    fn grow(&mut self, added: &[Field], topic: &str) -> Result<()> {
+        let own = self
+            .rows
+            .columns
+            .iter()
+            .take(self.record_columns)
+            .map(|column| Arc::clone(&column.field));
+        let fields: Vec<FieldRef> = own.chain(added.iter().cloned().map(Arc::new)).collect();
+        let grown = super::table_schema(&fields, &self.metadata_fields).and_then(|schema| {
+            self.rows.grow(self.record_columns, added)?;
+            Ok(schema)
+        });
+        self.schema = grown.map_err(|error| {
+            self.writers.forget();
+            let what = format!("the messages of topic {topic} have columns that the table cannot have: rename them at the source");
+            Error::data("schema_changed", what).because(error)
+        })?;
+        self.record_columns += added.len();
+        self.op += added.len();
+        self.deleted += added.len();
+        self.ts_ms = self.ts_ms.map(|column| column + added.len());
+        self.source_members.iter_mut().for_each(|(_, column)| *column += added.len());
+        self.source = Names::new(self.source_members.iter().copied());
+        Ok(())
     }
 
     fn read_change(&mut self, message: &Message<'_>, event: &Envelope<'_>) -> Read<Outcome> {
@@ -145,7 +186,21 @@ impl DebeziumDecoder {
                 let missing = || Fault::new(Code::Unexpected, "the event has no row").within("after");
                 self.read_record(message, event.after.ok_or_else(missing)?)?;
                 self.read_event_columns(event)?;
-                self.close_put(deleted)
+                let outcome = self.close_put(deleted)?;
+                if !self.upsert {
+                    return Ok(outcome);
+                }
+                // A key that changes without a delete of the old one: the table's key need not be the database's.
+                let moves = match (event.action, event.before, self.key_from) {
+                    (Action::Update, Some(before), KeyFrom::Value) => {
+                        self.rows.moved_from(before).map_err(|fault| fault.within("before"))?
+                    }
+                    _ => false,
+                };
+                if moves || event.action != Action::Update {
+                    self.must_be_whole()?;
+                }
+                Ok(if moves { Outcome::Moved } else { outcome })
             }
             (Action::Delete | Action::Truncate, false) => {
                 if let Some(before) = event.before {
@@ -166,8 +221,26 @@ impl DebeziumDecoder {
         let deleted = self.last_text(self.deleted) == Some(b"true") || self.last_text(self.op) == Some(b"d");
         match deleted && self.upsert {
             true => self.close_delete(message),
-            false => self.close_put(deleted),
+            false => {
+                let is_new = matches!(self.last_text(self.op), Some(b"c" | b"r"));
+                let outcome = self.close_put(deleted)?;
+                if is_new && self.upsert {
+                    self.must_be_whole()?;
+                }
+                Ok(outcome)
+            }
         }
+    }
+
+    /// A row of a key that is new has no older row to take a cell from that the event does not bring: that is how the database's own key
+    /// changes, with a delete and a create.
+    fn must_be_whole(&self) -> Read {
+        let what =
+            "the event makes a row and does not bring it, because it is large and did not change: set REPLICA IDENTITY FULL at the source";
+        let missing = self.rows.unchanged().first();
+        missing.map_or(Ok(()), |&column| {
+            Err(Fault::new(Code::Unavailable, what).within(self.rows.columns[column].name()))
+        })
     }
 
     fn read_tombstone(&mut self, message: &Message<'_>) -> Read<Outcome> {
@@ -201,7 +274,7 @@ impl DebeziumDecoder {
     }
 
     fn read_event_columns(&mut self, event: &Envelope<'_>) -> Read {
-        if let (Some(source), true) = (event.source, self.reads_source) {
+        if let (Some(source), true) = (event.source, !self.source_members.is_empty()) {
             self.rows
                 .read_beside(&mut self.source, &mut Scanner::new(source))
                 .map_err(|fault| fault.within("source"))?;
@@ -302,6 +375,14 @@ impl Decoder for DebeziumDecoder {
                     self.rows.keep();
                     ops.push(op);
                     origins.push(super::origin(index)?);
+                }
+                Ok(Outcome::Moved) => {
+                    for (op, deleted) in [(Op::Put, false), (Op::Delete, true)] {
+                        self.metadata.push(message, deleted, std::iter::empty());
+                        self.rows.keep();
+                        ops.push(op);
+                        origins.push(super::origin(index)?);
+                    }
                 }
                 Ok(Outcome::Tombstone) => tombstones += 1,
                 Ok(Outcome::Filtered) => filtered += 1,

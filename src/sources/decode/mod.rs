@@ -58,8 +58,8 @@ pub struct DecodeSpec {
 pub enum NewColumns {
     /// Pass over them: somebody wrote down the columns that the table shall have.
     Ignore,
-    /// Stop: the columns came from the messages, and the messages have others now.
-    Stop,
+    /// Add them: the columns came from the messages, so the table follows them.
+    Add,
 }
 
 /// A decoder. Its [`Decoder::schema`] is the table's: the record's columns and the metadata columns.
@@ -111,14 +111,14 @@ pub trait ReadHeaders {
     fn header(&self, index: usize) -> (&str, Option<&[u8]>);
 }
 
-/// What became of a run of messages: `messages = rows + rejects + tombstones + filtered`.
+/// What became of a run of messages: each is one of those that `origins` names, a reject, a tombstone, or filtered.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The table's columns.
+    /// The decoder's columns, and those that the messages have brought since it was made.
     pub rows: RecordBatch,
     /// One per row.
     pub ops: Vec<Op>,
-    /// For each row, which message it came from; rising.
+    /// For each row, which message it came from. They never fall; a message whose row moves to another key is two rows.
     pub origins: Vec<u32>,
     pub unchanged: Option<Unchanged>,
     pub rejects: Vec<Reject>,
@@ -128,10 +128,17 @@ pub struct Decoded {
     pub filtered: usize,
 }
 
+impl Decoded {
+    /// How many of the messages are rows.
+    pub fn written(&self) -> usize {
+        self.rows.num_rows() - self.origins.windows(2).filter(|pair| pair[0] == pair[1]).count()
+    }
+}
+
 /// Decodes for one table. A message that cannot be read becomes a [`Reject`]; it does not fail the batch. An error is a fault that is not
 /// one message's: the schema inside of the messages no longer fits the table, for example.
 pub trait Decoder: Send {
-    /// The columns that `decode` returns.
+    /// The columns that `decode` returns so far: messages may bring more, where the spec says to add them.
     fn schema(&self) -> &SchemaRef;
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded>;
 }

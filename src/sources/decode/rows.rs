@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, BooleanBufferBuilder};
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{Field, FieldRef};
 
 use super::column::{Cells, Column, Dialect, read_members};
 use super::fault::{Code, Fault, Read};
@@ -29,6 +29,8 @@ pub(super) struct Rows {
     /// Of the row at hand.
     unchanged_now: Vec<usize>,
     rows: usize,
+    dialect: Dialect,
+    key_from: KeyFrom,
 }
 
 impl Rows {
@@ -58,13 +60,11 @@ impl Rows {
             columns[index].nullable = true;
             key_columns.push(index);
         }
-        let names = |keep: &dyn Fn(usize) -> bool| Names::new((0..columns.len()).filter(|i| keep(*i)).map(|i| (columns[i].name(), i)));
-        let value = names(&|index| key_from == KeyFrom::Value || !key_columns.contains(&index));
-        let key = names(&|index| key_columns.contains(&index));
         let suspects = match dialect {
             Dialect::Plain => Vec::new(),
             Dialect::Debezium => (0..fields.len()).filter(|index| placeholder::possible(&columns[*index])).collect(),
         };
+        let (value, key) = names(&columns, &key_columns, key_from);
         Ok(Self {
             columns,
             value,
@@ -74,7 +74,67 @@ impl Rows {
             unchanged: BTreeMap::new(),
             unchanged_now: Vec::new(),
             rows: 0,
+            dialect,
+            key_from,
         })
+    }
+
+    /// Adds columns behind the first `record` ones, between two rows. They are null in the rows so far.
+    pub fn grow(&mut self, record: usize, fields: &[Field]) -> Result<()> {
+        let mut added = Vec::with_capacity(fields.len());
+        for field in fields {
+            let mut column = Column::new(field, self.dialect, field.name())?;
+            (0..self.rows).for_each(|_| column.push_void());
+            added.push(column);
+        }
+        self.columns.splice(record..record, added);
+        let possible = (record..record + fields.len()).filter(|index| placeholder::possible(&self.columns[*index]));
+        if self.dialect == Dialect::Debezium {
+            self.suspects.extend(possible);
+        }
+        (self.value, self.key) = names(&self.columns, &self.key_columns, self.key_from);
+        Ok(())
+    }
+
+    /// The first columns, so many are the record's, and the places of the key among them.
+    pub fn record(&mut self, columns: usize) -> (&mut [Column], &[usize]) {
+        (self.columns.get_mut(..columns).unwrap_or_default(), &self.key_columns)
+    }
+
+    /// Whether the closed row at hand had another key before, which `before` says as far as the source sent it. Then that key is a
+    /// row behind the one at hand: [`Self::keep`] counts first the one, then the other.
+    pub fn moved_from(&mut self, before: &[u8]) -> Read<bool> {
+        self.rows += 1;
+        let moved = self.read_other_key(&mut Scanner::new(before));
+        if !matches!(moved, Ok(true)) {
+            let rows = self.rows;
+            self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        }
+        self.rows -= 1;
+        moved
+    }
+
+    /// Reads the key out of a row's object, and only as far as it must.
+    fn read_other_key(&mut self, scanner: &mut Scanner<'_>) -> Read<bool> {
+        scanner.open(b'{', "an object is expected")?;
+        let (mut last, mut missing) = (0, self.key_columns.len());
+        let mut more = !scanner.closes(b'}');
+        while more && missing > 0 {
+            match self.key.find(scanner, &mut last)? {
+                Some(index) => {
+                    self.read_cell(index, scanner)?;
+                    missing -= 1;
+                }
+                None => drop(scanner.skip()?),
+            }
+            more = scanner.more(b'}')?;
+        }
+        let (old, new) = (self.rows, self.rows - 1);
+        if !self.has_key() || self.key_columns.iter().all(|&index| self.columns[index].same_cells(old, new)) {
+            return Ok(false);
+        }
+        self.close_key()?;
+        Ok(true)
     }
 
     pub fn len(&self) -> usize {
@@ -239,4 +299,11 @@ impl Rows {
         let name = missing.map_or("", |index| self.columns[*index].name());
         Fault::new(Code::MissingKey, "it is part of the key, and it is null or not there").within(name)
     }
+}
+
+/// What the members of a value and those of a key mean.
+fn names(columns: &[Column], key_columns: &[usize], key_from: KeyFrom) -> (Names, Names) {
+    let those = |keep: &dyn Fn(usize) -> bool| Names::new((0..columns.len()).filter(|i| keep(*i)).map(|i| (columns[i].name(), i)));
+    let value = those(&|index| key_from == KeyFrom::Value || !key_columns.contains(&index));
+    (value, those(&|index| key_columns.contains(&index)))
 }

@@ -109,10 +109,18 @@ impl Writers {
         }
     }
 
-    /// Makes the columns read what this message's writer writes.
-    pub fn adopt(&mut self, opened: &Opened<'_>, event: &Event<'_>, columns: &mut [Column], topic: &str) -> Result<()> {
+    /// Makes the columns read what this message's writer writes; `key` are the places of those of the key. Tells the fields that the
+    /// columns lack; None where the writer is the last one's.
+    pub fn adopt(
+        &mut self,
+        opened: &Opened<'_>,
+        event: &Event<'_>,
+        columns: &mut [Column],
+        key: &[usize],
+        topic: &str,
+    ) -> Result<Option<Vec<Field>>> {
         match &opened.schema {
-            None | Some(Schema::Known(0)) => return Ok(()),
+            None | Some(Schema::Known(0)) => return Ok(None),
             Some(Schema::Known(index)) => {
                 let known = self.known.remove(*index);
                 self.known.insert(0, known);
@@ -129,10 +137,15 @@ impl Writers {
                 self.known.truncate(SCHEMAS_MAX);
             }
         }
-        let adopted = adopt::adopt(columns, &self.known[0].fields, self.new_columns, topic);
+        let adopted = adopt::adopt(columns, key, &self.known[0].fields, self.new_columns, topic);
         if adopted.is_err() {
-            self.known.clear();
+            self.forget();
         }
-        adopted
+        adopted.map(Some)
+    }
+
+    /// Knows no writer any more: the next message's schema is looked at anew.
+    pub fn forget(&mut self) {
+        self.known.clear();
     }
 }

@@ -275,7 +275,8 @@ impl Batcher {
         let decoded = if fit.messages.is_empty() {
             None
         } else {
-            Some(self.feeds[feed].decoder.decode(&fit.messages)?)
+            let decoded = self.feeds[feed].decoder.decode(&fit.messages);
+            Some(decoded.inspect_err(|error| self.refused(tables, error))?)
         };
         if let Some(decoded) = &decoded {
             self.weigh(feed, fit.messages.iter().map(bytes).sum(), &decoded.rows);
@@ -292,7 +293,7 @@ impl Batcher {
             portion.counts[table].dead_letter += rejects.len() as u64;
             let Some(decoded) = &decoded else { continue };
             let counts = &mut portion.counts[table];
-            counts.written += decoded.rows.num_rows() as u64;
+            counts.written += decoded.written() as u64;
             counts.tombstone += decoded.tombstones as u64;
             counts.filtered += decoded.filtered as u64;
             if decoded.rows.num_rows() > 0 {
@@ -306,6 +307,15 @@ impl Batcher {
             }
         }
         Ok(())
+    }
+
+    /// Counts changes of the messages' own schema that the tables cannot follow.
+    fn refused(&self, tables: &[usize], error: &Error) {
+        for &table in tables.iter().filter(|_| error.code == "schema_changed") {
+            let (pipeline, table) = (self.pipeline.to_string(), self.tables[table].id.to_string());
+            metrics::counter!(telemetry::SCHEMA_CHANGES, "pipeline" => pipeline, "table" => table, "change" => "other", "outcome" => "refused")
+                .increment(1);
+        }
     }
 
     /// Learns what rows weigh: at once when they are heavier than thought, slowly when they are lighter.

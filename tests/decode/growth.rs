@@ -1,0 +1,335 @@
+//! Schemas inside of Debezium's messages that change while they flow, and keys that change without a delete.
+
+use alluvium::batch::Op;
+use alluvium::config::{Format, KeyFrom};
+use alluvium::error::Kind;
+use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, decoder, discover};
+use arrow::datatypes::{DataType, Field};
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use serde_json::{Map, Value, json};
+
+use super::samples::{Sample, columns_of, with_schema};
+use super::{account, columns, message, row, spec, upsert, value};
+
+/// A field of Kafka Connect's schema.
+fn field(name: &str, kind: &str, optional: bool) -> Value {
+    json!({"type": kind, "optional": optional, "field": name})
+}
+
+/// A message with a schema of these fields in front.
+fn wrapped(fields: &[Value], op: &str, before: &Value, after: &Value) -> String {
+    let row = |name: &str| json!({"type": "struct", "optional": true, "field": name, "fields": fields});
+    let schema = json!({"type": "struct", "fields": [row("before"), row("after"), field("op", "string", false)]});
+    let payload = json!({"before": before, "after": after, "op": op});
+    // In the order in which Kafka Connect writes them.
+    format!(r#"{{"schema":{schema},"payload":{payload}}}"#)
+}
+
+/// A table whose columns come from the first of the messages.
+fn followed(messages: &[Message<'_>], key: &[&str]) -> DecodeSpec {
+    let columns = discover(Format::DebeziumJson, &messages[..1]).unwrap().unwrap();
+    DecodeSpec {
+        new_columns: NewColumns::Add,
+        ..upsert(spec(Format::DebeziumJson, columns), key)
+    }
+}
+
+fn names(decoded: &Decoded) -> Vec<String> {
+    decoded.rows.schema().fields().iter().map(|field| field.name().clone()).collect()
+}
+
+#[test]
+fn s5_a_column_that_debezium_adds_is_a_column_of_the_rows_and_older_ones_have_null() {
+    let samples = with_schema("compk");
+    let added = samples.iter().position(|s| s.name == "compk.c.2").unwrap();
+    let messages: Vec<Message<'_>> = samples.iter().map(Sample::message).collect();
+    let mut spec = followed(&messages, &["k1", "k2"]);
+    spec.metadata = ["__offset", "__op", "__lsn", "__ts_ms", "__deleted", "__table"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut decoder = decoder(&spec).unwrap();
+    assert_eq!(decoder.schema().fields().len(), 3 + 6);
+    let decoded = decoder.decode(&messages).unwrap();
+    account(&decoded, messages.len());
+    assert_eq!(decoded.rejects, []);
+    let expected = [
+        "k1",
+        "k2",
+        "v",
+        "extra",
+        "__offset",
+        "__op",
+        "__lsn",
+        "__ts_ms",
+        "__deleted",
+        "__table",
+    ];
+    assert_eq!(names(&decoded), expected);
+    let mut carried = 0;
+    for (index, &origin) in decoded.origins.iter().enumerate() {
+        let (row, sample) = (row(&decoded, index), &samples[origin as usize]);
+        assert_eq!(row["__offset"], 41);
+        if decoded.ops[index] == Op::Delete {
+            continue;
+        }
+        let payload = sample.payload().unwrap();
+        for name in ["k1", "k2", "v", "extra"] {
+            assert_eq!(
+                row[name],
+                payload["after"].get(name).cloned().unwrap_or_default(),
+                "{}: {name}",
+                sample.name
+            );
+        }
+        assert_eq!(
+            (&row["__op"], &row["__lsn"]),
+            (&payload["op"], &payload["source"]["lsn"]),
+            "{}",
+            sample.name
+        );
+        assert_eq!(
+            (&row["__ts_ms"], &row["__table"]),
+            (&payload["ts_ms"], &json!("compk")),
+            "{}",
+            sample.name
+        );
+        carried += usize::from(!row["extra"].is_null());
+    }
+    assert!(carried > 0 && added > 0, "the samples have both");
+    // The next run goes on with what the last one learnt, whatever its writer knows.
+    let again = decoder.decode(&messages[..added]).unwrap();
+    assert_eq!(names(&again), expected);
+    account(&again, added);
+}
+
+#[test]
+fn a_schema_file_still_says_which_columns_there_are() {
+    let samples = with_schema("compk");
+    let messages: Vec<Message<'_>> = samples.iter().map(Sample::message).collect();
+    let spec = upsert(spec(Format::DebeziumJson, columns_of("compk")), &["k1", "k2"]);
+    let decoded = decoder(&spec).unwrap().decode(&messages).unwrap();
+    assert_eq!(names(&decoded), ["k1", "k2", "v"]);
+}
+
+#[test]
+fn s5_s6_s7_s13_rows_are_what_their_writers_wrote_however_these_take_turns() {
+    let kinds = ["int32", "string", "boolean", "double", "bytes"];
+    for seed in 0..200 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut next = 0;
+        let mut texts: Vec<(String, Value, bool)> = Vec::new();
+        // Writers know some of the columns; a column has one type for ever, and is required by some of them.
+        let writers: Vec<Vec<Value>> = (0..4)
+            .map(|_| {
+                let mut fields = vec![field("id", "int64", false)];
+                let optional = rng.random_bool(0.5);
+                fields.extend(
+                    (0..6)
+                        .filter(|_| rng.random_bool(0.6))
+                        .map(|n| field(&format!("c{n}"), kinds[n % kinds.len()], optional)),
+                );
+                fields.shuffle(&mut rng);
+                fields
+            })
+            .collect();
+        for _ in 0..rng.random_range(1..20) {
+            let fields = &writers[rng.random_range(0..writers.len())];
+            next += 1;
+            let mut cells = Map::new();
+            for each in fields {
+                let (name, optional) = (each["field"].as_str().unwrap(), each["optional"] == true);
+                let cell = match each["type"].as_str().unwrap() {
+                    "int64" => json!(next),
+                    _ if optional && rng.random_bool(0.3) => Value::Null,
+                    "int32" => json!(rng.random_range(-9..9)),
+                    "string" => json!(format!("text {next}")),
+                    "boolean" => json!(rng.random_bool(0.5)),
+                    "double" => json!(f64::from(next) + 0.5),
+                    _ => json!("AQID"),
+                };
+                cells.insert(name.to_owned(), cell);
+            }
+            let (row, delete) = (Value::Object(cells), rng.random_bool(0.2));
+            let text = match delete {
+                true => wrapped(fields, "d", &row, &Value::Null),
+                false => wrapped(fields, "c", &Value::Null, &row),
+            };
+            texts.push((text, row, delete));
+        }
+        let messages: Vec<Message<'_>> = texts.iter().map(|(text, ..)| value(text)).collect();
+        let mut spec = followed(&messages, &["id"]);
+        spec.metadata = vec!["__op".to_owned(), "__deleted".to_owned()];
+        let mut decoder = decoder(&spec).unwrap();
+        let cut = rng.random_range(0..=messages.len());
+        let mut known = 0;
+        for (run, first) in [(&messages[..cut], 0), (&messages[cut..], cut)] {
+            let decoded = decoder.decode(run).unwrap();
+            account(&decoded, run.len());
+            assert_eq!(decoded.rejects, [], "seed {seed}");
+            let names = names(&decoded);
+            assert!(names.len() >= known, "columns are only added");
+            known = names.len();
+            for index in 0..decoded.rows.num_rows() {
+                let (_, expected, delete) = &texts[first + index];
+                let row = row(&decoded, index);
+                assert_eq!(
+                    (row["id"].clone(), row["__deleted"].clone()),
+                    (expected["id"].clone(), json!(delete)),
+                    "seed {seed}"
+                );
+                assert_eq!(decoded.ops[index], if *delete { Op::Delete } else { Op::Put });
+                for (name, cell) in expected.as_object().unwrap() {
+                    assert!(names.contains(name), "seed {seed}: {name}");
+                    assert!(*delete || row[name] == *cell, "seed {seed}: {name} is {} and not {cell}", row[name]);
+                }
+                for name in names
+                    .iter()
+                    .filter(|name| expected.get(name.as_str()).is_none() && !name.starts_with("__"))
+                {
+                    assert!(*delete || row[name].is_null(), "seed {seed}: {name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn v17_s10_columns_that_a_table_cannot_gain_stop_it_with_the_reason() {
+    let id = || field("id", "int64", false);
+    let inner = |fields: Value| json!({"type": "struct", "optional": true, "field": "s", "fields": fields});
+    let first = vec![id(), field("name", "string", true), inner(json!([field("x", "int32", true)]))];
+    let cases = [
+        (vec![id(), field("Name", "string", true)], "`name` in case only"),
+        (vec![id(), field("a b", "string", true)], "`a b`"),
+        (vec![id(), field("name", "int64", true)], "`name` is Int64 there and Utf8 here"),
+        (vec![id(), inner(json!([field("y", "int32", true)]))], "`s` has a new field `y`"),
+        (vec![id(), field("odd", "int128", true)], "`int128`"),
+    ];
+    for (fields, part) in cases {
+        let good = wrapped(&first, "c", &Value::Null, &json!({"id": 1, "name": "a"}));
+        let bad = wrapped(&fields, "c", &Value::Null, &json!({"id": 2}));
+        let messages = [value(&good), value(&bad)];
+        let mut decoder = decoder(&followed(&messages, &["id"])).unwrap();
+        for _ in 0..2 {
+            let error = decoder.decode(&messages).unwrap_err();
+            assert_eq!(error.kind, Kind::Data, "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        // Nothing of a failed run is left.
+        let decoded = decoder.decode(&messages[..1]).unwrap();
+        account(&decoded, 1);
+        assert_eq!(names(&decoded), ["id", "name", "s"]);
+    }
+}
+
+fn people() -> DecodeSpec {
+    let fields = vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("place", DataType::Utf8, false),
+        Field::new("body", DataType::Utf8, true),
+    ];
+    upsert(spec(Format::DebeziumJson, columns(fields)), &["place", "id"])
+}
+
+fn update(before: Value, after: Value) -> String {
+    json!({"op": "u", "before": before, "after": after}).to_string()
+}
+
+#[test]
+fn u3_an_update_of_the_key_puts_the_new_row_and_deletes_the_old_one() {
+    let cases = [
+        (json!({"id": 1, "place": "a", "body": "old"}), Some(json!([1, "a"]))),
+        (json!({"body": "old", "place": "b", "id": 7}), Some(json!([7, "b"]))),
+        (json!({"id": 2, "place": "b", "body": "old"}), None),
+        // What was not sent of the old row says nothing.
+        (json!({"id": 7, "place": null}), None),
+        (json!({"id": 7}), None),
+        (Value::Null, None),
+    ];
+    let after = json!({"id": 2, "place": "b", "body": "new"});
+    let mut spec = people();
+    spec.metadata = vec!["__deleted".to_owned(), "__offset".to_owned()];
+    for (before, old) in cases {
+        let text = update(before.clone(), after.clone());
+        let good = update(Value::Null, json!({"id": 9, "place": "z"}));
+        let messages = [value(&good), value(&text), value(&good)];
+        let decoded = decoder(&spec).unwrap().decode(&messages).unwrap();
+        account(&decoded, 3);
+        assert_eq!(decoded.rejects, [], "{before}");
+        let moved = row(&decoded, 1);
+        assert_eq!(
+            (&moved["id"], &moved["place"], &moved["body"]),
+            (&json!(2), &json!("b"), &json!("new")),
+            "{before}"
+        );
+        match old {
+            Some(old) => {
+                assert_eq!(decoded.ops, [Op::Put, Op::Put, Op::Delete, Op::Put], "{before}");
+                assert_eq!(decoded.origins, [0, 1, 1, 2]);
+                let gone = row(&decoded, 2);
+                assert_eq!(json!([gone["id"], gone["place"]]), old);
+                assert_eq!((&gone["__deleted"], &gone["__offset"]), (&json!(true), &json!(41)));
+            }
+            None => assert_eq!(decoded.ops, [Op::Put; 3], "{before}"),
+        }
+    }
+    // A table of events gets the event, and by the message's key there is only one.
+    let text = update(json!({"id": 1, "place": "a"}), after);
+    let mut events = people();
+    (events.key, events.metadata) = (Vec::new(), vec!["__op".to_owned()]);
+    assert_eq!(decoder(&events).unwrap().decode(&[value(&text)]).unwrap().ops, [Op::Put]);
+    let by_key = DecodeSpec {
+        key_from: KeyFrom::MessageKey,
+        ..people()
+    };
+    let keyed = message(Some(br#"{"id":2,"place":"b"}"#), Some(text.as_bytes()));
+    assert_eq!(decoder(&by_key).unwrap().decode(&[keyed]).unwrap().ops, [Op::Put]);
+}
+
+#[test]
+fn u3_an_old_key_that_cannot_be_read_rejects_the_event_whole() {
+    let good = update(Value::Null, json!({"id": 9, "place": "z"}));
+    for before in [json!({"id": "x", "place": "a"}), json!([1]), json!({"id": 1.5, "place": "a"})] {
+        let text = update(before, json!({"id": 2, "place": "b"}));
+        let messages = [value(&text), value(&good)];
+        let decoded = decoder(&people()).unwrap().decode(&messages).unwrap();
+        account(&decoded, 2);
+        assert_eq!((decoded.origins.as_slice(), decoded.rejects[0].code), (&[1][..], "type_mismatch"));
+        assert!(decoded.rejects[0].message.contains("`before"), "{}", decoded.rejects[0].message);
+    }
+}
+
+#[test]
+fn v16_u3_a_row_of_a_new_key_is_never_filled_from_another_row() {
+    let unavailable = "__debezium_unavailable_value";
+    let after = json!({"id": 2, "place": "b", "body": unavailable});
+    let flattened = json!({"id": 2, "place": "b", "body": unavailable, "__op": "c"});
+    let rejected = [
+        json!({"op": "c", "before": null, "after": after}).to_string(),
+        json!({"op": "r", "before": null, "after": after}).to_string(),
+        update(json!({"id": 1, "place": "b"}), after.clone()),
+        flattened.to_string(),
+    ];
+    for text in rejected {
+        let decoded = decoder(&people()).unwrap().decode(&[value(&text)]).unwrap();
+        account(&decoded, 1);
+        assert_eq!(decoded.rejects[0].code, "unavailable_value", "{text}");
+        let said = &decoded.rejects[0].message;
+        assert!(said.contains("`body`") && said.contains("REPLICA IDENTITY FULL"), "{said}");
+    }
+    let filled = [
+        update(json!({"id": 2, "place": "b"}), after.clone()),
+        update(Value::Null, after),
+        flattened.to_string().replace(r#""c""#, r#""u""#),
+    ];
+    for text in filled {
+        let decoded = decoder(&people()).unwrap().decode(&[value(&text)]).unwrap();
+        assert_eq!(
+            (decoded.ops.as_slice(), decoded.unchanged.unwrap().0.len()),
+            (&[Op::Put][..], 1),
+            "{text}"
+        );
+    }
+}
