@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::Protocol;
 use crate::log::columns::Growth;
+use crate::log::retention;
 use crate::log::snapshot::Snapshot;
 use crate::table::{Merge, Mode, Table};
 
@@ -97,6 +98,9 @@ pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, w
     if properties.contains_key("delta.setTransactionRetentionDuration") {
         let why = "marks would expire, and a pipeline that paused longer would write rows twice; unset it";
         return refuse("delta.setTransactionRetentionDuration", why);
+    }
+    if retention::deleted_files(properties).is_none() {
+        return refuse(retention::DELETED_FILES, "it is no interval; write it like `interval 30 days`");
     }
     for (name, value) in properties {
         let refused = PROPERTIES_REFUSED

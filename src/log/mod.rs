@@ -27,6 +27,7 @@ pub mod maintain;
 mod plan;
 mod positions;
 mod replay;
+mod retention;
 mod schema;
 pub mod snapshot;
 pub mod store;

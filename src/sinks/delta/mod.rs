@@ -10,6 +10,7 @@
 //! What is staged beyond the sink's share of memory becomes Parquet files that no version names yet; so a transaction of any size, or a
 //! long backlog, needs the memory of its keys, not of its rows. After an error such files are orphans, and vacuum takes them.
 
+mod age;
 mod append;
 pub mod files;
 mod fill;
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::datatypes::{Schema, SchemaRef};
 use tokio::time::Instant;
 
+use self::age::Age;
 use self::append::Appender;
 use self::files::Files;
 use self::fit::Columns;
@@ -59,6 +61,8 @@ pub struct DeltaSink {
     content: Content,
     /// Bytes that staged rows may take.
     share: usize,
+    /// Of what is staged.
+    age: Age,
     gaps: Vec<Gap>,
     counts: Counts,
     reporter: Reporter,
@@ -98,6 +102,7 @@ impl DeltaSink {
             columns,
             content,
             share,
+            age: Age::default(),
             gaps: Vec::new(),
             counts: Counts::default(),
             reporter: Reporter::new(pipeline, table.id.as_str()),
@@ -124,6 +129,8 @@ impl Sink for DeltaSink {
     }
 
     async fn write(&mut self, mut batch: ChangeBatch) -> Result<()> {
+        self.age.begin();
+        self.age.check(&self.table.id, &self.log)?;
         let name = self.table.id.as_str();
         let grown = self.columns.take_in(&batch, name).inspect_err(|error| self.refused(error))?;
         if grown {
@@ -169,6 +176,7 @@ impl Sink for DeltaSink {
                 notes: notes.clone(),
                 ..planned.change
             };
+            self.age.check(&self.table.id, &self.log)?;
             match self.log.commit(&planned.change).await? {
                 Outcome::Committed(version) => {
                     self.published(version, planned, begun)?;
@@ -256,6 +264,7 @@ impl DeltaSink {
         for (lane, at) in planned.change.mark.iter() {
             self.checkpoint.set(lane.clone(), at);
         }
+        self.age.end();
         self.gaps.clear();
         let counts = std::mem::take(&mut self.counts);
         self.reporter
