@@ -1,5 +1,7 @@
 //! The same list of promises over every store that a machine of its own can have: a folder, and an S3-compatible server.
 
+mod durable;
+
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::process::Stdio;

@@ -6,13 +6,13 @@
 //! deleting are `LocalFileSystem`'s own.
 
 use std::fmt;
-use std::io;
+use std::io::{self, SeekFrom};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -20,7 +20,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use tokio::fs;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::Mutex;
 
 /// See the head of the file. Its root is the file system's: give it a prefix.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +53,22 @@ impl ObjectStore for DurableStore {
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        if !options.attributes.is_empty() {
+            return Err(StoreError::NotImplemented {
+                operation: "files with attributes".to_owned(),
+                implementer: self.to_string(),
+            });
+        }
         let path = self.inner.path_to_filesystem(location)?;
-        make_folder(&path).await.map_err(|e| failed(&path, e))?;
-        let inner = self.inner.put_multipart_opts(location, options).await?;
-        Ok(Box::new(DurableUpload { inner, path }))
+        let (staged, file) = create_staged(&path).await.map_err(|e| failed(&path, e))?;
+        Ok(Box::new(DurableUpload {
+            store: self.clone(),
+            location: location.clone(),
+            path,
+            staged: Some(staged),
+            file: Arc::new(Mutex::new(file)),
+            size: 0,
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -91,31 +104,66 @@ impl fmt::Display for DurableStore {
     }
 }
 
-/// A file in parts; its end makes it durable.
+/// A file in parts. Its data is on the disk before it has its name, as with a file that is put whole.
 #[derive(Debug)]
 struct DurableUpload {
-    inner: Box<dyn MultipartUpload>,
+    store: DurableStore,
+    location: Path,
     path: PathBuf,
+    /// None when the file has its name, or is given up.
+    staged: Option<PathBuf>,
+    /// Parts may be written at the same time, each in its place.
+    file: Arc<Mutex<fs::File>>,
+    /// Of the parts so far: where the next one begins.
+    size: u64,
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        let (file, path, start) = (Arc::clone(&self.file), self.path.clone(), self.size);
+        self.size += data.content_length() as u64;
+        let write = async move {
+            let mut file = file.lock().await;
+            file.seek(SeekFrom::Start(start)).await?;
+            for chunk in &data {
+                file.write_all(chunk).await?;
+            }
+            file.flush().await
+        };
+        async move { write.await.map_err(|e| failed(&path, e)) }.boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let put = self.inner.complete().await?;
-        let synced = async {
-            fs::File::open(&self.path).await?.sync_all().await?;
-            sync_folder(&self.path).await
+        let Some(staged) = &self.staged else {
+            return Err(failed(&self.path, io::Error::other("the upload has ended already")));
         };
-        synced.await.map_err(|e| failed(&self.path, e))?;
-        Ok(put)
+        let named = async {
+            self.file.lock().await.sync_all().await?;
+            fs::rename(staged, &self.path).await
+        };
+        named.await.map_err(|e| failed(&self.path, e))?;
+        self.staged = None;
+        sync_folder(&self.path).await.map_err(|e| failed(&self.path, e))?;
+        Ok(PutResult {
+            e_tag: self.store.inner.head(&self.location).await?.e_tag,
+            version: None,
+        })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        match self.staged.take() {
+            Some(staged) => fs::remove_file(staged).await.map_err(|e| failed(&self.path, e)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for DurableUpload {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            let _ = std::fs::remove_file(staged); // One that stays is hidden, and only takes space.
+        }
     }
 }
 
