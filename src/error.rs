@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::table::TableId;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Who acts on an error.
@@ -41,6 +43,8 @@ pub struct Error {
     pub code: &'static str,
     /// One sentence for a person: what happened, to which table and position, and what to do.
     pub what: String,
+    /// The table that it is about, where it stops nothing but that.
+    pub table: Option<TableId>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -50,6 +54,7 @@ impl Error {
             kind,
             code,
             what: what.into(),
+            table: None,
             source: None,
         }
     }
@@ -68,6 +73,15 @@ impl Error {
     pub fn bug(what: impl Into<String>) -> Self {
         Self::new(Kind::Bug, "bug", what)
     }
+    /// Says which table it is about, if it is of the sort that stops only that one: what the source sends no longer fits it.
+    #[must_use]
+    pub fn of(mut self, table: &TableId) -> Self {
+        if self.code == "schema_changed" {
+            self.table.get_or_insert_with(|| table.clone());
+        }
+        self
+    }
+
     /// Adds the error that caused this one.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

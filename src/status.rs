@@ -50,6 +50,9 @@ pub struct TableStatus {
     /// Last position contained, by lane name.
     pub positions: BTreeMap<String, u64>,
     pub last_commit_ms: Option<i64>,
+    /// Why the table stopped while the others go on, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

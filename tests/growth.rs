@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
@@ -29,7 +30,9 @@ struct Topic {
 impl Topic {
     fn new() -> Self {
         let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("compk", 1, 1).unwrap();
+        for topic in ["compk", "pgbench_branches"] {
+            cluster.create_topic(topic, 1, 1).unwrap();
+        }
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.bootstrap_servers());
         Self {
@@ -39,36 +42,35 @@ impl Topic {
         }
     }
 
-    fn produce(&self, names: &[&str]) {
-        for name in names {
-            let sample = self
-                .samples
-                .iter()
-                .find(|sample| sample["name"] == format!("compk.{name}"))
-                .unwrap();
-            send(
-                &self.producer,
-                "compk",
-                0,
-                sample["key"].as_str().unwrap(),
-                sample["value"].as_str(),
-            );
-        }
-        self.producer.flush(std::time::Duration::from_secs(30)).unwrap();
+    fn sample(&self, name: &str) -> &Value {
+        self.samples.iter().find(|sample| sample["name"] == name).unwrap()
     }
 
-    /// One table for the newest rows, another for all events; their columns come from the messages.
-    fn configure(&self, site: &Site) -> PathBuf {
+    /// Samples of this table, by their names, into the topic that is named after it.
+    fn produce(&self, table: &str, names: &[&str]) {
+        for name in names {
+            let sample = self.sample(&format!("{table}.{name}"));
+            send(&self.producer, table, 0, sample["key"].as_str().unwrap(), sample["value"].as_str());
+        }
+        self.producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    /// Tables whose columns come from the messages.
+    fn configure(&self, site: &Site, tables: &str) -> PathBuf {
         let text = format!(
             "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state\"\nmemory = \"64 MiB\"\nhttp = {{ address = \"\" }}\n\
-             [pipelines.p.kafka]\nbrokers = \"{}\"\n\
-             [pipelines.p.tables.newest]\ntopic = \"compk\"\nformat = \"debezium-json\"\nkey = [\"k1\", \"k2\"]\n\
-             [pipelines.p.tables.events]\ntopic = \"compk\"\nformat = \"debezium-json\"\nmetadata = [\"__op\", \"__offset\"]\n",
+             [pipelines.p.kafka]\nbrokers = \"{}\"\n{tables}",
             self.cluster.bootstrap_servers()
         );
         site.configure("grow", &text)
     }
 }
+
+/// One table for the newest rows, another for all events.
+const NEWEST: &str = "[pipelines.p.tables.newest]\ntopic = \"compk\"\nformat = \"debezium-json\"\nkey = [\"k1\", \"k2\"]\n";
+const EVENTS: &str = "[pipelines.p.tables.events]\ntopic = \"compk\"\nformat = \"debezium-json\"\nmetadata = [\"__op\", \"__offset\"]\n";
+/// Of another topic.
+const OTHER: &str = "[pipelines.p.tables.other]\ntopic = \"pgbench_branches\"\nformat = \"debezium-json\"\nkey = [\"bid\"]\n";
 
 /// Rows as some reader wrote them: these columns as one text, sorted. A column that is not there is `-`.
 fn texts(files: &[PathBuf], columns: &[&str]) -> Vec<String> {
@@ -104,7 +106,7 @@ fn newest(table: &Path) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn s5_s7_s13_s14_tables_follow_a_schema_that_changes_and_every_reader_reads_every_version() {
     let (site, topic) = (Site::new(), Topic::new());
-    let config = topic.configure(&site);
+    let config = topic.configure(&site, &[NEWEST, EVENTS].concat());
     let mut versions = Vec::new();
     // The column `extra` comes and `v` goes between the first stage and the second; in the third, the old schema is back. Each stage is
     // a start of its own.
@@ -122,7 +124,7 @@ async fn s5_s7_s13_s14_tables_follow_a_schema_that_changes_and_every_reader_read
         &["c"],
     ];
     for stage in stages {
-        topic.produce(stage);
+        topic.produce("compk", stage);
         site.catch_up(&config).await;
         versions.push((newest(&site.table("newest")), newest(&site.table("events"))));
     }
@@ -154,4 +156,41 @@ async fn s5_s7_s13_s14_tables_follow_a_schema_that_changes_and_every_reader_read
         let columns = ["__offset", "__op", "k1", "k2", "v", "extra"];
         assert_eq!(texts(&read[0], &columns), events, "{reader:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s10_r5_a_column_of_another_type_stops_its_tables_and_the_others_go_on() {
+    let (site, topic) = (Site::new(), Topic::new());
+    let config = topic.configure(&site, &[NEWEST, EVENTS, OTHER].concat());
+    topic.produce("compk", &["r"]);
+    topic.produce("pgbench_branches", &["r"]);
+    site.catch_up(&config).await;
+    let before = newest(&site.table("other"));
+    let sample = topic.sample("compk.c");
+    let text = sample["value"].as_str().unwrap();
+    let changed = text
+        .replace(
+            r#""type":"string","optional":true,"field":"v""#,
+            r#""type":"int64","optional":true,"field":"v""#,
+        )
+        .replace(r#""v":"v""#, r#""v":7"#);
+    assert_ne!(text, changed);
+    send(&topic.producer, "compk", 0, sample["key"].as_str().unwrap(), Some(&changed));
+    topic.produce("compk", &["u"]);
+    topic.produce("pgbench_branches", &["u"]);
+    let arguments = ["run", "--config", config.to_str().unwrap(), "--until-caught-up"];
+    let mut program = site.start("changed", &arguments);
+    let exit = program.wait(Duration::from_secs(120)).await;
+    let said = program.log_text();
+    assert_eq!(exit.status.code(), Some(65), "{said}");
+    for part in ["`v` is Int64 there and Utf8 here", "the others go on", "\"newest\"", "\"events\""] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(newest(&site.table("other")), before + 1, "the other table has its update");
+    assert_eq!(
+        history::marks(&site.table("newest")),
+        [(0, 0)].into(),
+        "nothing behind the change is written"
+    );
+    assert_eq!(history::marks(&site.table("events")), [(0, 0)].into());
 }

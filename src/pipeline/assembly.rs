@@ -13,6 +13,7 @@ use super::{Open, Opened};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::log::{Log, store};
+use crate::position::Checkpoint;
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::Resume;
@@ -20,7 +21,7 @@ use crate::sources::decode::{self, DecodeSpec, Message, NewColumns};
 use crate::sources::kafka::options;
 use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route};
 use crate::status::Board;
-use crate::table::Table;
+use crate::table::{Lanes, Table, TableId};
 
 /// Of a pipeline's memory, this part is for staged rows of all its tables; the rest is for rows on their way to them.
 const STAGED_SHARE: usize = 2;
@@ -37,6 +38,9 @@ pub struct KafkaToDelta {
     until_caught_up: bool,
     /// Stores that were seen to refuse a second put of the same key.
     probed: BTreeSet<String>,
+    /// Tables that what the source sends no longer fits, and what they hold.
+    left_out: BTreeSet<TableId>,
+    held: Vec<(Lanes, Checkpoint)>,
 }
 
 impl KafkaToDelta {
@@ -56,6 +60,8 @@ impl KafkaToDelta {
             threads,
             until_caught_up,
             probed: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            held: Vec::new(),
             resolved,
         })
     }
@@ -125,8 +131,15 @@ impl Open for KafkaToDelta {
         let feeds = self.resolved.feeds.clone();
         let share = limit / STAGED_SHARE / feeds.len().max(1);
         let (mut sinks, mut fed, mut resume) = (Vec::new(), Vec::new(), Resume::new());
+        self.held.clear();
         for feed in &feeds {
             let store = self.store(&feed.location).await?;
+            if self.left_out.contains(&feed.id) {
+                let log = Log::open(&feed.location, store, &self.resolved.name).await?;
+                self.held
+                    .push((feed.lanes.clone(), log.map(|log| log.checkpoint()).unwrap_or_default()));
+                continue;
+            }
             let (table, spec) = self.complete(feed, &store).await?;
             let sink = self.sink(&table, store, share).await?;
             resume.insert(table.id.clone(), sink.checkpoint().clone());
@@ -143,6 +156,16 @@ impl Open for KafkaToDelta {
             tables: sinks,
             letters: Some((Arc::new(letters), letters_sink)),
         })
+    }
+
+    fn leave_out(&mut self, table: &TableId) -> bool {
+        let (this, others): (Vec<&Feed>, Vec<&Feed>) = self.resolved.feeds.iter().partition(|feed| feed.id == *table);
+        let remain = others.iter().any(|feed| !self.left_out.contains(&feed.id));
+        !this.is_empty() && remain && self.left_out.insert(table.clone())
+    }
+
+    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
+        self.held.clone()
     }
 }
 

@@ -25,10 +25,11 @@ use tracing::{error, info, warn};
 
 use crate::budget::Budget;
 use crate::error::{Error, Kind, Result};
+use crate::position::Checkpoint;
 use crate::sinks::{Sink, Upkeep};
 use crate::sources::Source;
 use crate::status::{Board, State};
-use crate::table::Table;
+use crate::table::{Lanes, Table, TableId};
 use crate::telemetry;
 use backoff::Backoff;
 use reader::{Outlet, Reader};
@@ -65,6 +66,16 @@ pub trait Open: Send {
     type Source: Source + 'static;
     type Sink: Sink + 'static;
     fn open(&mut self) -> impl Future<Output = Result<Opened<Self::Source, Self::Sink>>> + Send;
+
+    /// Opens without this table from now on. False where nothing would be left, or where it cannot be done.
+    fn leave_out(&mut self, _table: &TableId) -> bool {
+        false
+    }
+
+    /// What the tables hold that are left out: a source must not let go of anything behind it.
+    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
+        Vec::new()
+    }
 }
 
 /// How a flow ended, when it was not by an error.
@@ -94,6 +105,7 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
         board: settings.board.clone(),
         commits: Arc::new(AtomicU64::new(0)),
     };
+    let mut left_out = None;
     let (mut backoff, mut rng) = (Backoff::default(), SmallRng::seed_from_u64(settings.seed));
     loop {
         let commits = context.commits.load(Ordering::Relaxed);
@@ -102,9 +114,12 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
             backoff.reset();
         }
         let failure = match outcome {
-            Ok(Ended::Stopped | Ended::Finished) => {
-                enter(&context, State::Stopped, None);
-                return Ok(());
+            Ok(ended @ (Ended::Stopped | Ended::Finished)) => {
+                // What was asked for is done only where every table has come to the end.
+                let unfinished = left_out.filter(|_| ended == Ended::Finished);
+                let state = if unfinished.is_some() { State::Failed } else { State::Stopped };
+                enter(&context, state, unfinished.as_ref());
+                return unfinished.map_or(Ok(()), Err);
             }
             Ok(Ended::Reopen(why)) => {
                 info!(pipeline = %context.pipeline, %why, "open again");
@@ -113,6 +128,16 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
             Err(failure) => failure,
         };
         count(&context, &failure);
+        if let Some(table) = failure.table.clone()
+            && opener.leave_out(&table)
+        {
+            error!(pipeline = %context.pipeline, %table, code = failure.code, error = %failure, "the table stopped; the others go on");
+            context.board.update(&context.pipeline, |status| {
+                status.tables.entry(table.to_string()).or_default().stopped = Some(failure.to_string());
+            });
+            left_out.get_or_insert(failure);
+            continue;
+        }
         let out_of_tries = settings.tries_max.is_some_and(|most| backoff.tries() + 1 >= most);
         match failure.kind {
             Kind::Transient | Kind::Fenced if !out_of_tries && !stop.is_cancelled() => {
@@ -148,7 +173,7 @@ async fn flow<O: Open>(opener: &mut O, settings: &Settings, context: &Context, s
     };
     tokio::select! {
         biased;
-        ended = drive(opened, settings, context, stop) => ended,
+        ended = drive(opened, opener.left_out(), settings, context, stop) => ended,
         () = out_of_grace => {
             warn!(pipeline = %context.pipeline, "out of time: what is staged will be read again");
             Ok(Ended::Stopped)
@@ -157,7 +182,13 @@ async fn flow<O: Open>(opener: &mut O, settings: &Settings, context: &Context, s
 }
 
 /// Wires the source to its tables and runs them until all have ended. The first error ends the others.
-async fn drive<S, K>(opened: Opened<S, K>, settings: &Settings, context: &Context, stop: &CancellationToken) -> Result<Ended>
+async fn drive<S, K>(
+    opened: Opened<S, K>,
+    left_out: Vec<(Lanes, Checkpoint)>,
+    settings: &Settings,
+    context: &Context,
+    stop: &CancellationToken,
+) -> Result<Ended>
 where
     S: Source + 'static,
     K: Sink + 'static,
@@ -189,13 +220,14 @@ where
             letters,
             upkeep: upkeep_tx.clone(),
         };
-        let writer = Writer::new(sink, table, lines, context.clone());
-        tasks.spawn(async move { writer.run().await.map(|()| None) });
+        let (id, writer) = (table.id.clone(), Writer::new(sink, table, lines, context.clone()));
+        tasks.spawn(async move { writer.run().await.map(|()| None).map_err(|error| error.of(&id)) });
     }
     drop(upkeep_tx);
     let reader = Reader {
         source,
         outlets,
+        left_out,
         budget: settings.budget.clone(),
         moved,
         stop: stop.clone(),

@@ -25,6 +25,8 @@ pub struct Reader<S> {
     pub source: S,
     /// In the order in which marks are handed out: the dead letters first, because the others wait for them.
     pub outlets: Vec<Outlet>,
+    /// Tables that are left out, and what they hold: they still need what is behind it.
+    pub left_out: Vec<(Lanes, Checkpoint)>,
     pub budget: Budget,
     pub moved: Arc<Notify>,
     pub stop: CancellationToken,
@@ -94,6 +96,7 @@ impl<S: Source> Reader<S> {
             .outlets
             .iter()
             .map(|outlet| (&outlet.table.lanes, outlet.safe.borrow().clone()))
+            .chain(self.left_out.iter().map(|(lanes, held)| (lanes, held.clone())))
             .collect();
         let floor = floor(read, &tables);
         if floor != *released {

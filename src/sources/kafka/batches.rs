@@ -276,7 +276,10 @@ impl Batcher {
             None
         } else {
             let decoded = self.feeds[feed].decoder.decode(&fit.messages);
-            Some(decoded.inspect_err(|error| self.refused(tables, error))?)
+            Some(decoded.map_err(|error| {
+                self.refused(tables, &error);
+                error.of(&self.tables[tables[0]].id)
+            })?)
         };
         if let Some(decoded) = &decoded {
             self.weigh(feed, fit.messages.iter().map(bytes).sum(), &decoded.rows);
