@@ -99,6 +99,25 @@ impl Default for Limits {
     }
 }
 
+/// How large a table's data files are, and whether small ones are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Write small files, and files with many deleted rows, again behind the writer.
+    pub auto_compact: bool,
+    /// Bytes at which a data file is full.
+    pub target_file_size: u64,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        // Large enough that a table has few files, small enough for one task to read or to rewrite one.
+        Self {
+            auto_compact: true,
+            target_file_size: 128 << 20,
+        }
+    }
+}
+
 /// One table of a pipeline.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -110,6 +129,7 @@ pub struct Table {
     pub partition_by: Vec<String>,
     pub lanes: Lanes,
     pub limits: Limits,
+    pub layout: Layout,
     /// Table properties to set at creation, beside alluvium's own.
     pub properties: BTreeMap<String, String>,
     pub comment: Option<String>,

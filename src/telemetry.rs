@@ -45,6 +45,8 @@ metrics! {
     TABLE_FILES: Gauge = "alluvium_table_files" ["pipeline" "table"] "Live data files of the table."
     TABLE_SMALL_FILES: Gauge = "alluvium_table_small_files" ["pipeline" "table"] "Live data files that compaction would join."
     TABLE_DELETED_ROWS: Gauge = "alluvium_table_deleted_rows" ["pipeline" "table"] "Rows in live files that deletion vectors mark as gone."
+    COMPACTIONS: Counter = "alluvium_compactions_total" ["pipeline" "table"] "Versions that compaction made: the same rows in fewer files."
+    COMPACTED_FILES: Counter = "alluvium_compacted_files_total" ["pipeline" "table"] "Data files that compaction has replaced."
     LAST_COMMIT_TIMESTAMP: Gauge = "alluvium_last_commit_timestamp_seconds" ["pipeline" "table"] "When this pipeline last published a version."
     COMMITTED_SOURCE_TIMESTAMP: Gauge = "alluvium_committed_source_timestamp_seconds" ["pipeline" "table"]
         "Source time of the newest record that is published."
@@ -120,6 +122,8 @@ gauge alluvium_table_version{pipeline,table}
 gauge alluvium_table_files{pipeline,table}
 gauge alluvium_table_small_files{pipeline,table}
 gauge alluvium_table_deleted_rows{pipeline,table}
+counter alluvium_compactions_total{pipeline,table}
+counter alluvium_compacted_files_total{pipeline,table}
 gauge alluvium_last_commit_timestamp_seconds{pipeline,table}
 gauge alluvium_committed_source_timestamp_seconds{pipeline,table}
 histogram alluvium_freshness_seconds{pipeline,table}

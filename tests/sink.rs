@@ -5,6 +5,7 @@ mod age;
 mod append;
 pub mod bed;
 mod changes;
+mod compaction;
 mod faults;
 mod growth;
 mod restart;

@@ -9,7 +9,7 @@ use alluvium::batch::{ChangeBatch, Op};
 use alluvium::log::{Log, store};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::delta::DeltaSink;
-use alluvium::table::{Lanes, Limits, Mode, Table, TableId};
+use alluvium::table::{Lanes, Layout, Limits, Mode, Table, TableId};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rand::Rng;
@@ -81,6 +81,7 @@ pub fn table(folder: &Path, mode: Mode) -> Table {
         partition_by: Vec::new(),
         lanes: Lanes::All,
         limits: Limits::default(),
+        layout: Layout::default(),
         properties: BTreeMap::new(),
         comment: None,
     }

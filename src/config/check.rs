@@ -14,6 +14,9 @@ use super::{
 const MEMORY_MIN: Bytes = Bytes(16 << 20);
 /// A commit takes some milliseconds, and each makes a version that stays: more often is never what was meant.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// What a data file may be full at: below it a table is all files, above it no task can read or rewrite one.
+const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
+const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
 /// Properties that alluvium sets itself, or that would take from its tables what it promises.
 const PROPERTIES_REFUSED: [(&str, &str); 4] = [
     ("delta.appendOnly", "alluvium sets it: on tables without a key, and never with one"),
@@ -175,6 +178,12 @@ impl Check<'_> {
         self.distinct(&at.key("key"), &table.key);
         self.distinct(&at.key("partition_by"), &table.partition_by);
         self.distinct(&at.key("metadata"), &table.metadata);
+        let size = table.target_file_size.0;
+        self.wrong_if(
+            size < FILE_SIZE_MIN.0 || size > FILE_SIZE_MAX.0,
+            at.key("target_file_size"),
+            "not a size for data files: write 1 MiB to 1 GiB",
+        );
         self.commit(&at.key("commit"), table.commit.interval, table.commit.rows, table.commit.bytes);
         for (name, why) in PROPERTIES_REFUSED {
             self.wrong_if(table.properties.contains_key(name), at.key("properties").key(name), why);

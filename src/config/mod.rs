@@ -234,6 +234,12 @@ pub struct Table {
     /// Columns by whose values the files are parted. Only of tables without a key.
     #[serde(default)]
     pub partition_by: Vec<String>,
+    /// Join small files, and write files anew of which many rows are deleted, behind the writer. No version and no row is lost by it.
+    #[serde(default = "default_auto_compact")]
+    pub auto_compact: bool,
+    /// Bytes at which a data file is full, and which compaction aims at.
+    #[serde(default = "default_target_file_size")]
+    pub target_file_size: Bytes,
     /// Columns beside the record's own, by name: `__topic`, `__partition`, `__offset`, `__timestamp`, `__key`, `__headers`,
     /// `__deleted`; and of Debezium's events `__op`, `__ts_ms`, `__source_ts_ms`, `__lsn`, `__table` and more.
     #[serde(default)]
@@ -323,6 +329,12 @@ fn default_memory() -> Bytes {
 fn default_grace() -> Span {
     // Below the 30 s that Kubernetes waits before it kills.
     Span(Duration::from_secs(25))
+}
+fn default_auto_compact() -> bool {
+    crate::table::Layout::default().auto_compact
+}
+fn default_target_file_size() -> Bytes {
+    Bytes(crate::table::Layout::default().target_file_size)
 }
 fn default_discovery() -> Span {
     Span(Duration::from_secs(30))

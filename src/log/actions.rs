@@ -202,13 +202,13 @@ impl CommitInfo {
 
 impl Add {
     /// The action that makes a file part of the table as it stands here.
-    pub(crate) fn of(file: &LiveFile) -> Self {
+    pub(crate) fn of(file: &LiveFile, data_change: bool) -> Self {
         Self {
             path: Arc::clone(&file.path),
             partition_values: Arc::clone(&file.partition_values),
             size: file.size,
             modification_time: file.modified_ms,
-            data_change: true,
+            data_change,
             stats: file.stats.clone(),
             tags: file.tags.clone(),
             deletion_vector: file.vector.as_ref().map(Descriptor::of),
@@ -218,11 +218,11 @@ impl Add {
 
 impl Remove {
     /// The action that takes a file out of the table.
-    pub(crate) fn of(file: &LiveFile, timestamp_ms: i64) -> Self {
+    pub(crate) fn of(file: &LiveFile, timestamp_ms: i64, data_change: bool) -> Self {
         Self {
             path: Arc::clone(&file.path),
             deletion_timestamp: Some(timestamp_ms),
-            data_change: true,
+            data_change,
             extended_file_metadata: Some(true),
             partition_values: Some(Arc::clone(&file.partition_values)),
             size: Some(file.size),

@@ -39,6 +39,8 @@ pub struct Change {
     pub mark: Checkpoint,
     /// The marks that the table must hold before it, of the lanes in `mark`: else another writer has them, and this one is fenced.
     pub base: Checkpoint,
+    /// The table has the same rows before and after: they only stand in other files (`dataChange` is false).
+    pub keeps_rows: bool,
     /// `commitInfo.operation`: "STREAMING UPDATE", "MERGE" …
     pub operation: &'static str,
     /// `commitInfo.operationMetrics`, beside those that the log counts itself.

@@ -71,6 +71,28 @@ impl Log {
         done.map(|(outcome, _)| outcome)
     }
 
+    /// Publishes a change that moves no mark and that nobody waits for, if no other version comes first: one try, after which the state
+    /// that is known here is still true, whatever came of it. None: another version came first; it is read by the next commit. So is this
+    /// very change, if it was made after all and the answer was an error.
+    pub async fn offer(&mut self, change: &Change) -> Result<Option<Version>> {
+        if !change.mark.is_empty() {
+            return Err(Error::bug(format!("a commit to {} that moves marks may not be given up", self.url)));
+        }
+        self.same_table().await?;
+        let plan = self.plan(change).await?;
+        let error = match self.entries.put_commit(plan.version, plan.body.clone()).await {
+            Ok(e_tag) => return self.adopt(plan, e_tag).map(Some),
+            Err(error) => error,
+        };
+        match self.entries.commit(plan.version).await? {
+            Some(commit) if commit.info().and_then(|info| info.txn_id.as_deref()) == Some(&plan.txn_id) => {
+                self.adopt(plan, commit.e_tag).map(Some)
+            }
+            Some(_) => Ok(None),
+            None => Err(fault(error, &format!("commit version {} to {}", plan.version, self.url))),
+        }
+    }
+
     /// The outcome, and what the metric says of it.
     async fn try_commit(&mut self, change: &Change, name: &str) -> Result<(Outcome, &'static str)> {
         self.must_hold(change)?;

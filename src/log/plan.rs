@@ -59,6 +59,7 @@ impl Log {
         let grown = change.columns.as_ref().map(|columns| self.grow(columns)).transpose()?.flatten();
         let mut made = Made {
             timestamp_ms,
+            data_change: !change.keeps_rows,
             vectors: VectorFile::new(),
             actions: Vec::new(),
             adds: Vec::new(),
@@ -170,11 +171,15 @@ impl Log {
             timestamp: Some(made.timestamp_ms),
             in_commit_timestamp: None,
             operation: Some(change.operation.to_owned()),
-            operation_parameters: Some(json!({
-                "outputMode": if appends { "Append" } else { "Update" },
-                "queryId": &*self.pipeline,
-                "epochId": version.to_string(),
-            })),
+            operation_parameters: Some(if change.keeps_rows {
+                json!({"predicate": "[]", "zOrderBy": "[]", "auto": "true"})
+            } else {
+                json!({
+                    "outputMode": if appends { "Append" } else { "Update" },
+                    "queryId": &*self.pipeline,
+                    "epochId": version.to_string(),
+                })
+            }),
             operation_metrics: Some(json!(metrics)),
             engine_info: Some(ENGINE.to_owned()),
             txn_id: Some(txn_id.to_owned()),
@@ -211,6 +216,7 @@ impl Log {
 /// The actions of a commit in the making, and what they make of the files.
 struct Made {
     timestamp_ms: i64,
+    data_change: bool,
     vectors: VectorFile,
     actions: Vec<Action>,
     adds: Vec<LiveFile>,
@@ -220,7 +226,7 @@ struct Made {
 
 impl Made {
     fn remove(&mut self, file: &LiveFile) {
-        self.actions.push(Remove::of(file, self.timestamp_ms).into());
+        self.actions.push(Remove::of(file, self.timestamp_ms, self.data_change).into());
         self.removes.push(Arc::clone(&file.path));
         self.tally("numRemovedFiles", 1);
         self.tally("numRemovedBytes", file.size);
@@ -248,8 +254,8 @@ impl Made {
             stats,
             ..file.clone()
         };
-        self.actions.push(Remove::of(file, self.timestamp_ms).into());
-        self.actions.push(Add::of(&after).into());
+        self.actions.push(Remove::of(file, self.timestamp_ms, self.data_change).into());
+        self.actions.push(Add::of(&after, self.data_change).into());
         self.tally(
             if file.vector.is_some() {
                 "numDeletionVectorsUpdated"
@@ -286,7 +292,7 @@ impl Made {
         self.tally("numAddedFiles", 1);
         self.tally("numAddedBytes", new.size);
         self.tally("numOutputRows", new.rows - new.deleted.len());
-        self.actions.push(Add::of(&file).into());
+        self.actions.push(Add::of(&file, self.data_change).into());
         self.adds.push(file);
         Ok(())
     }

@@ -9,6 +9,7 @@ use roaring::RoaringTreemap;
 use crate::error::{Error, Result};
 use crate::log::actions::{Action, Add, CommitInfo, Descriptor, MetaData, Protocol, Txn};
 use crate::log::schema;
+use crate::log::vectors;
 use crate::position::{Checkpoint, Lane, Position};
 use crate::table::Version;
 
@@ -197,6 +198,11 @@ impl LiveFile {
             ));
         }
         object_store::path::Path::from_url_path(self.path.as_ref()).map_err(|e| other(e.to_string()))
+    }
+
+    /// Its deleted rows, as they stand in the store or were read before.
+    pub async fn dead(&self, store: &dyn object_store::ObjectStore, place: &str) -> Result<Arc<RoaringTreemap>> {
+        vectors::read(store, place, self).await
     }
 
     /// How many of its rows are deleted.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::reject::dead_letter_schema;
 use crate::sources::decode::{self, DecodeSpec, NewColumns, columns};
 use crate::sources::kafka::options;
-use crate::table::{Lanes, Limits, Merge, Mode, Table, TableId};
+use crate::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId};
 
 /// A pipeline of the configuration, as it is opened.
 #[derive(Clone, Debug)]
@@ -170,6 +170,7 @@ fn dead_letters(config: &Config, pipeline: &str, options: &config::Pipeline) -> 
             interval: options.commit.interval.0,
             ..Limits::default()
         },
+        layout: Layout::default(),
         properties: BTreeMap::new(),
         comment: Some(format!("records that pipeline {pipeline} could not read")),
     })
@@ -242,6 +243,10 @@ impl Feed {
             partition_by: options.partition_by.clone(),
             lanes: self.lanes.clone(),
             limits: self.limits,
+            layout: Layout {
+                auto_compact: options.auto_compact,
+                target_file_size: options.target_file_size.0,
+            },
             properties: options.properties.clone(),
             comment: options.comment.clone(),
         };

@@ -8,7 +8,7 @@ use alluvium::error::Result;
 use alluvium::log::Log;
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::delta::DeltaSink;
-use alluvium::table::{Lanes, Limits, Merge, Mode, Table, TableId, Version};
+use alluvium::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId, Version};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -39,6 +39,7 @@ impl Bed {
             partition_by: Vec::new(),
             lanes: Lanes::All,
             limits: Limits::default(),
+            layout: Layout::default(),
             properties: BTreeMap::new(),
             comment: None,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alluvium::log::{Change, Log, NewFile, Snapshot};
 use alluvium::position::{Checkpoint, Lane, Position};
-use alluvium::table::{Lanes, Limits, Merge, Mode, Table, TableId};
+use alluvium::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use deltalake::datafusion::prelude::SessionContext;
@@ -39,6 +39,7 @@ pub fn table(mode: Mode) -> Table {
         partition_by: Vec::new(),
         lanes: Lanes::All,
         limits: Limits::default(),
+        layout: Layout::default(),
         properties: BTreeMap::new(),
         comment: None,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alluvium::batch::Op;
-use alluvium::table::{Lanes, Limits, Mode, Table, TableId};
+use alluvium::table::{Lanes, Layout, Limits, Mode, Table, TableId};
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
@@ -41,6 +41,7 @@ pub fn table(name: &str, limits: Limits) -> Arc<Table> {
         partition_by: vec![],
         lanes: Lanes::All,
         limits,
+        layout: Layout::default(),
         properties: Default::default(),
         comment: None,
     })

@@ -105,6 +105,10 @@ fn each_mistake_is_named() {
         (with("", "merge = \"rewrite\"", ""), "merge: only of tables with a `key`"),
         (with("", "key_from = \"message_key\"", ""), "key_from: only of tables with a `key`"),
         (with("", "key = [\"id\", \"id\"]", ""), "key[1]: `id` stands there twice"),
+        (
+            with("", "target_file_size = \"1 KiB\"", ""),
+            "target_file_size: not a size for data files",
+        ),
         (with("", "topic_pattern = \"x\"", ""), "topic_pattern: beside `topic`"),
         (
             with("", "[pipelines.shop.tables.b]\nschema = \"orders.avsc\"", ""),

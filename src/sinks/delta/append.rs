@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 
-use super::files::{FILE_BYTES, FileWriter, Files};
+use super::files::{FileWriter, Files};
 use super::partition::{Partitions, Values};
 use crate::error::Result;
 use crate::log::NewFile;
@@ -92,7 +92,7 @@ impl Appender {
         if let Some(open) = self.open.get_mut(&values) {
             open.used = self.turn;
             open.writer.write(rows).await?;
-            if open.writer.bytes() >= FILE_BYTES {
+            if open.writer.is_full() {
                 self.finish_one(&values).await?;
             }
         }

@@ -30,9 +30,6 @@ use crate::error::{Error, Result};
 use crate::log::NewFile;
 use crate::log::store::fault;
 
-/// A file that has grown to this is finished, and the next one begun: large enough that a table has few, small enough to be rewritten
-/// or read by one task.
-pub const FILE_BYTES: usize = 128 << 20;
 /// Encoded bytes of a row group: what a file in the making costs in memory, and what a reader takes at once.
 const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
 /// Below it row groups are all headers and no compression, however small the budget.
@@ -48,13 +45,23 @@ pub struct Files {
     pub table: Arc<str>,
     /// The columns of a data file: the table's without those that it is partitioned by.
     pub schema: SchemaRef,
+    /// Bytes at which a file is full.
+    target: u64,
     properties: WriterProperties,
     blank: Statistics,
 }
 
 impl Files {
-    /// `indexed`: how many leaf columns get statistics. `memory`: bytes that a file in the making may take.
-    pub fn new(store: Arc<dyn ObjectStore>, table: Arc<str>, schema: SchemaRef, indexed: usize, memory: usize) -> Result<Self> {
+    /// `indexed`: how many leaf columns get statistics. `target`: bytes at which a file is full. `memory`: bytes that a file in the
+    /// making may take.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        table: Arc<str>,
+        schema: SchemaRef,
+        indexed: usize,
+        target: u64,
+        memory: usize,
+    ) -> Result<Self> {
         let level = ZstdLevel::try_new(1).map_err(|e| Error::bug("zstd has a level 1").because(e))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
@@ -69,6 +76,7 @@ impl Files {
             store,
             table,
             schema,
+            target,
             properties,
             blank,
         })
@@ -120,9 +128,9 @@ impl FileWriter {
         self.statistics.rows()
     }
 
-    /// Bytes of the file so far, those that are not yet encoded estimated.
-    pub fn bytes(&self) -> usize {
-        self.uploaded + self.encoder.in_progress_size()
+    /// Whether the file has come to its size, rows that are not yet encoded estimated: then it is to be finished, and the next one begun.
+    pub fn is_full(&self) -> bool {
+        (self.uploaded + self.encoder.in_progress_size()) as u64 >= self.files.target
     }
 
     /// Bytes that the file holds in memory.

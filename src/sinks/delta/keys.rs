@@ -7,17 +7,26 @@
 mod build;
 mod cache;
 mod encode;
+mod moves;
 mod table;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use roaring::RoaringTreemap;
 
 pub use build::take_in;
 pub use cache::Cache;
 pub use encode::KeyEncoder;
 pub use table::{Address, Key, KeyTable, Shape};
 
+use self::moves::{Moved, Moves};
 use crate::error::{Error, Result};
+
+/// Addresses are led on through the files that have moved, until that many have: then each key is told its new address, which costs a walk
+/// through all keys. With as many rows moved as there are keys, the walk is a small part of what moving them cost.
+const MOVED_FILES_MAX: usize = 10_000;
+const MOVED_ROWS_MIN: u64 = 1 << 20;
 
 /// Keys of a table's rows, and the files that their addresses name.
 #[derive(Debug)]
@@ -26,6 +35,8 @@ pub struct Index {
     /// By number. None where the file was gone when the index was saved: no number is given twice.
     files: Vec<Option<Arc<str>>>,
     numbers: HashMap<Arc<str>, u32>,
+    /// What compaction has moved since the keys were last told their addresses.
+    moves: Moves,
 }
 
 impl Index {
@@ -35,6 +46,7 @@ impl Index {
             keys: KeyTable::new(shape, keys),
             files: Vec::new(),
             numbers: HashMap::new(),
+            moves: Moves::default(),
         }
     }
 
@@ -44,7 +56,12 @@ impl Index {
             .enumerate()
             .filter_map(|(number, path)| Some((Arc::clone(path.as_ref()?), number as u32)));
         let numbers = named.collect();
-        Self { keys, files, numbers }
+        Self {
+            keys,
+            files,
+            numbers,
+            moves: Moves::default(),
+        }
     }
 
     /// The number of a file, which it gets at the first time.
@@ -72,11 +89,30 @@ impl Index {
 
     /// Where a key stood when the index last heard of it.
     pub fn get(&self, key: Key) -> Option<Address> {
-        self.keys.get(key)
+        self.moves.lead(self.keys.get(key)?)
     }
 
     pub fn insert(&mut self, key: Key, address: Address) -> Option<Address> {
-        self.keys.insert(key, address)
+        self.moves.lead(self.keys.insert(key, address)?)
+    }
+
+    /// The rows of a file, `rows` in number, were written again in their order, those in `left` excepted: the first of them is row
+    /// `first` of file `to`.
+    pub fn move_rows(&mut self, path: &str, rows: u64, to: u32, first: u32, left: Arc<RoaringTreemap>) {
+        let Some(&file) = self.numbers.get(path) else { return };
+        self.moves.insert(file, rows, Moved { to, first, left });
+        if self.moves.files() > MOVED_FILES_MAX || self.moves.rows() > MOVED_ROWS_MIN.max(self.keys.len() as u64) {
+            self.settle();
+        }
+    }
+
+    /// Tells every key the address to which its own leads.
+    fn settle(&mut self) {
+        if self.moves.files() > 0 {
+            let moves = std::mem::take(&mut self.moves);
+            // The address of a row that was left behind stays: its file is gone, so that it is stale.
+            self.keys.readdress(|at| moves.lead(at).unwrap_or(at));
+        }
     }
 
     pub fn remove(&mut self, key: Key) {
@@ -86,6 +122,7 @@ impl Index {
     /// Forgets all keys.
     pub fn clear(&mut self) {
         self.keys = KeyTable::new(self.keys.shape(), 0);
+        self.moves = Moves::default();
     }
 
     pub fn len(&self) -> usize {

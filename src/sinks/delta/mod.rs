@@ -7,11 +7,14 @@
 //!                                                         └───────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! Behind the commits, small files and files with many deleted rows are written again (`compact`).
+//!
 //! What is staged beyond the sink's share of memory becomes Parquet files that no version names yet; so a transaction of any size, or a
 //! long backlog, needs the memory of its keys, not of its rows. After an error such files are orphans, and vacuum takes them.
 
 mod age;
 mod append;
+pub mod compact;
 pub mod files;
 mod fill;
 mod fit;
@@ -32,9 +35,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use tokio::time::Instant;
+use tracing::warn;
 
 use self::age::Age;
 use self::append::Appender;
+use self::compact::Compactor;
 use self::files::Files;
 use self::fit::Columns;
 use self::keys::{Index, KeyEncoder};
@@ -59,6 +64,7 @@ pub struct DeltaSink {
     checkpoint: Checkpoint,
     columns: Columns,
     content: Content,
+    compactor: Compactor,
     /// Bytes that staged rows may take.
     share: usize,
     /// Of what is staged.
@@ -93,6 +99,7 @@ impl DeltaSink {
                 Content::Upsert(Box::new(upsert))
             }
         };
+        let compactor = Compactor::new(table);
         Ok(Self {
             table: table.clone(),
             checkpoint: log.checkpoint(),
@@ -101,11 +108,12 @@ impl DeltaSink {
             log,
             columns,
             content,
+            reporter: Reporter::new(pipeline, table.id.as_str(), compactor.policy()),
+            compactor,
             share,
             age: Age::default(),
             gaps: Vec::new(),
             counts: Counts::default(),
-            reporter: Reporter::new(pipeline, table.id.as_str()),
         })
     }
 
@@ -152,14 +160,14 @@ impl Sink for DeltaSink {
         self.gaps.push(gap);
     }
 
-    fn close(self) {
-        if let Content::Upsert(upsert) = &self.content {
+    fn close(mut self) {
+        if let Content::Upsert(upsert) = &mut self.content {
             upsert.save(&self.log);
         }
     }
 
     fn upkeep(&mut self) -> Option<Upkeep> {
-        self.checkpoint_of_log()
+        self.checkpoint_of_log().or_else(|| self.compaction())
     }
 
     async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
@@ -182,9 +190,11 @@ impl Sink for DeltaSink {
                     self.published(version, planned, begun)?;
                     // The table has now what was staged for it, and perhaps what others added at the same time.
                     self.follow().await?;
+                    self.publish_compacted().await?;
                     return Ok(version);
                 }
                 Outcome::Conflict { added, .. } => {
+                    self.compactor.touch(added.len());
                     if let Content::Upsert(upsert) = &mut self.content {
                         upsert.catch_up(&added, &mut self.log).await?;
                     }
@@ -221,6 +231,32 @@ impl DeltaSink {
             table: self.table.id.clone(),
             work: Box::pin(work),
         })
+    }
+
+    /// A round of compaction, where one is due.
+    fn compaction(&mut self) -> Option<Upkeep> {
+        let groups = self.compactor.choose(self.log.snapshot())?;
+        // What is compacted has the columns that the table has now. Those that it gains meanwhile are null in all of these rows.
+        let columns = &self.log.snapshot().schema;
+        let (files, _) = appended(&self.table, &self.log, columns, self.share)
+            .inspect_err(|error| warn!(table = %self.table.id, %error, "no compaction"))
+            .ok()?;
+        Some(Upkeep {
+            table: self.table.id.clone(),
+            work: Box::pin(self.compactor.begin(files, groups)),
+        })
+    }
+
+    /// Publishes what compaction has ready, behind a commit: the rows of the commit wait for nothing.
+    async fn publish_compacted(&mut self) -> Result<()> {
+        let Some(published) = self.compactor.publish(&mut self.log).await else {
+            return Ok(());
+        };
+        if let Content::Upsert(upsert) = &mut self.content {
+            upsert.compacted(&published.groups)?;
+        }
+        self.reporter.compacted(published.version, &published.change, self.log.snapshot());
+        Ok(())
     }
 
     /// Takes in what others have made of the columns since.
@@ -266,6 +302,7 @@ impl DeltaSink {
         }
         self.age.end();
         self.gaps.clear();
+        self.compactor.committed(&planned.change, self.log.snapshot());
         let counts = std::mem::take(&mut self.counts);
         self.reporter
             .published(version, &planned.change, counts, self.log.snapshot(), begun.elapsed());
@@ -319,6 +356,7 @@ fn files(table: &Table, log: &Log, schema: SchemaRef, share: usize) -> Result<Fi
         format!("`{}` at {}", table.id, table.location).into(),
         schema,
         indexed_columns(log),
+        table.layout.target_file_size,
         share,
     )
 }

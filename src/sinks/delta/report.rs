@@ -6,13 +6,12 @@ use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::compact::choose::Policy;
 use crate::batch::Op;
 use crate::log::{Change, Snapshot};
 use crate::table::Version;
 use crate::telemetry;
 
-/// Below this a file counts as small: a quarter of what compaction makes of them.
-const SMALL_FILE_BYTES: u64 = 32 << 20;
 /// How often the files of a table are counted through. Dashboards ask no more often, and a commit's cost is not to grow with the table.
 const CENSUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,14 +41,17 @@ impl Counts {
 pub struct Reporter {
     pipeline: String,
     table: String,
+    policy: Policy,
     counted: Option<Instant>,
 }
 
 impl Reporter {
-    pub fn new(pipeline: &str, table: &str) -> Self {
+    /// `policy` says which files are small.
+    pub fn new(pipeline: &str, table: &str, policy: Policy) -> Self {
         Self {
             pipeline: pipeline.to_owned(),
             table: table.to_owned(),
+            policy,
             counted: None,
         }
     }
@@ -91,6 +93,25 @@ impl Reporter {
         );
     }
 
+    /// Tells of a version that a compaction made.
+    pub fn compacted(&mut self, version: Version, change: &Change, now: &Snapshot) {
+        let labels = self.labels();
+        counter!(telemetry::COMPACTIONS, &labels).increment(1);
+        counter!(telemetry::COMPACTED_FILES, &labels).increment(change.removes.len() as u64);
+        gauge!(telemetry::TABLE_VERSION, &labels).set(version as f64);
+        gauge!(telemetry::TABLE_FILES, &labels).set(now.files.len() as f64);
+        self.counted = None; // What was counted is what has changed.
+        self.count_files(now);
+        info!(
+            pipeline = self.pipeline,
+            table = self.table,
+            version,
+            files_added = change.adds.len(),
+            files_removed = change.removes.len(),
+            "compacted"
+        );
+    }
+
     /// The gauges that need a walk through all files.
     fn count_files(&mut self, now: &Snapshot) {
         if self.counted.is_some_and(|at| at.elapsed() < CENSUS_EVERY) {
@@ -98,7 +119,7 @@ impl Reporter {
         }
         self.counted = Some(Instant::now());
         let labels = self.labels();
-        let small = now.files.values().filter(|file| file.size < SMALL_FILE_BYTES).count();
+        let small = now.files.values().filter(|file| self.policy.is_small(file)).count();
         let deleted: u64 = now.files.values().map(|file| file.deleted()).sum();
         gauge!(telemetry::TABLE_SMALL_FILES, &labels).set(small as f64);
         gauge!(telemetry::TABLE_DELETED_ROWS, &labels).set(deleted as f64);

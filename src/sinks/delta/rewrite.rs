@@ -5,7 +5,7 @@ use arrow::compute::filter_record_batch;
 use roaring::RoaringTreemap;
 
 use super::files::read::{Rows, alive};
-use super::files::{FILE_BYTES, FileWriter, Files, Object};
+use super::files::{FileWriter, Files, Object};
 use super::keys::{Address, Key, KeyEncoder};
 use crate::error::{Error, Result};
 use crate::log::NewFile;
@@ -42,7 +42,7 @@ pub async fn rewrite(files: &Files, encoder: &KeyEncoder, sources: &[(Object, Ro
             let keys = encoder.encode(&encoder.columns_of(&kept))?;
             made.moved
                 .extend(keys.into_iter().zip(start..).map(|(key, row)| (key, Address { file, row })));
-            if into.bytes() >= FILE_BYTES {
+            if into.is_full() {
                 finish(&mut writer, &mut made).await?;
             }
         }

@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use roaring::RoaringTreemap;
 
-use super::files::{FILE_BYTES, FileWriter, Files};
+use super::files::{FileWriter, Files};
 use super::fit::arrange;
 use super::fold::{Folded, Run, fold};
 use super::keys::{Address, Key, KeyTable, Shape};
@@ -221,7 +221,7 @@ impl Stage {
         };
         let first = u32::try_from(writer.rows()).map_err(|_| Error::bug("a data file has grown beyond four thousand million rows"))?;
         writer.write(rows).await?;
-        let full = writer.bytes() >= FILE_BYTES;
+        let full = writer.is_full();
         let file = (self.pending.spilled.len() - 1) as u32;
         for (row, &key) in (first..).zip(keys) {
             self.pending.stand(key, Address { file, row });

@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use object_store::path::Path as StorePath;
 use roaring::RoaringTreemap;
 
+use super::compact::Compacted;
 use super::files::{Files, Object};
 use super::fill::fill;
 use super::keys::{self, Address, Cache, Index, Key, KeyEncoder};
@@ -97,8 +98,8 @@ impl Upsert {
     }
 
     /// Saves the index for the next start.
-    pub fn save(&self, log: &Log) {
-        self.cache.save(&self.index, log.snapshot());
+    pub fn save(&mut self, log: &Log) {
+        self.cache.save(&mut self.index, log.snapshot());
     }
 
     /// Rows are of other columns from now on.
@@ -185,6 +186,19 @@ impl Upsert {
             self.index.insert(key, Address { file, row });
         }
         self.stage.clear();
+        Ok(())
+    }
+
+    /// Rows have moved to other files: the index leads to them.
+    pub fn compacted(&mut self, groups: &[Compacted]) -> Result<()> {
+        for group in groups {
+            let Some(file) = &group.file else { continue };
+            let to = self.index.number(&file.path)?;
+            for source in &group.sources {
+                self.index
+                    .move_rows(&source.path, source.rows, to, source.first, Arc::clone(&source.left));
+            }
+        }
         Ok(())
     }
 
@@ -325,7 +339,7 @@ async fn open_index(cache: &Cache, encoder: &KeyEncoder, log: &mut Log) -> Resul
     let mut index = Index::new(encoder.shape(), usize::try_from(rows).unwrap_or(0));
     keys::take_in(&mut index, encoder, log, &files).await?;
     if !files.is_empty() {
-        cache.save(&index, log.snapshot());
+        cache.save(&mut index, log.snapshot());
     }
     Ok(index)
 }

@@ -125,6 +125,11 @@ impl KeyTable {
         before
     }
 
+    /// Gives every key another address.
+    pub fn readdress(&mut self, address: impl Fn(Address) -> Address) {
+        each_shape!(&mut self.shards, shards => shards.iter_mut().for_each(|shard| shard.readdress(&address)));
+    }
+
     /// All keys, in the order in which any table of this shape holds them: walking one table and asking another is a walk through both.
     pub fn iter(&self) -> Box<dyn Iterator<Item = (Key, Address)> + Send + '_> {
         each_shape!(&self.shards, shards => Box::new(shards.iter().flat_map(Shard::iter)))
@@ -274,6 +279,12 @@ impl<const W: usize> Shard<W> {
     /// How many steps a search that starts at `from` takes to `to`.
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from { to - from } else { to + self.slots.len() - from }
+    }
+
+    fn readdress(&mut self, address: impl Fn(Address) -> Address) {
+        for words in self.slots.iter_mut().filter(|words| words[W - 1] != 0) {
+            words[W - 1] = address(Address::of(words[W - 1])).word();
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = (Key, Address)> + Send + '_ {

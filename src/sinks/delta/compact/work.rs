@@ -1,0 +1,96 @@
+//! Writing a group of files again as one: the rows that are live, in their order.
+//!
+//! It costs the memory of a row group that is read and of one that is written, whatever the size of the files.
+
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use roaring::RoaringTreemap;
+
+use super::choose::Group;
+use crate::error::{Error, Result};
+use crate::log::{LiveFile, NewFile};
+use crate::sinks::delta::files::read::{Rows, alive};
+use crate::sinks::delta::files::{FileWriter, Files, Object};
+
+/// A group that was written again.
+#[derive(Debug)]
+pub struct Compacted {
+    pub sources: Vec<Source>,
+    /// None where no row of the sources was live.
+    pub file: Option<NewFile>,
+}
+
+/// A file whose live rows now stand in another as well.
+#[derive(Debug)]
+pub struct Source {
+    pub path: Arc<str>,
+    pub rows: u64,
+    /// Rows that were dead when it was read: they were left behind.
+    pub left: Arc<RoaringTreemap>,
+    /// Where its first row stands in the new file.
+    pub first: u32,
+}
+
+impl Source {
+    /// How many of its rows are in the new file.
+    pub fn kept(&self) -> u64 {
+        self.rows - self.left.len()
+    }
+}
+
+/// Writes the live rows of the group to a new file, which no version names yet.
+pub async fn compact(files: &Files, group: &Group) -> Result<Compacted> {
+    let (mut sources, mut writer) = (Vec::with_capacity(group.len()), None);
+    for file in group {
+        sources.push(copy(files, file, &mut writer).await?);
+    }
+    let file = match writer {
+        Some(writer) => Some(writer.finish().await?),
+        None => None,
+    };
+    Ok(Compacted { sources, file })
+}
+
+async fn copy(files: &Files, file: &LiveFile, writer: &mut Option<FileWriter>) -> Result<Source> {
+    let left = file.dead(files.store.as_ref(), &files.table).await?;
+    let object = Object {
+        store: Arc::clone(&files.store),
+        path: file.location()?,
+        size: file.size,
+    };
+    let grown = |_| Error::bug("a data file has grown beyond four thousand million rows");
+    let first = u32::try_from(writer.as_ref().map_or(0, FileWriter::rows)).map_err(grown)?;
+    let (mut source, mut rows) = (Rows::all(&object, &files.schema).await?, 0);
+    while let Some(batch) = source.next().await? {
+        let alive = BooleanArray::new(alive(&left, rows, batch.num_rows()), None);
+        rows += batch.num_rows() as u64;
+        let kept = filter_record_batch(&batch, &alive).map_err(|e| Error::bug("a mask does not fit its rows").because(e))?;
+        if kept.num_rows() > 0 {
+            let writer = match writer {
+                Some(writer) => writer,
+                None => writer.insert(files.begin((*file.partition_values).clone())?),
+            };
+            writer.write(&kept).await?;
+        }
+        // Commits of the same thread come first.
+        tokio::task::yield_now().await;
+    }
+    if file.rows != Some(rows) {
+        let (path, said) = (&file.path, file.rows);
+        return Err(Error::data(
+            "bad_file",
+            format!(
+                "the data file `{path}` of {} has {rows} rows, its statistics say {said:?}",
+                files.table
+            ),
+        ));
+    }
+    Ok(Source {
+        path: Arc::clone(&file.path),
+        rows,
+        left,
+        first,
+    })
+}
