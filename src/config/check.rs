@@ -178,9 +178,8 @@ impl Check<'_> {
         self.distinct(&at.key("key"), &table.key);
         self.distinct(&at.key("partition_by"), &table.partition_by);
         self.distinct(&at.key("metadata"), &table.metadata);
-        let size = table.target_file_size.0;
         self.wrong_if(
-            size < FILE_SIZE_MIN.0 || size > FILE_SIZE_MAX.0,
+            !(FILE_SIZE_MIN.0..=FILE_SIZE_MAX.0).contains(&table.target_file_size.0),
             at.key("target_file_size"),
             "not a size for data files: write 1 MiB to 1 GiB",
         );

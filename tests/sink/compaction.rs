@@ -515,6 +515,23 @@ async fn a_version_whose_answer_was_an_error_is_found_out_by_the_next_commit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_waited_so_long_that_a_vacuum_may_have_taken_them_are_given_up() {
+    let bed = Bed::new(schema(), Mode::Append);
+    let mut sink = bed.open(AMPLE).await;
+    for at in 0..8 {
+        commit(&mut sink, &[put(at, "a")], at as u64).await;
+    }
+    keep_up(&mut sink).await;
+    // Half of the 30 days for which the table keeps files that no version names.
+    tokio::time::advance(std::time::Duration::from_secs(15 * 24 * 3600 + 1)).await;
+    let version = commit(&mut sink, &[put(8, "a")], 8).await;
+    assert_eq!(sink.log().snapshot().version, version, "nothing was published behind the commit");
+    keep_up(&mut sink).await;
+    let version = commit(&mut sink, &[put(9, "a")], 9).await;
+    assert_eq!((sink.log().snapshot().version, sink.log().snapshot().files.len()), (version + 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_cannot_be_read_is_left_alone_and_holds_up_no_other() {
     let bed = Bed::new(schema(), Mode::Append);
     let mut sink = bed.open(AMPLE).await;

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use self::choose::{FAN_IN, Group, Policy};
 pub use self::work::Compacted;
 use self::work::{Source, compact};
+use super::age::Age;
 use super::files::Files;
 use crate::error::{Kind, Result};
 use crate::log::{Change, Log, NewFile, Snapshot};
@@ -46,6 +47,8 @@ pub struct Compactor {
     layout: Layout,
     policy: Policy,
     round: Round,
+    /// Of what the round has written.
+    age: Age,
     /// Files that were removed by this writer's own commits since the round began, because all of their rows were deleted.
     emptied: HashSet<Arc<str>>,
     /// Files that could not be read: left as they are until the table is opened again, so that they do not hold up the others.
@@ -79,7 +82,7 @@ struct Done {
 pub struct Published {
     pub version: Version,
     pub groups: Vec<Compacted>,
-    pub change: Change,
+    pub change: Box<Change>,
 }
 
 impl Compactor {
@@ -91,6 +94,7 @@ impl Compactor {
                 target: table.layout.target_file_size,
             },
             round: Round::None,
+            age: Age::default(),
             emptied: HashSet::new(),
             left_alone: HashSet::new(),
             touched: usize::MAX, // What is there at the start is looked at once.
@@ -122,6 +126,8 @@ impl Compactor {
     pub fn begin(&mut self, files: Files, groups: Vec<Group>) -> impl Future<Output = Result<()>> + Send + use<> {
         let (done, ready) = oneshot::channel();
         self.emptied.clear();
+        self.age.end();
+        self.age.begin();
         self.round = Round::Works(ready);
         round(files, groups, done)
     }
@@ -152,6 +158,10 @@ impl Compactor {
                 return None;
             }
         };
+        if let Err(error) = self.age.check(&self.table, log) {
+            info!(table = %self.table, %error, "compaction given up");
+            return None;
+        }
         match timeout(OFFER_TIME_MAX, self.offer(log, &groups)).await {
             Ok(Ok(Offer::Taken(version, change, taken))) => {
                 let groups = groups
@@ -217,7 +227,7 @@ impl Compactor {
         }
         change.metrics = BTreeMap::from([("numDeletionVectorsRemoved", vectors as u64)]);
         Ok(match log.offer(&change).await? {
-            Some(version) => Offer::Taken(version, change, taken),
+            Some(version) => Offer::Taken(version, Box::new(change), taken),
             None => Offer::Late,
         })
     }
@@ -249,7 +259,7 @@ impl Compactor {
 /// What came of an offer to the log.
 enum Offer {
     /// The version, and which of the groups are in it.
-    Taken(Version, Change, Vec<bool>),
+    Taken(Version, Box<Change>, Vec<bool>),
     /// Another version came first.
     Late,
     /// Nothing of the groups is of use any more.
