@@ -1,5 +1,8 @@
 //! The Kafka source against a real broker: nothing is lost, doubled or passed over in silence, whatever happens to the topic.
 
+mod conformance;
+mod losses;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -109,6 +109,34 @@ impl Broker {
         self.wait_until_it_serves();
     }
 
+    /// The broker answers nobody until [`Broker::thaw`], as over a network that is cut.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let text = std::fs::read_to_string(self.path("broker.pid")).expect("the keeper writes it");
+        let pid: libc::pid_t = text.trim().parse().expect("a process");
+        // SAFETY: the broker is our own child's child, and is not waited for before it is killed.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "the broker takes the signal");
+    }
+
+    /// Removes all records of a partition, while the broker is down: the topic stays the same by its id.
+    pub fn empty_partition(&self, topic: &str, partition: i32) {
+        assert!(self.keeper.is_none(), "the broker is down");
+        let folder = self.path("logs").join(format!("{topic}-{partition}"));
+        for entry in std::fs::read_dir(folder).expect("the partition's folder") {
+            let path = entry.expect("an entry").path();
+            if path.file_name().is_none_or(|name| name != "partition.metadata") {
+                std::fs::remove_file(path).expect("a file of the log");
+            }
+        }
+    }
+
     fn wait_until_it_serves(&mut self) {
         let deadline = Instant::now() + START_MAX;
         loop {

@@ -1,0 +1,89 @@
+//! What brokers and groups take away: records that were read already, and lanes that are being written.
+
+use std::time::Duration;
+
+use alluvium::batch::Flow;
+use alluvium::error::Kind;
+use alluvium::sources::Source;
+
+use super::{Lake, PATIENCE, Pipe, failed, joined, numbered, values};
+use crate::support::kafka::Broker;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k5_records_that_brokers_lost_stop_the_table_that_has_them() {
+    let mut broker = Broker::start("");
+    let topic = broker.topic("cut", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 100));
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    pipe.settings.until_caught_up = false;
+    let mut running = pipe.open(&lake).await.unwrap();
+    // The same topic by its id, with none of its records: what is left of it after the election of a leader that was behind.
+    broker.kill();
+    broker.empty_partition(&topic, 0);
+    broker.resume();
+    broker.produce(&topic, 0, numbered(500, 540));
+    let error = failed(pipe.read(&mut running, &mut lake, |_| false).await);
+    assert_ne!(error.kind, Kind::Bug, "{error}");
+    drop(running);
+    let error = failed(pipe.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Data, "topic_truncated"), "{error}");
+    for word in [topic.as_str(), "`a`", "99", "40"] {
+        assert!(error.what.contains(word), "{word}: {}", error.what);
+    }
+    assert_eq!(
+        lake.values("a", 0),
+        values(0, 100),
+        "nothing of the new records was taken for the old ones' followers"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_a_commit_that_is_held_loses_no_lanes_and_lost_lanes_come_back_without_a_row_twice() {
+    let broker = Broker::start("");
+    let topic = broker.topic("held", 2, &[]).await;
+    let produce = |from: usize| (0..2).for_each(|partition| broker.produce(&topic, partition, numbered(from, from + 100)));
+    let limits = "\"session.timeout.ms\" = \"2000\", \"heartbeat.interval.ms\" = \"300\", \"max.poll.interval.ms\" = \"2000\"";
+    let mut pipe = Pipe::new(
+        &broker.bootstrap(),
+        &format!("group = \"{topic}\"\noptions = {{ {limits} }}"),
+        &[("a", &topic)],
+    );
+    pipe.settings.until_caught_up = false;
+    let mut lake = Lake::default();
+    produce(0);
+    let mut source = joined(&pipe, &mut lake).await;
+    pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 200).await.unwrap();
+
+    // A commit takes longer than the client may go without asking for records: it is a member all the same.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    produce(100);
+    let ended = pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 400).await.unwrap();
+    assert_eq!(ended, None, "the flow went on");
+
+    // Rows are staged, their commit is held, and meanwhile the group gives the lanes away.
+    produce(200);
+    let staged = tokio::time::timeout(PATIENCE, source.next()).await.unwrap().unwrap();
+    assert!(matches!(staged, Some(Flow::Rows(_) | Flow::Mark(_))), "{staged:?}");
+    broker.freeze();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    broker.thaw();
+    let mut dropped = Lake {
+        marks: lake.marks.clone(),
+        ..Lake::default()
+    };
+    let error = failed(pipe.read(&mut source, &mut dropped, |_| false).await);
+    assert_eq!(error.kind, Kind::Fenced, "{error}");
+    assert!(error.what.contains("what is staged of them is dropped"), "{error}");
+    drop(source);
+
+    // From the tables, as after every other end of a flow. Lanes may come one after the other.
+    while lake.count("a") < 600 {
+        let mut source = pipe.open(&lake).await.expect("the group takes it back");
+        pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 600).await.unwrap();
+    }
+    for partition in 0..2 {
+        assert_eq!(lake.values("a", partition), values(0, 300), "partition {partition}");
+    }
+}
