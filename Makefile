@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(ALLUVIUM_CACHE)/target
 # One profile for everything that is built (Cargo.toml says why).
 CARGO_TEST = cargo test --release --locked
 
-.PHONY: help demo test test-spark simulate proofs bench lint fmt
+.PHONY: help demo test test-spark simulate fuzz proofs bench lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1 \t/p' Makefile | expand -t 14
@@ -28,6 +28,10 @@ simulate: ## the protocol under faults with 2,000 seeds, or ALLUVIUM_SEEDS of th
 	@scripts/setup.sh build
 	ALLUVIUM_SEEDS=$${ALLUVIUM_SEEDS:-2000} $(CARGO_TEST) --test main simulate:: -- --nocapture
 
+fuzz: ## libFuzzer on the decoders, the configuration and the log, a minute each
+	@scripts/setup.sh build
+	scripts/fuzz.sh
+
 proofs: ## the crash tests, longer: 50 kills
 	@scripts/setup.sh test
 	ALLUVIUM_KILLS=50 $(CARGO_TEST) --test main crash::
@@ -38,9 +42,9 @@ bench: ## all benches, at full size
 
 lint: ## formatting, and clippy with warnings as errors
 	@scripts/setup.sh lint
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 
 fmt: ## format the code
 	@scripts/setup.sh lint
-	cargo fmt
+	cargo fmt --all

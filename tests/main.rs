@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod decode;
 mod disk;
+mod fuzz;
 mod growth;
 mod kafka;
 mod log;

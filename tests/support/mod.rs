@@ -3,6 +3,7 @@
 
 pub mod changes;
 pub mod delta;
+pub mod fuzz;
 pub mod history;
 pub mod kafka;
 pub mod model;

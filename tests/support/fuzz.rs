@@ -1,0 +1,178 @@
+//! What must hold for any bytes at all: no panic, no error that calls itself a bug, every message accounted for.
+//!
+//! The same functions run for seconds within the tests (`tests/fuzz.rs`) and for as long as one likes with libFuzzer (`make fuzz`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alluvium::config::Document;
+use alluvium::config::{Format, KeyFrom, Tombstones};
+use alluvium::error::Kind;
+use alluvium::log::{Log, When};
+use alluvium::sources::decode::{DecodeSpec, Decoded, Headers, Message, NewColumns, columns, decoder, discover};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+/// A body, by the name of its target and of its folder in `fuzz/seeds`.
+pub const BODIES: [(&str, fn(&[u8])); 5] = [
+    ("config", config),
+    ("debezium", debezium),
+    ("json", json),
+    ("log", log),
+    ("schema", schema),
+];
+
+/// Lines of bytes as messages of plain JSON.
+pub fn json(bytes: &[u8]) {
+    const SCHEMA: &str = r#"{"type":"object","required":["id"],"properties":{
+        "id":{"type":"integer"},"i":{"type":"integer","format":"int32"},"f":{"type":"number","format":"float"},"d":{"type":"number"},
+        "b":{"type":"boolean"},"s":{"type":"string"},"raw":{"type":"string","contentEncoding":"base64"},"any":{"format":"json"},
+        "n":{"type":"string","format":"decimal","precision":38,"scale":4},"day":{"type":"string","format":"date"},
+        "at":{"type":"string","format":"date-time"},"ms":{"type":"integer","format":"local-timestamp-millis"},
+        "o":{"type":"object","properties":{"x":{"type":"integer"},"l":{"type":"array","items":{"type":"string"}}}},
+        "m":{"type":"object","additionalProperties":{"type":"number"}}}}"#;
+    let messages = messages(bytes);
+    let columns = columns::from_json_schema(SCHEMA).expect("the schema is right");
+    for (key, key_from) in [
+        (vec![], KeyFrom::Value),
+        (vec!["id".to_owned()], KeyFrom::Value),
+        (vec!["s".to_owned()], KeyFrom::MessageKey),
+    ] {
+        let spec = DecodeSpec {
+            format: Format::Json,
+            columns: columns.clone(),
+            new_columns: NewColumns::Ignore,
+            key,
+            key_from,
+            tombstones: Tombstones::Keep,
+            metadata: vec!["__key".to_owned(), "__timestamp".to_owned()],
+        };
+        let mut decoder = decoder(&spec).expect("the spec is right");
+        let decoded = decoder.decode(&messages).expect("nothing but rejects comes of bad messages");
+        account(&decoded, messages.len());
+    }
+}
+
+/// Lines of bytes as Debezium's events, for tables of both kinds; and as samples to find the columns in.
+pub fn debezium(bytes: &[u8]) {
+    const SCHEMA: &str = r#"{"type":"record","name":"rich","fields":[
+        {"name":"id","type":"long"},{"name":"i2","type":["null","int"]},{"name":"f8","type":["null","double"]},
+        {"name":"tx","type":["null","string"]},{"name":"by","type":["null","bytes"]},
+        {"name":"n","type":["null",{"type":"bytes","logicalType":"decimal","precision":20,"scale":5}]},
+        {"name":"nu","type":["null","string"],"encoding":"variable-scale"},{"name":"d","type":["null",{"type":"int","logicalType":"date"}]},
+        {"name":"ts","type":["null",{"type":"long","logicalType":"local-timestamp-micros"}]},
+        {"name":"ta","type":["null",{"type":"array","items":["null","string"]}]}]}"#;
+    let messages = messages(bytes);
+    let found = discover(Format::DebeziumJson, &messages).ok().flatten();
+    let written = columns::from_avro(SCHEMA).expect("the schema is right");
+    for (columns, new_columns) in std::iter::once((written, NewColumns::Ignore)).chain(found.map(|found| (found, NewColumns::Add))) {
+        for key in [vec![], vec!["id".to_owned()]] {
+            let spec = DecodeSpec {
+                format: Format::DebeziumJson,
+                columns: columns.clone(),
+                new_columns,
+                key,
+                key_from: KeyFrom::Value,
+                tombstones: Tombstones::Skip,
+                metadata: ["__op", "__unchanged", "__lsn", "__ts_ms", "__deleted"].map(str::to_owned).to_vec(),
+            };
+            // Columns that were found need not have the key.
+            let Ok(mut decoder) = decoder(&spec) else { continue };
+            // A schema inside of the messages may not fit the table: that is an error of the data.
+            match decoder.decode(&messages) {
+                Ok(decoded) => account(&decoded, messages.len()),
+                Err(error) => assert_ne!(error.kind, Kind::Bug, "{error}"),
+            }
+        }
+    }
+}
+
+/// Text as a schema file. Columns that come out are such as a decoder can be made of.
+pub fn schema(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for columns in [columns::from_avro(text), columns::from_json_schema(text)].into_iter().flatten() {
+        let spec = DecodeSpec {
+            format: Format::Json,
+            columns,
+            new_columns: NewColumns::Ignore,
+            key: Vec::new(),
+            key_from: KeyFrom::Value,
+            tombstones: Tombstones::Skip,
+            metadata: Vec::new(),
+        };
+        if let Err(error) = decoder(&spec) {
+            panic!("columns of a schema are columns of a table: {error}");
+        }
+    }
+}
+
+/// Text as a configuration: a configuration, or problems with their places, which can be shown.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let document = Document::parse(Path::new("alluvium.toml"), text.to_owned());
+    if let Err(problems) = document.into_config() {
+        assert!(!problems.to_string().is_empty());
+    }
+}
+
+/// Bytes as what another program has written into a log: a commit behind a good one, and a hint.
+pub fn log(bytes: &[u8]) {
+    const FIRST: &str = concat!(
+        r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}"#,
+        "\n",
+        r#"{"metaData":{"id":"5fba94ed-9794-4965-ba6e-6ee3c0d22af9","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"id\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}]}","partitionColumns":[],"configuration":{},"createdTime":1}}"#,
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let url = "memory://lake/t/".parse().expect("a URL");
+    runtime.block_on(async {
+        let put = async |name: &str, bytes: &[u8]| {
+            let path = object_store::path::Path::from(format!("_delta_log/{name}"));
+            store.put(&path, bytes.to_vec().into()).await.expect("memory takes it");
+        };
+        put("00000000000000000000.json", FIRST.as_bytes()).await;
+        put("00000000000000000001.json", bytes).await;
+        put("_last_checkpoint", bytes).await;
+        match Log::open(&url, Arc::clone(&store), "p").await {
+            Ok(log) => {
+                let log = log.expect("there is a table");
+                for when in [When::Version(0), When::Version(1), When::Time(1), When::Mark(log.checkpoint())] {
+                    assert!(
+                        log.at(when.clone()).await.map_or_else(|e| e.kind != Kind::Bug, |_| true),
+                        "{when:?}"
+                    );
+                }
+            }
+            Err(error) => assert_ne!(error.kind, Kind::Bug, "{error}"),
+        }
+    });
+}
+
+fn account(decoded: &Decoded, messages: usize) {
+    assert_eq!(
+        decoded.written() + decoded.rejects.len() + decoded.tombstones + decoded.filtered,
+        messages
+    );
+    assert_eq!(decoded.ops.len(), decoded.rows.num_rows());
+    assert_eq!(decoded.origins.len(), decoded.rows.num_rows());
+}
+
+fn messages(bytes: &[u8]) -> Vec<Message<'_>> {
+    bytes.split(|byte| *byte == b'\n').map(message).collect()
+}
+
+/// A line is a value, or a key and a value with a tab between.
+fn message(line: &[u8]) -> Message<'_> {
+    let mut parts = line.splitn(2, |byte| *byte == b'\t');
+    let (first, second) = (parts.next(), parts.next());
+    let (key, value) = if second.is_some() { (first, second) } else { (None, first) };
+    Message {
+        topic: "t",
+        partition: 0,
+        offset: 0,
+        timestamp_ms: Some(line.len() as i64),
+        key,
+        value: value.filter(|value| !value.is_empty()),
+        headers: Headers(None),
+    }
+}
