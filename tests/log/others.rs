@@ -243,6 +243,19 @@ async fn c12_a_feature_added_by_others_stops() {
 }
 
 #[tokio::test]
+async fn c12_the_same_features_in_another_order_change_nothing() {
+    let store = in_memory();
+    let mut log = filled(&store, &upsert_table()).await;
+    let features = log.snapshot().protocol.writer_features.clone().expect("it has features");
+    assert!(features.len() > 1, "an order needs two: {features:?}");
+    let mut protocol = serde_json::json!({"protocol": log.snapshot().protocol});
+    protocol["protocol"]["writerFeatures"].as_array_mut().expect("features").reverse();
+    let path = "_delta_log/00000000000000000004.json".into();
+    store.put(&path, protocol.to_string().into()).await.expect("put");
+    assert!(matches!(log.commit(&change(Some(29), 30)).await, Ok(Outcome::Committed(5))));
+}
+
+#[tokio::test]
 async fn a_property_of_no_concern_changes_nothing_and_a_dangerous_one_stops() {
     let store = in_memory();
     let mut log = filled(&store, &append_table()).await;
