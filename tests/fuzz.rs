@@ -9,7 +9,7 @@ use std::path::Path;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::fuzz::BODIES;
+use crate::support::fuzz::{BODIES, Body};
 
 /// Pieces that mean something to one parser or another.
 const TOKENS: [&str; 40] = [
@@ -96,7 +96,7 @@ fn mutated(rng: &mut SmallRng, seeds: &[Vec<u8>], seed: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn check(name: &str, body: fn(&[u8]), bytes: &[u8]) {
+fn check(name: &str, body: Body, bytes: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| body(bytes))).is_err() {
         panic!(
             "the fuzz body `{name}` fails with these bytes: {:?}",

@@ -13,8 +13,11 @@ use alluvium::sources::decode::{DecodeSpec, Decoded, Headers, Message, NewColumn
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-/// A body, by the name of its target and of its folder in `fuzz/seeds`.
-pub const BODIES: [(&str, fn(&[u8])); 5] = [
+/// Panics where bytes are not met as they must be.
+pub type Body = fn(&[u8]);
+
+/// The bodies, by the names of their targets and of their folders in `fuzz/seeds`.
+pub const BODIES: [(&str, Body); 5] = [
     ("config", config),
     ("debezium", debezium),
     ("json", json),
