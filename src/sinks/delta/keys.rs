@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 /// through all keys. With as many rows moved as there are keys, the walk is a small part of what moving them cost.
 const MOVED_FILES_MAX: usize = 10_000;
 const MOVED_ROWS_MIN: u64 = 1 << 20;
+/// Keys that are looked for together: about as many as a processor has reads of memory under way.
+const TOGETHER: usize = 32;
 
 /// Keys of a table's rows, and the files that their addresses name.
 #[derive(Debug)]
@@ -85,6 +87,14 @@ impl Index {
     /// The file of a number, or None where it is known to be gone.
     pub fn path(&self, number: u32) -> Option<&Arc<str>> {
         self.files.get(number as usize)?.as_ref()
+    }
+
+    /// Takes the next few changes, whose keys will then be found without waiting for memory. False at the end.
+    pub fn fetch(&self, changes: &mut dyn Iterator<Item = (Key, Address)>, group: &mut Vec<(Key, Address)>) -> bool {
+        group.clear();
+        group.extend(changes.take(TOGETHER));
+        self.keys.fetch(group.iter().map(|(key, _)| *key));
+        !group.is_empty()
     }
 
     /// Where a key stood when the index last heard of it.

@@ -173,14 +173,18 @@ impl Upsert {
             let number = |path: &Option<Arc<str>>| path.as_ref().map(|path| self.index.number(path)).transpose();
             planned.staged.iter().map(number).collect::<Result<_>>()?
         };
-        for (key, at) in pending.keys.iter() {
-            match numbers.get(at.file as usize) {
-                Some(&Some(file)) => drop(self.index.insert(key, Address { file, row: at.row })),
-                // Its file was written again: `moved` knows where it stands.
-                Some(None) => {}
-                None => self.index.remove(key),
+        let (mut changes, mut group) = (pending.keys.iter(), Vec::new());
+        while self.index.fetch(&mut changes, &mut group) {
+            for &(key, at) in &group {
+                match numbers.get(at.file as usize) {
+                    Some(&Some(file)) => drop(self.index.insert(key, Address { file, row: at.row })),
+                    // Its file was written again: `moved` knows where it stands.
+                    Some(None) => {}
+                    None => self.index.remove(key),
+                }
             }
         }
+        drop(changes);
         for (key, path, row) in planned.moved {
             let file = self.index.number(&path)?;
             self.index.insert(key, Address { file, row });
@@ -228,11 +232,13 @@ impl Upsert {
 /// Where the rows of the staged keys stand in the table. Both tables of keys are walked in the same order, and each file is looked at
 /// once.
 async fn replaced(pending: &Pending, index: &Index, log: &mut Log) -> Result<Replaced> {
-    let found = pending
-        .keys
-        .iter()
-        .filter_map(|(key, at)| Some((index.get(key)?, at.file == DELETED)));
-    let mut found: Vec<(Address, bool)> = found.collect();
+    let mut found: Vec<(Address, bool)> = Vec::new();
+    let (mut changes, mut group) = (pending.keys.iter(), Vec::new());
+    while index.fetch(&mut changes, &mut group) {
+        let stand = group.iter().filter_map(|&(key, at)| Some((index.get(key)?, at.file == DELETED)));
+        found.extend(stand);
+    }
+    drop(changes);
     found.sort_unstable();
     let mut replaced = Replaced::default();
     for group in found.chunk_by(|a, b| a.0.file == b.0.file) {
