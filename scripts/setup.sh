@@ -2,8 +2,9 @@
 # Installs and fetches what a target of the Makefile needs, and nothing that is there already. Quick when nothing is missing.
 #
 #   scripts/setup.sh build     a C toolchain, for librdkafka and OpenSSL (`make demo`)
+#   scripts/setup.sh demo-postgres   also a Postgres server with pgbench (`make demo-postgres`)
 #   scripts/setup.sh lint      rustfmt and clippy
-#   scripts/setup.sh test      also a Java runtime and Apache Kafka, and Python with the readers (`make test`)
+#   scripts/setup.sh test      also a Java runtime and Apache Kafka, PostgreSQL, and Python with the readers (`make test`)
 #   scripts/setup.sh spark     also Spark with Delta Lake, some 600 MB (`make test-spark`)
 #
 # Everything that is fetched lies in $ALLUVIUM_CACHE, by default ~/.cache/alluvium; remove the folder to start anew.
@@ -18,10 +19,11 @@ main() {
   flock 9
   case "${1:-}" in
     build) build ;;
+    demo-postgres) build; postgres_server ;;
     lint) build; lint ;;
-    test) build; kafka; readers ;;
+    test) build; kafka; postgres; readers ;;
     spark) build; java; spark ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
   esac
 }
 
@@ -73,6 +75,21 @@ java_is_new_enough() {
 kafka() {
   java
   ./fetch-kafka.sh
+}
+
+# Debian's server with pgbench.
+postgres_server() {
+  need 'compgen -G "/usr/lib/postgresql/*/bin/pgbench"' postgresql postgresql-contrib
+  need 'have python3' python3
+}
+
+# That, and other versions beside it.
+postgres() {
+  postgres_server
+  need 'have openssl' openssl
+  need 'have unzip && have xz' unzip xz-utils
+  java
+  ./fetch-postgres.sh > /dev/null
 }
 
 readers() {

@@ -1,0 +1,256 @@
+//! What a server lacks before its tables can be followed, each with the exact statement or setting that helps. Pure: facts in, problems out;
+//! nothing is changed on the server.
+
+mod facts;
+
+pub use facts::{Facts, Found, Publication, Room, Slot, Table, Wanted, gather};
+
+use crate::error::{Error, Kind};
+use crate::sources::postgres::connection::{identifier, literal};
+
+/// What is wrong, and what to run or to set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub code: &'static str,
+    pub what: String,
+    pub fix: String,
+}
+
+/// All problems as one error, in the order in which they are best solved. None: all is well.
+pub fn refusal(problems: &[Problem]) -> Option<Error> {
+    let first = problems.first()?;
+    let texts: Vec<String> = problems
+        .iter()
+        .map(|problem| format!("{}. {}", problem.what, problem.fix))
+        .collect();
+    Some(Error::new(Kind::Config, first.code, texts.join("\n")))
+}
+
+/// The oldest version that still gets fixes, and that these tests run on.
+const VERSION_MIN: u32 = 14;
+
+/// What stands in the way, in the order in which it is best solved: the server, the role, the tables, the publication, the slot.
+pub fn problems(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
+    let mut found = Vec::new();
+    found.extend(server(facts, wanted));
+    if !facts.may_replicate {
+        let role = identifier(&facts.role);
+        found.push(problem(
+            "postgres_denied",
+            format!("The role {role} may not replicate"),
+            format!("Run: ALTER ROLE {role} REPLICATION; (on Amazon RDS: GRANT rds_replication TO {role};)"),
+        ));
+    }
+    // A publication takes no table that cannot be followed.
+    found.extend(facts.tables.iter().filter_map(|table| self::table(table, facts, wanted)));
+    found.extend(publication(facts, wanted));
+    found.extend(facts.slot.as_ref().and_then(|slot| self::slot(slot, facts, wanted)));
+    found
+}
+
+fn problem(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Problem {
+    Problem {
+        code,
+        what: what.into(),
+        fix: fix.into(),
+    }
+}
+
+fn server(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let major = facts.version / 10_000;
+    if major < VERSION_MIN {
+        let what = format!("The server is PostgreSQL {major}");
+        found.push(problem("postgres_version", what, format!("Upgrade it to {VERSION_MIN} or newer")));
+    }
+    if facts.pooled {
+        found.push(problem(
+            "postgres_pooler",
+            "A connection pooler stands between us and the server",
+            "Connect to the server itself: sessions, snapshots and replication do not survive pooling",
+        ));
+    }
+    if facts.standby && major < 16 {
+        let what = format!("The server is a standby, and PostgreSQL {major} decodes only on the primary");
+        found.push(problem("postgres_standby", what, "Connect to the primary"));
+    }
+    if facts.wal_level != "logical" {
+        let what = format!("wal_level is `{}`", facts.wal_level);
+        found.push(problem(
+            "postgres_wal_level",
+            what,
+            "Run: ALTER SYSTEM SET wal_level = 'logical'; and restart the server",
+        ));
+    }
+    let copies = u32::from(wanted.copies);
+    let slots = copies + u32::from(facts.slot.is_none());
+    found.extend(room("postgres_slots", "max_replication_slots", facts.slots, slots));
+    found.extend(room("postgres_busy", "max_wal_senders", facts.senders, copies + 1));
+    found
+}
+
+fn room(code: &'static str, setting: &str, room: Room, needed: u32) -> Option<Problem> {
+    let lacking = (room.used + needed).checked_sub(room.most).filter(|lacking| *lacking > 0)?;
+    let what = format!("{setting} is {}, {} are taken, and {needed} more are needed", room.most, room.used);
+    let fix = format!(
+        "Run: ALTER SYSTEM SET {setting} = {}; and restart the server, or free {lacking}",
+        room.used + needed
+    );
+    Some(problem(code, what, fix))
+}
+
+fn publication(facts: &Facts, wanted: &Wanted) -> Option<Problem> {
+    let name = identifier(&wanted.publication);
+    let Some(publication) = &facts.publication else {
+        let fit = facts.tables.iter().filter(|table| table.found.as_ref().is_some_and(is_table));
+        let fit: Vec<String> = fit.map(|table| qualified(&table.schema, &table.name)).collect();
+        let of = if fit.is_empty() {
+            "ALL TABLES".to_owned()
+        } else {
+            format!("TABLE {}", fit.join(", "))
+        };
+        let fix = format!("Run: CREATE PUBLICATION {name} FOR {of} WITH (publish_via_partition_root = true);");
+        return Some(problem(
+            "publication_missing",
+            format!("There is no publication {name} in {}", facts.database),
+            fix,
+        ));
+    };
+    if publication.left_out.is_empty() {
+        return None;
+    }
+    let what = format!("The publication {name} leaves out {}", publication.left_out.join(", "));
+    let fix = format!("Run: ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');");
+    Some(problem("publication_partial", what, fix))
+}
+
+/// The first problem of a table: the others show when it is solved.
+fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
+    let name = qualified(&table.schema, &table.name);
+    let role = identifier(&facts.role);
+    let Some(found) = &table.found else {
+        let what = format!("There is no table {name} in {}", facts.database);
+        return Some(problem("table_missing", what, "Create it, or name another"));
+    };
+    if !is_table(found) {
+        let what = format!("{name} is no table but a {}", kind(found.kind));
+        return Some(problem(
+            "table_kind",
+            what,
+            "Only tables have changes: name those that it stands on",
+        ));
+    }
+    if !found.logged {
+        let what = format!("{name} is not written to the log");
+        return Some(problem("table_unlogged", what, format!("Run: ALTER TABLE {name} SET LOGGED;")));
+    }
+    if !found.identified {
+        let what = format!("{name} has nothing to identify a row by, so the server refuses updates and deletes of published rows");
+        let fix = format!("Give it a primary key, or run: ALTER TABLE {name} REPLICA IDENTITY FULL;");
+        return Some(problem("table_identity", what, fix));
+    }
+    if !found.usable_schema || !found.readable {
+        let schema = identifier(&table.schema);
+        let usage = if found.usable_schema {
+            String::new()
+        } else {
+            format!("GRANT USAGE ON SCHEMA {schema} TO {role}; ")
+        };
+        let select = if found.readable {
+            String::new()
+        } else {
+            format!("GRANT SELECT ON {name} TO {role};")
+        };
+        let what = format!("{role} may not read {name}, which has to be copied first");
+        return Some(problem(
+            "postgres_denied",
+            what,
+            format!("Run: {usage}{select}").trim_end().to_owned(),
+        ));
+    }
+    if found.rows_hidden {
+        let what = format!("Row security hides rows of {name} from {role}");
+        return Some(problem("postgres_denied", what, format!("Run: ALTER ROLE {role} BYPASSRLS;")));
+    }
+    let publication = facts.publication.as_ref()?;
+    if found.published {
+        return None;
+    }
+    let into = identifier(&wanted.publication);
+    // Without this, changes come under the names of the partitions.
+    if found.kind == 'p' && !publication.via_root {
+        let what = format!("{name} is partitioned, and the publication {into} speaks of its partitions");
+        let fix = format!("Run: ALTER PUBLICATION {into} SET (publish_via_partition_root = true);");
+        return Some(problem("table_unpublished", what, fix));
+    }
+    let what = format!("{name} is not in the publication {into}");
+    let fix = match publication.all_tables {
+        // Its own: a partition of a table that is published through its root.
+        true => "Name the partitioned table that it belongs to".to_owned(),
+        false => format!("Run: ALTER PUBLICATION {into} ADD TABLE {name};"),
+    };
+    Some(problem("table_unpublished", what, fix))
+}
+
+fn slot(slot: &Slot, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
+    let name = &wanted.slot;
+    let drop = format!("Run: SELECT pg_drop_replication_slot({});", literal(name));
+    match &slot.plugin {
+        None => {
+            let what = format!("The replication slot `{name}` is physical");
+            return Some(problem(
+                "slot_kind",
+                what,
+                "Name another slot: that one belongs to a standby or a backup",
+            ));
+        }
+        Some(plugin) if plugin != "pgoutput" => {
+            let what = format!("The replication slot `{name}` belongs to another program: its plugin is {plugin}, not pgoutput");
+            return Some(problem("slot_kind", what, "Name another slot"));
+        }
+        Some(_) => {}
+    }
+    if slot.temporary {
+        let what = format!("The replication slot `{name}` is a temporary one of another session");
+        return Some(problem("slot_kind", what, "Name another slot"));
+    }
+    if let Some(database) = slot.database.as_ref().filter(|database| **database != facts.database) {
+        let what = format!(
+            "The replication slot `{name}` belongs to the database {database}, and this is {}",
+            facts.database
+        );
+        return Some(problem("slot_kind", what, "Name another slot, or the other database"));
+    }
+    if slot.wal_status.as_deref() == Some("lost") || slot.invalidated.is_some() {
+        let why = slot.invalidated.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let what = format!("The replication slot `{name}` cannot be read any more{why}: changes are missing");
+        let fix = format!("{drop} and copy the tables anew; a larger max_slot_wal_keep_size keeps more");
+        return Some(problem("slot_lost", what, fix));
+    }
+    if let Some(pid) = slot.active_pid {
+        let what = format!("The replication slot `{name}` is read by another process");
+        let fix = format!("Stop that program, name another slot, or run: SELECT pg_terminate_backend({pid});");
+        return Some(problem("slot_active", what, fix));
+    }
+    None
+}
+
+fn is_table(found: &Found) -> bool {
+    matches!(found.kind, 'r' | 'p')
+}
+
+fn kind(kind: char) -> &'static str {
+    match kind {
+        'v' => "view",
+        'm' => "materialized view",
+        'f' => "foreign table",
+        _ => "relation of another kind",
+    }
+}
+
+fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(name))
+}
+
+#[cfg(test)]
+mod tests;

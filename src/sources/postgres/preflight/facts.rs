@@ -1,0 +1,270 @@
+//! What the server says about itself, a role, a publication, its tables and a slot: what [`super::problems`] decides by.
+
+use crate::error::{Error, Result};
+use crate::sources::postgres::connection::{Control, literal};
+
+/// What a source is going to use.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub publication: String,
+    pub slot: String,
+    /// Schema and name of each.
+    pub tables: Vec<(String, String)>,
+    /// Some tables have to be copied first, which takes a temporary slot and a sender beside the others.
+    pub copies: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// `server_version_num`: 150018 is 15.18.
+    pub version: u32,
+    pub database: String,
+    pub role: String,
+    /// Superusers and members of Amazon's rds_replication count too.
+    pub may_replicate: bool,
+    /// The server is a standby.
+    pub standby: bool,
+    pub wal_level: String,
+    pub slots: Room,
+    pub senders: Room,
+    pub publication: Option<Publication>,
+    /// In the order in which they are wanted.
+    pub tables: Vec<Table>,
+    pub slot: Option<Slot>,
+    /// A connection pooler stands in between: [`crate::sources::postgres::connection::Replication::is_pooled`] knows.
+    pub pooled: bool,
+}
+
+/// How many there may be, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Room {
+    pub most: u32,
+    pub used: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    pub all_tables: bool,
+    /// Of insert, update, delete and truncate, those that are not published.
+    pub left_out: Vec<&'static str>,
+    /// Changes of partitions come under the name of the partitioned table.
+    pub via_root: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
+    /// None: there is no such table.
+    pub found: Option<Found>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// `pg_class.relkind`: r is a table, p a partitioned one, v a view …
+    pub kind: char,
+    /// Not unlogged, not temporary.
+    pub logged: bool,
+    /// Updates and deletes say which row they mean.
+    pub identified: bool,
+    pub usable_schema: bool,
+    pub readable: bool,
+    /// Row security hides rows from the role.
+    pub rows_hidden: bool,
+    pub published: bool,
+    /// The condition that its published rows fulfil.
+    pub row_filter: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slot {
+    /// None of a physical slot.
+    pub plugin: Option<String>,
+    pub database: Option<String>,
+    pub temporary: bool,
+    pub active_pid: Option<i32>,
+    /// reserved, extended, unreserved, lost.
+    pub wal_status: Option<String>,
+    /// Why it cannot be read any more, as far as the version tells.
+    pub invalidated: Option<String>,
+    pub confirmed_flush_lsn: Option<u64>,
+    pub two_phase: bool,
+    pub failover: bool,
+}
+
+/// Asks for all of it.
+pub async fn gather(control: &Control, wanted: &Wanted) -> Result<Facts> {
+    let mut facts = server(control).await?;
+    facts.publication = publication(control, &wanted.publication).await?;
+    facts.tables = tables(control, wanted).await?;
+    facts.slot = slot(control, &wanted.slot).await?;
+    Ok(facts)
+}
+
+async fn server(control: &Control) -> Result<Facts> {
+    // Prepared statements and temporary slots of others count as well, for they take the same places.
+    const SQL: &str = "SELECT current_setting('server_version_num'), current_database(), current_user, \
+         r.rolsuper OR r.rolreplication OR EXISTS (SELECT 1 FROM pg_roles a WHERE a.rolname = 'rds_replication' AND pg_has_role(a.oid, 'MEMBER')), \
+         pg_is_in_recovery(), current_setting('wal_level'), \
+         current_setting('max_replication_slots'), (SELECT count(*) FROM pg_replication_slots), \
+         current_setting('max_wal_senders'), (SELECT count(*) FROM pg_stat_get_wal_senders()) \
+         FROM pg_roles r WHERE r.rolname = current_user";
+    let mut row = Fields::of(control.rows(SQL).await?.pop(), "the server")?;
+    Ok(Facts {
+        version: row.number()?,
+        database: row.text()?,
+        role: row.text()?,
+        may_replicate: row.truth()?,
+        standby: row.truth()?,
+        wal_level: row.text()?,
+        slots: Room {
+            most: row.number()?,
+            used: row.number()?,
+        },
+        senders: Room {
+            most: row.number()?,
+            used: row.number()?,
+        },
+        publication: None,
+        tables: Vec::new(),
+        slot: None,
+        pooled: false,
+    })
+}
+
+async fn publication(control: &Control, name: &str) -> Result<Option<Publication>> {
+    let sql = format!(
+        "SELECT puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = {}",
+        literal(name)
+    );
+    let Some(row) = control.rows(&sql).await?.pop() else {
+        return Ok(None);
+    };
+    let mut row = Fields::of(Some(row), "the publication")?;
+    let (all_tables, via_root) = (row.truth()?, row.truth()?);
+    let mut left_out = Vec::new();
+    for operation in ["insert", "update", "delete", "truncate"] {
+        if !row.truth()? {
+            left_out.push(operation);
+        }
+    }
+    Ok(Some(Publication {
+        all_tables,
+        left_out,
+        via_root,
+    }))
+}
+
+async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
+    if wanted.tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = wanted.tables.iter().enumerate();
+    let names: Vec<String> = names
+        .map(|(at, (schema, name))| format!("({at}, {}, {})", literal(schema), literal(name)))
+        .collect();
+    // A deferrable primary key identifies no row to the log.
+    let sql = format!(
+        "SELECT w.schema, w.name, c.relkind, c.relpersistence = 'p', \
+         CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
+           WHEN 'd' THEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) \
+           ELSE EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END, \
+         has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid), \
+         p.t IS NOT NULL, p.t->>'rowfilter' \
+         FROM (VALUES {}) w(at, schema, name) \
+         LEFT JOIN pg_namespace n ON n.nspname = w.schema \
+         LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') \
+         LEFT JOIN (SELECT schemaname, tablename, to_jsonb(t) AS t FROM pg_publication_tables t WHERE pubname = {}) p \
+           ON p.schemaname = w.schema AND p.tablename = w.name \
+         ORDER BY w.at",
+        names.join(", "),
+        literal(&wanted.publication)
+    );
+    let rows = control.rows(&sql).await?;
+    rows.into_iter().map(|row| table(Fields::of(Some(row), "a table")?)).collect()
+}
+
+fn table(mut row: Fields) -> Result<Table> {
+    let (schema, name) = (row.text()?, row.text()?);
+    let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
+        return Ok(Table { schema, name, found: None });
+    };
+    let found = Found {
+        kind,
+        logged: row.truth()?,
+        identified: row.truth()?,
+        usable_schema: row.truth()?,
+        readable: row.truth()?,
+        rows_hidden: row.truth()?,
+        published: row.truth()?,
+        row_filter: row.optional()?,
+    };
+    Ok(Table {
+        schema,
+        name,
+        found: Some(found),
+    })
+}
+
+async fn slot(control: &Control, name: &str) -> Result<Option<Slot>> {
+    // As JSON, for not every version has every column.
+    let sql = format!(
+        "SELECT s.plugin, s.database, s.temporary, s.active_pid, s.wal_status, \
+         coalesce(j->>'invalidation_reason', CASE WHEN j->>'conflicting' = 'true' THEN 'conflict with recovery' END), \
+         s.confirmed_flush_lsn - '0/0'::pg_lsn, coalesce(j->>'two_phase', 'false'), coalesce(j->>'failover', 'false') \
+         FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = {}",
+        literal(name)
+    );
+    let Some(row) = control.rows(&sql).await?.pop() else {
+        return Ok(None);
+    };
+    let mut row = Fields::of(Some(row), "the slot")?;
+    Ok(Some(Slot {
+        plugin: row.optional()?,
+        database: row.optional()?,
+        temporary: row.truth()?,
+        active_pid: row.optional_number()?,
+        wal_status: row.optional()?,
+        invalidated: row.optional()?,
+        confirmed_flush_lsn: row.optional_number()?,
+        two_phase: row.truth()?,
+        failover: row.truth()?,
+    }))
+}
+
+/// The columns of a row of text, from left to right.
+struct Fields {
+    columns: std::vec::IntoIter<Option<String>>,
+    of: &'static str,
+}
+
+impl Fields {
+    fn of(row: Option<Vec<Option<String>>>, of: &'static str) -> Result<Self> {
+        let columns = row.ok_or_else(|| unreadable(of))?.into_iter();
+        Ok(Self { columns, of })
+    }
+    fn optional(&mut self) -> Result<Option<String>> {
+        self.columns.next().ok_or_else(|| unreadable(self.of))
+    }
+    fn text(&mut self) -> Result<String> {
+        self.optional()?.ok_or_else(|| unreadable(self.of))
+    }
+    fn optional_number<N: std::str::FromStr>(&mut self) -> Result<Option<N>> {
+        let parsed = self.optional()?.map(|text| text.parse()).transpose();
+        parsed.map_err(|_| unreadable(self.of))
+    }
+    fn number<N: std::str::FromStr>(&mut self) -> Result<N> {
+        self.optional_number()?.ok_or_else(|| unreadable(self.of))
+    }
+    fn truth(&mut self) -> Result<bool> {
+        match self.text()?.as_str() {
+            "t" | "true" => Ok(true),
+            "f" | "false" => Ok(false),
+            _ => Err(unreadable(self.of)),
+        }
+    }
+}
+
+fn unreadable(of: &str) -> Error {
+    Error::bug(format!("what the catalog says about {of} cannot be read"))
+}

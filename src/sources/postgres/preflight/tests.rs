@@ -1,0 +1,258 @@
+//! Each lack of a server by itself, and what is said of it.
+
+use super::*;
+
+fn wanted() -> Wanted {
+    Wanted {
+        publication: "p".to_owned(),
+        slot: "s".to_owned(),
+        tables: vec![("public".to_owned(), "t".to_owned())],
+        copies: true,
+    }
+}
+
+fn found() -> Found {
+    Found {
+        kind: 'r',
+        logged: true,
+        identified: true,
+        usable_schema: true,
+        readable: true,
+        rows_hidden: false,
+        published: true,
+        row_filter: None,
+    }
+}
+
+fn facts(found: Found) -> Facts {
+    Facts {
+        version: 150_018,
+        database: "shop".to_owned(),
+        role: "ann".to_owned(),
+        may_replicate: true,
+        standby: false,
+        wal_level: "logical".to_owned(),
+        slots: Room { most: 10, used: 3 },
+        senders: Room { most: 10, used: 3 },
+        publication: Some(Publication {
+            all_tables: false,
+            left_out: Vec::new(),
+            via_root: false,
+        }),
+        tables: vec![Table {
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            found: Some(found),
+        }],
+        slot: None,
+        pooled: false,
+    }
+}
+
+fn good_slot() -> Slot {
+    Slot {
+        plugin: Some("pgoutput".to_owned()),
+        database: Some("shop".to_owned()),
+        wal_status: Some("reserved".to_owned()),
+        confirmed_flush_lsn: Some(1),
+        ..Slot::default()
+    }
+}
+
+#[test]
+fn a_server_that_has_all_has_no_problem() {
+    assert_eq!(problems(&facts(found()), &wanted()), []);
+    let with_slot = Facts {
+        slot: Some(good_slot()),
+        ..facts(found())
+    };
+    assert_eq!(problems(&with_slot, &wanted()), []);
+    assert!(refusal(&[]).is_none());
+}
+
+#[test]
+fn each_lack_is_named_with_what_helps() {
+    let all = || facts(found());
+    let server = [
+        (Facts { version: 130_004, ..all() }, "postgres_version", "14 or newer"),
+        (Facts { pooled: true, ..all() }, "postgres_pooler", "the server itself"),
+        (Facts { standby: true, ..all() }, "postgres_standby", "the primary"),
+        (
+            Facts {
+                wal_level: "replica".to_owned(),
+                ..all()
+            },
+            "postgres_wal_level",
+            "ALTER SYSTEM SET wal_level = 'logical';",
+        ),
+        (
+            Facts {
+                slots: Room { most: 4, used: 3 },
+                ..all()
+            },
+            "postgres_slots",
+            "max_replication_slots = 5;",
+        ),
+        (
+            Facts {
+                senders: Room { most: 4, used: 3 },
+                ..all()
+            },
+            "postgres_busy",
+            "max_wal_senders = 5;",
+        ),
+        (
+            Facts {
+                may_replicate: false,
+                ..all()
+            },
+            "postgres_denied",
+            "ALTER ROLE \"ann\" REPLICATION;",
+        ),
+        (
+            Facts {
+                publication: None,
+                ..all()
+            },
+            "publication_missing",
+            "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"t\" WITH",
+        ),
+    ];
+    let tables = [
+        (Found { kind: 'v', ..found() }, "table_kind", "Only tables"),
+        (
+            Found { logged: false, ..found() },
+            "table_unlogged",
+            "ALTER TABLE \"public\".\"t\" SET LOGGED;",
+        ),
+        (
+            Found {
+                identified: false,
+                ..found()
+            },
+            "table_identity",
+            "ALTER TABLE \"public\".\"t\" REPLICA IDENTITY FULL;",
+        ),
+        (
+            Found {
+                readable: false,
+                ..found()
+            },
+            "postgres_denied",
+            "Run: GRANT SELECT ON \"public\".\"t\" TO \"ann\";",
+        ),
+        (
+            Found {
+                usable_schema: false,
+                ..found()
+            },
+            "postgres_denied",
+            "Run: GRANT USAGE ON SCHEMA \"public\" TO \"ann\";",
+        ),
+        (
+            Found {
+                rows_hidden: true,
+                ..found()
+            },
+            "postgres_denied",
+            "ALTER ROLE \"ann\" BYPASSRLS;",
+        ),
+        (
+            Found {
+                published: false,
+                ..found()
+            },
+            "table_unpublished",
+            "ALTER PUBLICATION \"p\" ADD TABLE \"public\".\"t\";",
+        ),
+        (
+            Found {
+                published: false,
+                kind: 'p',
+                ..found()
+            },
+            "table_unpublished",
+            "SET (publish_via_partition_root = true);",
+        ),
+    ];
+    let slots = [
+        (
+            Slot {
+                plugin: None,
+                ..good_slot()
+            },
+            "slot_kind",
+            "another slot",
+        ),
+        (
+            Slot {
+                plugin: Some("wal2json".to_owned()),
+                ..good_slot()
+            },
+            "slot_kind",
+            "another slot",
+        ),
+        (
+            Slot {
+                temporary: true,
+                ..good_slot()
+            },
+            "slot_kind",
+            "another slot",
+        ),
+        (
+            Slot {
+                database: Some("other".to_owned()),
+                ..good_slot()
+            },
+            "slot_kind",
+            "other database",
+        ),
+        (
+            Slot {
+                wal_status: Some("lost".to_owned()),
+                ..good_slot()
+            },
+            "slot_lost",
+            "pg_drop_replication_slot('s');",
+        ),
+        (
+            Slot {
+                invalidated: Some("rows_removed".to_owned()),
+                ..good_slot()
+            },
+            "slot_lost",
+            "pg_drop_replication_slot('s');",
+        ),
+        (
+            Slot {
+                active_pid: Some(77),
+                ..good_slot()
+            },
+            "slot_active",
+            "pg_terminate_backend(77);",
+        ),
+    ];
+    let tables = tables.map(|(found, code, fix)| (facts(found), code, fix));
+    let slots = slots.map(|(slot, code, fix)| (Facts { slot: Some(slot), ..all() }, code, fix));
+    for (facts, code, fix) in server.into_iter().chain(tables).chain(slots) {
+        let found = problems(&facts, &wanted());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].code, code);
+        assert!(found[0].fix.contains(fix), "{fix}: {found:?}");
+        let error = refusal(&found).unwrap();
+        assert!(error.to_string().contains(&found[0].what) && error.code == code, "{error}");
+    }
+}
+
+#[test]
+fn an_old_slot_without_copies_needs_no_further_place() {
+    let full = Facts {
+        slots: Room { most: 3, used: 3 },
+        senders: Room { most: 4, used: 3 },
+        slot: Some(good_slot()),
+        ..facts(found())
+    };
+    let wanted = Wanted { copies: false, ..wanted() };
+    assert_eq!(problems(&full, &wanted), []);
+}
