@@ -1,8 +1,11 @@
 //! Sources: rows, and now and then a mark.
 
+mod calendar;
+mod cells;
 pub mod decode;
 pub mod kafka;
 pub mod memory;
+pub mod postgres;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -12,7 +12,6 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use super::cells::{Bytes, Ends, Validity};
 use super::encoding::{self, Encoding};
 use super::fault::{Code, Fault, Read};
 use super::names::Names;
@@ -20,6 +19,7 @@ use super::scanner::Scanner;
 use super::time::Zone;
 use super::{decimal, read};
 use crate::error::{Error, Result};
+use crate::sources::cells::{Bytes, Ends, Validity};
 
 /// Whose habits the JSON follows where a schema leaves it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::reject::Reject;
+use crate::sources::cells::Overflow;
 
 /// The result of reading a part of one message. Boxed, because the good path moves it about for every cell.
 pub(super) type Read<T = ()> = Result<T, Box<Fault>>;
@@ -116,5 +117,11 @@ impl Fault {
             code: self.code.name(),
             message,
         }
+    }
+}
+
+impl From<Overflow> for Box<Fault> {
+    fn from(_: Overflow) -> Self {
+        Fault::range("more than 2 GiB in one column of one run")
     }
 }

@@ -7,7 +7,6 @@
 //! A message that cannot be read leaves no trace in the columns, so exactly the bad ones become rejects, and nothing is decoded twice.
 
 mod adopt;
-mod cells;
 mod column;
 pub mod columns;
 mod debezium;

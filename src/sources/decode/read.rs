@@ -6,13 +6,13 @@ use std::ops::Range;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::cells::Bytes;
 use super::column::Dialect;
 use super::decimal::{self as exact, Shape};
 use super::encoding::Encoding;
 use super::fault::{Fault, Read};
 use super::scanner::Scanner;
 use super::time::{self, Zone};
+use crate::sources::cells::Bytes;
 
 #[inline]
 pub(super) fn int32(scanner: &mut Scanner<'_>) -> Read<i32> {

@@ -3,6 +3,7 @@
 //! Nothing passes through nanoseconds, which reach from 1677 to 2262 only: 9999-12-31 is a date that real systems write.
 
 use super::fault::{Fault, Read};
+use crate::sources::calendar::days_from_civil;
 
 const DAY_US: i64 = 86_400_000_000;
 /// The days that PostgreSQL knows, from 4714-11-24 BC to 5874897-12-31: more than any other database. What lies beyond is Debezium's
@@ -90,23 +91,7 @@ fn calendar(text: &[u8]) -> Option<(i64, &[u8])> {
     };
     let (month, day) = (digits(&[*m1, *m2])?, digits(&[*d1, *d2])?);
     let year = sign * year;
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    let length = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + i64::from(leap),
-        _ => return None,
-    };
-    (1..=length).contains(&day).then(|| (days_from_civil(year, month, day), rest))
-}
-
-/// Howard Hinnant's `days_from_civil`: the year begins in March, so that the leap day is its last.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    Some((days_from_civil(year, month, day)?, rest))
 }
 
 /// Microseconds of the day at the start of a text, and what follows; a fault if the fraction is finer than that.

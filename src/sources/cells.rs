@@ -1,13 +1,16 @@
 //! Cells of text and bytes behind each other, and nothing but appending and cutting off.
 //!
-//! Arrow's own builders cannot be cut back. A message that fails half-way must leave no trace, so these can.
+//! Arrow's own builders cannot be cut back. A value that fails half-way must leave no trace, so these can.
 
 use arrow::array::{ArrayRef, BinaryArray, BooleanBufferBuilder, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use std::sync::Arc;
 
-use super::fault::{Fault, Read};
 use crate::error::{Error, Result};
+
+/// The cells of one column of one run do not end within 2 GiB, as far as Arrow's offsets reach.
+#[derive(Debug)]
+pub(super) struct Overflow;
 
 /// Which cells are there. Most columns have no null in most runs, and then only count.
 #[derive(Debug, Default)]
@@ -70,8 +73,8 @@ impl Ends {
     }
 
     #[inline]
-    pub fn push(&mut self, end: usize) -> Read {
-        let end = i32::try_from(end).map_err(|_| Fault::range("more than 2 GiB in one column of one run"))?;
+    pub fn push(&mut self, end: usize) -> Result<(), Overflow> {
+        let end = i32::try_from(end).map_err(|_| Overflow)?;
         self.0.push(end);
         Ok(())
     }
@@ -112,7 +115,7 @@ impl Bytes {
 
     /// Makes a cell of what has been appended to `data` since the last one.
     #[inline]
-    pub fn close(&mut self) -> Read {
+    pub fn close(&mut self) -> Result<(), Overflow> {
         self.ends.push(self.data.len())
     }
 

@@ -1,0 +1,100 @@
+//! Values as Postgres sends them, binary or text, into columns: each value is read once, straight into its cell.
+//!
+//! ```text
+//! ColumnBuilder ─ binary ─► numeric, time, wire …      a number, a moment: the cell
+//!               │         └ print ─► nested, float …   what no column type holds: the text that the server would print
+//!               └ text ───► numeric, time, literal …   the same cells out of what the server has printed
+//! ```
+//! A value that cannot be read leaves no trace in the column.
+
+mod clock;
+mod column;
+mod float;
+mod geometry;
+mod literal;
+mod nested;
+mod network;
+mod numeric;
+mod print;
+mod time;
+mod wire;
+
+pub use column::ColumnBuilder;
+
+use super::types::{Attribute, ColumnType, Element, Kind, Shape};
+use crate::sources::cells::Overflow;
+
+/// Longest text that one value is printed as; a server has no longer ones either.
+const CELL_BYTES_MAX: usize = 1 << 30;
+
+/// What becomes of values that their column cannot hold: infinite dates, NaN as a decimal, arrays of more than one dimension …
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Specials {
+    /// The row is refused.
+    #[default]
+    Reject,
+    /// The cell is null.
+    Null,
+}
+
+/// Why a value cannot become a cell. Says nothing of the value itself, which may be anybody's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    /// A word of a small fixed set, for `dead_letters_total{reason}`.
+    pub code: &'static str,
+    pub message: &'static str,
+}
+
+type Read<T = ()> = Result<T, BadValue>;
+
+impl BadValue {
+    /// Not how values of this type look like.
+    #[cold]
+    fn malformed(message: &'static str) -> Self {
+        Self {
+            code: "malformed",
+            message,
+        }
+    }
+
+    /// A value of another type, or of an older state of this one.
+    #[cold]
+    fn type_mismatch(message: &'static str) -> Self {
+        Self {
+            code: "type_mismatch",
+            message,
+        }
+    }
+
+    /// A true value that the column cannot hold.
+    #[cold]
+    fn out_of_range(message: &'static str) -> Self {
+        Self {
+            code: OUT_OF_RANGE,
+            message,
+        }
+    }
+
+    #[cold]
+    fn too_large() -> Self {
+        Self {
+            code: "too_large",
+            message: "the value is longer than 1 GiB as text",
+        }
+    }
+
+    fn is_special(self) -> bool {
+        self.code == OUT_OF_RANGE
+    }
+}
+
+const OUT_OF_RANGE: &str = "out_of_range";
+
+impl From<Overflow> for BadValue {
+    fn from(_: Overflow) -> Self {
+        Self {
+            code: "too_large",
+            message: "more than 2 GiB in one column of one run",
+        }
+    }
+}
