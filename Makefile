@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(ALLUVIUM_CACHE)/target
 # One profile for everything that is built (Cargo.toml says why).
 CARGO_TEST = cargo test --release --locked
 
-.PHONY: help demo test test-spark simulate fuzz proofs bench lint fmt
+.PHONY: help demo demo-postgres test test-spark simulate fuzz proofs bench lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1 \t/p' Makefile | expand -t 14
@@ -14,6 +14,11 @@ help: ## this list
 demo: ## the whole story in a minute, without any server
 	@scripts/setup.sh build
 	cargo run --release --locked -- demo
+
+demo-postgres: ## the same with a private Postgres and pgbench
+	@scripts/setup.sh demo-postgres
+	cargo build --release --locked
+	@scripts/demo-postgres.sh "$(CARGO_TARGET_DIR)/release/alluvium"
 
 test: ## every test, also against Apache Kafka and with the Python readers
 	@scripts/setup.sh test

@@ -73,6 +73,12 @@ pub enum Flow {
     Rows(ChangeBatch),
     /// Everything up to these positions has been handed over, and a table may be shown to readers here.
     Mark(Checkpoint),
+    /// Rows of this table alone are whole up to here: those that came before are a copy of it, made at this position. Marks of the source
+    /// may still be behind it; until they have passed it, the source hands over no further rows of the table that the copy contains.
+    Copied {
+        table: TableId,
+        mark: Checkpoint,
+    },
     /// Changes that a table will never get, passed over because the configuration allows it. Comes before any row of the lane, and is
     /// recorded in the table's next commit.
     Gap(Gap),

@@ -5,12 +5,12 @@
 //! source there. First start, restart, crash, lost connection, moved partition and second writer are all that one way.
 //!
 //! ```text
-//!          rows + marks             rows + marks                 Parquet, vectors       actions + txn
-//!  Kafka ──► source ──► ┌ reader ─────────────────┐ writer: orders ──────────► sink ────────────────► log
-//!              ▲        │ one task, routes by     │ writer: users                                      │
-//!              │        │ table, bounded queues   │ one task per table                                 │
-//!              │        └─────────────────────────┘      │ safe (watch)                               │
-//!              └───────── release(min over tables) ◄─────┘            resume = marks in the log ◄──────┘
+//!             rows + marks             rows + marks                 Parquet, vectors       actions + txn
+//!  Kafka    ┐                ┌ reader ─────────────────┐ writer: orders ──────────► sink ────────────────► log
+//!  Postgres ┴──► source ──►  │ one task, routes by     │ writer: users                                      │
+//!                   ▲        │ table, bounded queues   │ one task per table                                 │
+//!                   │        └─────────────────────────┘      │ safe (watch)                               │
+//!                   └───────── release(min over tables) ◄─────┘            resume = marks in the log ◄──────┘
 //! ```
 //!
 //! Imports go one way; `tests/architecture.rs` is the judge:
@@ -24,6 +24,7 @@
 
 pub mod batch;
 pub mod budget;
+pub mod cadence;
 pub mod cli;
 pub mod config;
 pub mod error;

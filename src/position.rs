@@ -34,6 +34,14 @@ impl Lane {
         &self.0
     }
 
+    /// A position of this lane as people write it: the offset of a record, or the LSN of a slot.
+    pub fn show(&self, at: Position) -> String {
+        match self.topic_partition() {
+            Some(_) => at.to_string(),
+            None => Lsn(at.0).to_string(),
+        }
+    }
+
     /// The name without the incarnation, as people write it: `orders/0`.
     pub fn name(&self) -> &str {
         self.0.split_once('@').map_or(&self.0, |(name, _)| name)
@@ -64,6 +72,24 @@ pub struct Position(pub u64);
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A place in the WAL of Postgres, printed and read as Postgres does: two hexadecimal numbers, `0/16B3748`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (high, low) = text.split_once('/')?;
+        let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
+        Some(Self(number(high)? << 32 | number(low)?))
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
     }
 }
 
@@ -144,11 +170,11 @@ impl FromIterator<(Lane, Position)> for Checkpoint {
     }
 }
 
-/// As people write it: `orders/0:41 orders/1:17`.
+/// As people write it: `orders/0:41 orders/1:17`, or `slot:0/16B3748`.
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (lane, at)) in self.iter().enumerate() {
-            write!(f, "{}{lane}:{at}", if index > 0 { " " } else { "" })?;
+            write!(f, "{}{lane}:{}", if index > 0 { " " } else { "" }, lane.show(at))?;
         }
         Ok(())
     }
@@ -160,9 +186,26 @@ pub fn parse_position(text: &str) -> Result<(Lane, Position)> {
         Error::new(
             crate::error::Kind::Config,
             "usage",
-            format!("`{text}` is not a position: write LANE:POSITION, as in orders/0:41"),
+            format!("`{text}` is not a position: write LANE:POSITION, as in orders/0:41 or slot:0/16B3748"),
         )
     };
     let (lane, at) = text.rsplit_once(':').ok_or_else(wrong)?;
-    Ok((Lane::new(lane), Position(at.parse().map_err(|_| wrong())?)))
+    let at = Lsn::parse(at).map(|lsn| lsn.0).or_else(|| at.parse().ok());
+    Ok((Lane::new(lane), Position(at.ok_or_else(wrong)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_lsn_reads_as_postgres_writes_it() {
+        for (text, value) in [("0/16B3748", 0x016B_3748), ("2A/F0000000", 0x002A_F000_0000), ("0/0", 0)] {
+            assert_eq!(Lsn::parse(text), Some(Lsn(value)));
+            assert_eq!(Lsn(value).to_string(), text);
+        }
+        for text in ["", "16B3748", "0/", "/1", "0/1FFFFFFFF", "x/1"] {
+            assert_eq!(Lsn::parse(text), None, "{text}");
+        }
+    }
 }

@@ -58,6 +58,8 @@ pub enum Lanes {
     All,
     Topics(Vec<String>),
     TopicPattern(Regex),
+    /// The one lane of a replication slot.
+    Slot(Lane),
 }
 
 impl Lanes {
@@ -66,10 +68,14 @@ impl Lanes {
             Lanes::All => true,
             Lanes::Topics(topics) => topics.iter().any(|t| t == topic),
             Lanes::TopicPattern(pattern) => pattern.is_match(topic),
+            Lanes::Slot(_) => false,
         }
     }
 
     pub fn takes(&self, lane: &Lane) -> bool {
+        if let Lanes::Slot(slot) = self {
+            return slot == lane;
+        }
         match lane.topic_partition() {
             Some((topic, _)) => self.takes_topic(topic),
             None => matches!(self, Lanes::All),
@@ -85,6 +91,8 @@ pub struct Limits {
     pub rows: usize,
     /// As the rows weigh in memory.
     pub bytes: usize,
+    /// Without rows: a mark that moved is published at the latest after this time.
+    pub idle: Duration,
 }
 
 impl Default for Limits {
@@ -95,6 +103,8 @@ impl Default for Limits {
             interval: Duration::from_secs(10),
             rows: 1_000_000,
             bytes: 128 << 20,
+            // Keeps a table's place within a topic's retention, at six versions an hour.
+            idle: Duration::from_secs(600),
         }
     }
 }

@@ -55,6 +55,10 @@ metrics! {
         "Offsets between what was read and the end of the partition: an upper bound where a topic is compacted."
     KAFKA_COMMITTED_OFFSET: Gauge = "alluvium_kafka_committed_offset" ["pipeline" "source" "partition"] "Last offset that every table of the pipeline has published."
     KAFKA_HIGH_WATERMARK: Gauge = "alluvium_kafka_high_watermark" ["pipeline" "source" "partition"] "The offset that the next record of the partition will get."
+    PG_LAG_BYTES: Gauge = "alluvium_pg_lag_bytes" ["pipeline" "source" "stage"] "WAL between the server's end and what was read (received), and what every table has published (committed)."
+    PG_SLOT_RETAINED_WAL_BYTES: Gauge = "alluvium_pg_slot_retained_wal_bytes" ["pipeline" "source"] "WAL that the server keeps for the slot."
+    PG_SLOT_SAFE_WAL_BYTES: Gauge = "alluvium_pg_slot_safe_wal_bytes" ["pipeline" "source"] "WAL that may still be written before the server gives the slot up; absent where it has no such limit."
+    SNAPSHOT_ROWS: Counter = "alluvium_snapshot_rows_total" ["pipeline" "table"] "Rows copied from the source's table."
     ERRORS: Counter = "alluvium_errors_total" ["pipeline" "stage" "code" "kind"] "Errors that ended a run of the pipeline."
     DEAD_LETTERS: Counter = "alluvium_dead_letters_total" ["pipeline" "table" "reason"] "Records that could not be read and went to the dead-letter table."
     GAP_RECORDS: Counter = "alluvium_gap_records_total" ["pipeline" "source"] "Offsets that retention took before they were read, where on_gap allows to go on."
@@ -130,6 +134,10 @@ histogram alluvium_freshness_seconds{pipeline,table}
 gauge alluvium_kafka_lag_records{pipeline,source,partition}
 gauge alluvium_kafka_committed_offset{pipeline,source,partition}
 gauge alluvium_kafka_high_watermark{pipeline,source,partition}
+gauge alluvium_pg_lag_bytes{pipeline,source,stage}
+gauge alluvium_pg_slot_retained_wal_bytes{pipeline,source}
+gauge alluvium_pg_slot_safe_wal_bytes{pipeline,source}
+counter alluvium_snapshot_rows_total{pipeline,table}
 counter alluvium_errors_total{pipeline,stage,code,kind}
 counter alluvium_dead_letters_total{pipeline,table,reason}
 counter alluvium_gap_records_total{pipeline,source}

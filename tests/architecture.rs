@@ -19,6 +19,9 @@ const PARTS: &[&str] = &["log", "query", "sources", "sinks", "pipeline", "serve"
 /// Libraries that only some files may know, by the beginning of the path.
 const KNOWN_ONLY_TO: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/sources/kafka/consumer", "src/cli/demo"]),
+    ("tokio_postgres", &["src/sources/postgres/connection"]),
+    ("postgres_protocol", &["src/sources/postgres/connection"]),
+    ("rustls", &["src/sources/postgres/connection"]),
     ("deltalake", &["src/log/", "src/query/"]),
     (
         "parquet",
@@ -37,6 +40,8 @@ const MAY_SPAWN: &[&str] = &[
     "src/pipeline/mod.rs",
     "src/pipeline/all.rs",
     "src/sources/kafka/consumer",
+    "src/sources/postgres/connection",
+    "src/sources/postgres/snapshot.rs",
     "src/serve/",
 ];
 

@@ -182,6 +182,7 @@ impl Pipe {
                 None => return Ok(None),
                 Some(Flow::Reopen(why)) => return Ok(Some(why)),
                 Some(Flow::Gap(gap)) => lake.gaps.push(gap),
+                Some(Flow::Copied { table, .. }) => panic!("a topic copies nothing: {table}"),
                 Some(Flow::Rows(batch)) if batch.table == self.settings.dead_letters => {
                     let ids = batch.rows.column(0).as_string::<i32>();
                     dead.extend(ids.iter().flatten().map(str::to_owned));
@@ -809,7 +810,7 @@ async fn member(
                     lake.rows.entry(table).or_default().append(&mut rows);
                 }
                 Some(Flow::Reopen(_)) => break,
-                Some(Flow::Gap(gap)) => panic!("{gap:?}"),
+                Some(other @ (Flow::Gap(_) | Flow::Copied { .. })) => panic!("{other:?}"),
                 None => panic!("the flow ended"),
             }
         }

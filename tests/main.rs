@@ -10,6 +10,7 @@ mod fuzz;
 mod growth;
 mod kafka;
 mod log;
+mod postgres;
 mod query;
 mod readers;
 mod simulate;

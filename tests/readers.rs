@@ -53,8 +53,8 @@ async fn a_million_changes_are_read_back_by_every_reader_at_any_version() {
     let newest = versions.pop().unwrap();
     let mut chosen = versions.into_iter().choose_multiple(&mut SmallRng::seed_from_u64(1), 10);
     // Whatever else is chosen, a version in which compaction has just moved rows.
-    let compacted = history.iter().filter(|commit| commit.info["operation"] == "OPTIMIZE");
-    chosen.extend(compacted.last());
+    let mut compacted = history.iter().filter(|commit| commit.info["operation"] == "OPTIMIZE");
+    chosen.extend(compacted.next_back());
     assert!(chosen.len() > 10, "compaction came to nothing");
     chosen.push(newest);
     chosen.sort_by_key(|commit| commit.version);

@@ -305,6 +305,7 @@ impl Open for World {
             interval: Duration::from_millis(20),
             rows: 6,
             bytes: usize::MAX,
+            ..Limits::default()
         };
         let mut tables: Vec<_> = TABLES.iter().map(|name| (table(name, limits), self.sink(name))).collect();
         let mut letters = Some((table(LETTERS, limits), self.sink(LETTERS)));

@@ -14,8 +14,10 @@ use crate::budget::Budget;
 use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::log::{Log, store};
-use crate::pipeline::assembly::{KafkaToDelta, open_store};
-use crate::pipeline::resolve::{Resolved, resolve};
+use crate::pipeline::assembly::KafkaToDelta;
+use crate::pipeline::postgres::{PostgresFeeds, PostgresToDelta};
+use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
+use crate::pipeline::tables::open_store;
 use crate::position::Checkpoint;
 use crate::sources::Resume;
 use crate::status::{Board, PipelineStatus};
@@ -43,56 +45,97 @@ struct Report {
 }
 
 impl Report {
-    async fn of(mut pipeline: Resolved, budget: Budget) -> Self {
-        // A look must not make a group share its lanes anew.
-        pipeline.kafka.group = None;
+    async fn of(pipeline: Resolved, budget: Budget) -> Self {
         let mut report = Self {
             text: format!("pipeline {}\n", pipeline.name),
             code: 0,
         };
+        match pipeline.source.clone() {
+            Source::Kafka(feeds) => report.kafka(&pipeline, feeds, budget).await,
+            Source::Postgres(feeds) => report.postgres(&pipeline, feeds, budget).await,
+        }
+        report
+    }
+
+    async fn kafka(&mut self, pipeline: &Resolved, mut feeds: KafkaFeeds, budget: Budget) {
+        // A look must not make a group share its lanes anew.
+        feeds.kafka.group = None;
+        let brokers = feeds.kafka.brokers.clone();
         let board = Board::default();
-        let opened = KafkaToDelta::new(pipeline.clone(), budget, board.clone(), false);
-        let opener = match opened {
+        let opener = match KafkaToDelta::new(pipeline.clone(), feeds.clone(), budget, board.clone(), false) {
             Ok(opener) => opener,
-            Err(wrong) => {
-                report.wrong("kafka", &wrong);
-                return report;
-            }
+            Err(wrong) => return self.wrong("kafka", &wrong),
         };
         let mut resume = Resume::new();
         let mut tables = Vec::new();
-        for feed in &pipeline.feeds {
+        for feed in &feeds.feeds {
             let found = async {
-                let store = probed(&feed.location, &pipeline).await?;
+                let store = probed(&feed.location, pipeline).await?;
                 let fed = opener.complete(feed, &store).await?;
                 Ok::<_, Error>((look(&fed.0, store, &pipeline.name).await?, fed))
             };
             match found.await {
                 Ok((found, fed)) => {
-                    report.table(&fed.0, &found);
+                    self.table(&fed.0, &found);
                     resume.insert(fed.0.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
                     tables.push(fed);
                 }
-                Err(wrong) => report.wrong(&format!("table {}", feed.id), &wrong),
+                Err(wrong) => self.wrong(&format!("table {}", feed.id), &wrong),
             }
         }
-        let letters = &pipeline.dead_letters;
-        let found = async { look(letters, probed(&letters.location, &pipeline).await?, &pipeline.name).await };
-        match found.await {
-            Ok(found) => {
-                report.table(letters, &found);
-                resume.insert(letters.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
-            }
-            Err(wrong) => report.wrong(&format!("table {}", letters.id), &wrong),
+        if let Some(marks) = self.letters(pipeline).await {
+            resume.insert(pipeline.dead_letters.id.clone(), marks);
         }
         match opener.source(&tables, &resume).await {
             Ok(source) => {
                 drop(source);
-                report.lanes(&pipeline, board.read().get(pipeline.name.as_ref()));
+                self.lanes(&brokers, board.read().get(pipeline.name.as_ref()));
             }
-            Err(wrong) => report.wrong(&format!("kafka {}", pipeline.kafka.brokers), &wrong),
+            Err(wrong) => self.wrong(&format!("kafka {brokers}"), &wrong),
         }
-        report
+    }
+
+    async fn postgres(&mut self, pipeline: &Resolved, feeds: PostgresFeeds, budget: Budget) {
+        let opener = match PostgresToDelta::new(pipeline.clone(), feeds, budget, false) {
+            Ok(opener) => opener,
+            Err(wrong) => return self.wrong("postgres", &wrong),
+        };
+        let found = match opener.look().await {
+            Ok(found) => found,
+            Err(wrong) => return self.wrong(&format!("postgres {}", opener.address()), &wrong),
+        };
+        self.line(&format!("postgres {}: reachable, {}", opener.address(), found.slot));
+        for problem in &found.problems {
+            let wrong = Error::config(problem.code, format!("{}. {}", problem.what, problem.fix));
+            self.wrong("postgres", &wrong);
+        }
+        for advice in &found.advice {
+            self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
+        }
+        for table in &found.tables {
+            let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name).await };
+            match found.await {
+                Ok(found) => self.table(table, &found),
+                Err(wrong) => self.wrong(&format!("table {}", table.id), &wrong),
+            }
+        }
+        self.letters(pipeline).await;
+    }
+
+    /// What the dead letters hold.
+    async fn letters(&mut self, pipeline: &Resolved) -> Option<Checkpoint> {
+        let letters = &pipeline.dead_letters;
+        let found = async { look(letters, probed(&letters.location, pipeline).await?, &pipeline.name).await };
+        match found.await {
+            Ok(found) => {
+                self.table(letters, &found);
+                Some(found.map(|(_, marks)| marks).unwrap_or_default())
+            }
+            Err(wrong) => {
+                self.wrong(&format!("table {}", letters.id), &wrong);
+                None
+            }
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -120,14 +163,11 @@ impl Report {
         self.line(&format!("table {} ({kind}) at {}: {plan}", table.id, table.location));
     }
 
-    fn lanes(&mut self, pipeline: &Resolved, status: Option<&PipelineStatus>) {
+    fn lanes(&mut self, brokers: &str, status: Option<&PipelineStatus>) {
         let lanes = status.map(|status| &status.lanes);
         let count = lanes.map_or(0, |lanes| lanes.len());
         let lag: u64 = lanes.iter().flat_map(|lanes| lanes.values()).filter_map(|lane| lane.lag).sum();
-        self.line(&format!(
-            "kafka {}: reachable, {count} partitions, {lag} records to read",
-            pipeline.kafka.brokers
-        ));
+        self.line(&format!("kafka {brokers}: reachable, {count} partitions, {lag} records to read"));
     }
 }
 

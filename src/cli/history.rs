@@ -10,6 +10,7 @@ use super::moment::Tables;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::history::Entry;
+use crate::position::{Lane, Position};
 use crate::query::Named;
 
 #[derive(Debug, Args)]
@@ -36,7 +37,7 @@ enum Format {
 }
 
 pub(super) async fn history(arguments: &HistoryArguments) -> Result<ExitCode> {
-    let entries = read(&arguments.tables.open_one(&arguments.name)?, arguments.limit).await?;
+    let entries = read(&arguments.tables.open_one(&arguments.name).await?, arguments.limit).await?;
     let text = match arguments.format {
         Format::Table => table(&entries),
         Format::Json => entries.iter().map(|entry| format!("{}\n", to_json(entry))).collect(),
@@ -64,12 +65,13 @@ pub(super) fn time(timestamp_ms: i64) -> String {
     )
 }
 
-/// `orders/0:17..41`: the first and the last position that the version brought.
+/// `orders/0:17..41`, `slot:0/16B3749..0/16B3800`: the first and the last position that the version brought.
 fn positions(entry: &Entry) -> String {
     let said = entry.said.iter().flat_map(|said| &said.positions);
     let lane = |(lane, (from, to)): (&String, &(Option<u64>, u64))| {
-        let name = lane.split('@').next().unwrap_or(lane);
-        from.map_or_else(|| format!("{name}:..{to}"), |from| format!("{name}:{from}..{to}"))
+        let lane = Lane::new(lane.as_str());
+        let (from, to) = (from.map(|from| lane.show(Position(from))), lane.show(Position(*to)));
+        format!("{lane}:{}..{to}", from.unwrap_or_default())
     };
     said.map(lane).collect::<Vec<_>>().join(" ")
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use clap::Args;
+use url::Url;
 
 use super::ConfigArgument;
 use crate::config::{Document, url_of};
 use crate::error::{Error, Result};
 use crate::log::When;
-use crate::pipeline::assembly::open_store;
-use crate::pipeline::resolve::{Storage, storage};
+use crate::pipeline::resolve::{Source, Storage, resolve, storage};
+use crate::pipeline::tables::open_store;
 use crate::position::{Checkpoint, parse_position};
 use crate::query::Named;
 
@@ -78,9 +79,9 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn open(&self) -> Result<Vec<Named>> {
+    pub(super) async fn open(&self) -> Result<Vec<Named>> {
         if self.named.is_empty() {
-            return from_config(&self.config.config);
+            return from_config(&self.config.config).await;
         }
         let each = self.named.iter().map(|text| {
             let wrong = |what: String| Error::config("usage", what);
@@ -98,8 +99,8 @@ impl Tables {
     }
 
     /// The one table of this name.
-    pub(super) fn open_one(&self, name: &str) -> Result<Named> {
-        let all = self.open()?;
+    pub(super) async fn open_one(&self, name: &str) -> Result<Named> {
+        let all = self.open().await?;
         let near = crate::config::suggestion(name, all.iter().map(|table| table.name.as_str()));
         let names: Vec<&str> = all.iter().map(|table| table.name.as_str()).collect();
         let unknown = Error::config(
@@ -110,26 +111,29 @@ impl Tables {
     }
 }
 
-/// All tables of a configuration, the dead letters included.
-fn from_config(file: &Path) -> Result<Vec<Named>> {
-    let config = Document::read(file)?.into_config()?;
+/// All tables of a configuration, the dead letters included; of those that are followed by pattern, the ones that are there.
+async fn from_config(file: &Path) -> Result<Vec<Named>> {
+    let (config, resolved) = resolve(Document::read(file)?)?;
     let storage = storage(&config)?;
-    let mut tables = Vec::new();
+    let mut places = Vec::new();
     for (name, pipeline) in &config.pipelines {
         let dead_letters = (format!("{name}_dead_letters"), &pipeline.dead_letters.location);
         let named = pipeline.tables.iter().map(|(name, table)| (name.clone(), &table.location));
         for (name, location) in named.chain([dead_letters]) {
-            let url = config
-                .table_url(&name, location.as_deref())
-                .map_err(|what| Error::config("config_invalid", what))?;
-            tables.push(Named {
-                name,
-                store: open_store(&url, &storage)?,
-                url,
-            });
+            let url = config.table_url(&name, location.as_deref());
+            places.push((name, url.map_err(|what| Error::config("config_invalid", what))?));
         }
     }
-    Ok(tables)
+    for pipeline in &resolved {
+        if let Source::Postgres(feeds) = &pipeline.source {
+            places.extend(feeds.made(&storage).await?);
+        }
+    }
+    let open = |(name, url): (String, Url)| {
+        let store = open_store(&url, &storage)?;
+        Ok(Named { name, url, store })
+    };
+    places.into_iter().map(open).collect()
 }
 
 #[cfg(test)]

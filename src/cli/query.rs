@@ -49,7 +49,7 @@ pub(super) async fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     if arguments.format == Format::Parquet && arguments.output.is_none() && io::stdout().is_terminal() {
         return Err(Error::config("usage", "Parquet is not for a terminal: name a file with --output"));
     }
-    let rows = query::query(&arguments.sql, &arguments.tables.open()?, &when).await?;
+    let rows = query::query(&arguments.sql, &arguments.tables.open().await?, &when).await?;
     match &arguments.output {
         None => write(rows, arguments.format, io::stdout()).await,
         Some(file) => {

@@ -6,14 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use super::postgres::schema_and_table;
 use super::{
-    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text, Tombstones,
+    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, Postgres, SaslMechanism, Secret, Span, Table, TableCommit,
+    TableMode, Text, Tls, Tombstones,
 };
 
 /// Below this, the buffers of a fetch and of a Parquet writer do not fit.
 const MEMORY_MIN: Bytes = Bytes(16 << 20);
 /// A commit takes some milliseconds, and each makes a version that stays: more often is never what was meant.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// More connections only compete for one disk.
+const COPY_CONNECTIONS_MAX: u32 = 32;
 /// What a data file may be full at: below it a table is all files, above it no task can read or rewrite one.
 const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
 const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
@@ -84,7 +88,15 @@ impl Check<'_> {
     }
 
     fn pipeline(&mut self, at: &KeyPath, pipeline: &Pipeline) {
-        self.kafka(&at.key("kafka"), &pipeline.kafka);
+        match (&pipeline.kafka, &pipeline.postgres) {
+            (Some(kafka), None) => self.kafka(&at.key("kafka"), kafka),
+            (None, Some(postgres)) => self.postgres(&at.key("postgres"), postgres),
+            (Some(_), Some(_)) => self.wrong(at.key("postgres"), "beside `kafka`: a pipeline has one source"),
+            (None, None) => self.wrong(
+                at.clone(),
+                "no source: write `[pipelines.NAME.kafka]` or `[pipelines.NAME.postgres]`",
+            ),
+        }
         let commit = &pipeline.commit;
         self.commit(&at.key("commit"), Some(commit.interval), Some(commit.rows), Some(commit.bytes));
         self.wrong_if(
@@ -92,14 +104,20 @@ impl Check<'_> {
             at.key("dead_letters").key("stop_after"),
             "0 would stop at once: write at least 1",
         );
+        let follows = pipeline.postgres.as_ref().is_some_and(|postgres| !postgres.follow.is_empty());
         self.wrong_if(
-            pipeline.tables.is_empty(),
+            pipeline.tables.is_empty() && !follows,
             at.key("tables"),
             "no table: a pipeline without one has nothing to do",
         );
         for (name, table) in &pipeline.tables {
             let at = at.key("tables").key(name);
             self.name(&at, "table", name);
+            if pipeline.postgres.is_some() {
+                self.postgres_table(&at, table);
+            } else {
+                self.kafka_table(&at, table);
+            }
             self.table(&at, table);
         }
     }
@@ -136,20 +154,7 @@ impl Check<'_> {
             "0 would ask the brokers without a pause",
         );
         if let Some(tls) = &kafka.tls {
-            let at = at.key("tls");
-            for (key, file) in [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)] {
-                self.file(&at.key(key), file.as_deref());
-            }
-            let needs = "`certificate` and `key` need each other";
-            self.wrong_if(tls.certificate.is_some() != tls.key.is_some(), at.clone(), needs);
-            self.wrong_if(
-                tls.key_password.is_some() && tls.key.is_none(),
-                at.key("key_password"),
-                "there is no `key` that it could open",
-            );
-            tls.key_password
-                .iter()
-                .for_each(|secret| self.secret(&at.key("key_password"), secret));
+            self.tls(&at.key("tls"), tls);
         }
         if let Some(sasl) = &kafka.sasl {
             let at = at.key("sasl");
@@ -165,16 +170,113 @@ impl Check<'_> {
         self.texts(&at.key("options"), &kafka.options);
     }
 
-    fn table(&mut self, at: &KeyPath, table: &Table) {
+    fn tls(&mut self, at: &KeyPath, tls: &Tls) {
+        for (key, file) in [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)] {
+            self.file(&at.key(key), file.as_deref());
+        }
+        let needs = "`certificate` and `key` need each other";
+        self.wrong_if(tls.certificate.is_some() != tls.key.is_some(), at.clone(), needs);
+        self.wrong_if(
+            tls.key_password.is_some() && tls.key.is_none(),
+            at.key("key_password"),
+            "there is no `key` that it could open",
+        );
+        tls.key_password
+            .iter()
+            .for_each(|secret| self.secret(&at.key("key_password"), secret));
+    }
+
+    fn postgres(&mut self, at: &KeyPath, postgres: &Postgres) {
+        if let Err(what) = postgres.database() {
+            self.wrong(at.key("url"), what);
+        }
+        if let Some(password) = &postgres.password {
+            self.secret(&at.key("password"), password);
+        }
+        if let Some(tls) = &postgres.tls {
+            self.tls(&at.key("tls"), tls);
+            self.wrong_if(
+                tls.key_password.is_some(),
+                at.key("tls").key("key_password"),
+                "keys with a password are not read here: name one without, in a file that only alluvium may read",
+            );
+        }
+        // As Postgres has them.
+        let slot = postgres.slot.as_deref().unwrap_or("alluvium");
+        let legal = (1..=63).contains(&slot.len()) && slot.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        self.wrong_if(
+            !legal,
+            at.key("slot"),
+            "slots have names of at most 63 small letters, digits and `_`",
+        );
+        let publication = postgres.publication.as_deref().unwrap_or("alluvium");
+        let legal = (1..=63).contains(&publication.len()) && !publication.contains('\0');
+        self.wrong_if(!legal, at.key("publication"), "publications have names of 1 to 63 bytes");
+        self.distinct(&at.key("follow"), &postgres.follow);
+        for (index, name) in postgres.follow.iter().enumerate() {
+            self.wrong_if(
+                schema_and_table(name).is_none(),
+                at.key("follow").index(index),
+                "write SCHEMA.TABLE, as in public.orders or public.*",
+            );
+        }
+        self.wrong_if(
+            postgres.discovery.0.is_zero(),
+            at.key("discovery"),
+            "0 would ask the server without a pause",
+        );
+        self.wrong_if(
+            !(1..=COPY_CONNECTIONS_MAX).contains(&postgres.copy_connections),
+            at.key("copy_connections"),
+            "write 1 to 32: each is a connection of the server, and reads its disk",
+        );
+    }
+
+    fn kafka_table(&mut self, at: &KeyPath, table: &Table) {
         self.topics(at, table);
-        self.file(&at.key("schema"), table.schema.as_deref());
         let schemaless = table.format == Format::Json && table.schema.is_none();
         self.wrong_if(
             schemaless,
             at.key("schema"),
             "missing: plain JSON does not tell its columns; name an Avro schema (.avsc) or a JSON Schema (.json)",
         );
+        let alone = "only with `postgres` as the source";
+        self.wrong_if(table.table.is_some(), at.key("table"), alone);
+        self.wrong_if(table.mode.is_some(), at.key("mode"), alone);
         self.key(at, table);
+    }
+
+    fn postgres_table(&mut self, at: &KeyPath, table: &Table) {
+        match table.table.as_deref() {
+            None => self.wrong(
+                at.key("table"),
+                "missing: name the Postgres table that feeds it, as in public.orders",
+            ),
+            Some(name) => self.wrong_if(
+                schema_and_table(name).is_none() || name.contains('*'),
+                at.key("table"),
+                "write SCHEMA.TABLE, as in public.orders",
+            ),
+        }
+        let alone = "only with `kafka` as the source";
+        self.wrong_if(table.topic.is_some(), at.key("topic"), alone);
+        self.wrong_if(table.topic_pattern.is_some(), at.key("topic_pattern"), alone);
+        self.wrong_if(table.format != Format::default(), at.key("format"), alone);
+        self.wrong_if(table.schema.is_some(), at.key("schema"), alone);
+        self.wrong_if(table.key_from != KeyFrom::default(), at.key("key_from"), alone);
+        self.wrong_if(table.tombstones != Tombstones::default(), at.key("tombstones"), alone);
+        let together = "the tables of a database are published together: set it in the pipeline's `commit`";
+        self.wrong_if(table.commit != TableCommit::default(), at.key("commit"), together);
+        let append = table.mode == Some(TableMode::Append);
+        let alone = "not with `mode = \"append\"`";
+        self.wrong_if(append && !table.key.is_empty(), at.key("key"), alone);
+        self.wrong_if(append && table.merge != Merge::default(), at.key("merge"), alone);
+        let alone = "only with `mode = \"append\"`";
+        self.wrong_if(!append && !table.partition_by.is_empty(), at.key("partition_by"), alone);
+    }
+
+    fn table(&mut self, at: &KeyPath, table: &Table) {
+        self.file(&at.key("schema"), table.schema.as_deref());
         self.distinct(&at.key("key"), &table.key);
         self.distinct(&at.key("partition_by"), &table.partition_by);
         self.distinct(&at.key("metadata"), &table.metadata);

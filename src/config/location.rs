@@ -32,10 +32,17 @@ impl Config {
         self.lake.iter_mut().for_each(place);
         self.storage.values_mut().for_each(text);
         for pipeline in self.pipelines.values_mut() {
-            let kafka = &mut pipeline.kafka;
-            kafka.options.values_mut().for_each(text);
-            kafka.sasl.iter_mut().for_each(|sasl| secret(&mut sasl.password));
-            if let Some(tls) = &mut kafka.tls {
+            let mut tls = Vec::new();
+            if let Some(kafka) = &mut pipeline.kafka {
+                kafka.options.values_mut().for_each(text);
+                kafka.sasl.iter_mut().for_each(|sasl| secret(&mut sasl.password));
+                tls.extend(&mut kafka.tls);
+            }
+            if let Some(postgres) = &mut pipeline.postgres {
+                postgres.password.iter_mut().for_each(secret);
+                tls.extend(&mut postgres.tls);
+            }
+            for tls in tls {
                 [&mut tls.ca, &mut tls.certificate, &mut tls.key]
                     .into_iter()
                     .flatten()

@@ -8,6 +8,7 @@ mod check;
 mod document;
 mod key_path;
 mod location;
+mod postgres;
 mod problem;
 mod structure;
 mod values;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 pub use document::{Document, schema};
 pub use key_path::KeyPath;
 pub use location::url_of;
+pub use postgres::{Database, Postgres, SpecialValues, TableMode, schema_and_table};
 pub use problem::{Problem, Problems, suggestion};
 pub use values::{Bytes, OneOrMany, Secret, Span, Text};
 
@@ -59,13 +61,17 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
-    pub kafka: Kafka,
+    /// A Kafka cluster as the source. A pipeline has one source.
+    pub kafka: Option<Kafka>,
+    /// A Postgres database as the source.
+    pub postgres: Option<Postgres>,
     /// When tables are published, unless a table says otherwise.
     #[serde(default)]
     pub commit: Commit,
     #[serde(default)]
     pub dead_letters: DeadLetterTable,
     /// Each table by its name, which no other table of the file has.
+    #[serde(default)]
     pub tables: BTreeMap<String, Table>,
 }
 
@@ -161,6 +167,9 @@ pub struct Commit {
     pub rows: u64,
     /// Staged bytes, as the rows weigh in memory.
     pub bytes: Bytes,
+    /// A table without changes is told how far its source was read after this time, in a version without rows. Default: 10 min, or 30 s
+    /// with Postgres, whose slot keeps its WAL until then.
+    pub idle: Option<Span>,
 }
 
 impl Default for Commit {
@@ -171,6 +180,7 @@ impl Default for Commit {
             interval: Span(limits.interval),
             rows: limits.rows as u64,
             bytes: Bytes(limits.bytes as u64),
+            idle: None,
         }
     }
 }
@@ -215,6 +225,10 @@ pub struct Table {
     pub topic: Option<OneOrMany>,
     /// All topics whose whole name this regular expression matches.
     pub topic_pattern: Option<String>,
+    /// The Postgres table that feeds it: `schema.table`.
+    pub table: Option<String>,
+    /// How the changes of a Postgres table become rows. Default: `upsert` where there is a key, else `append`.
+    pub mode: Option<TableMode>,
     /// How the messages are written.
     #[serde(default)]
     pub format: Format,
@@ -222,7 +236,8 @@ pub struct Table {
     pub schema: Option<PathBuf>,
     /// A folder or URL. Default: `<lake>/<name>`.
     pub location: Option<String>,
-    /// Key columns: the table then holds one row per key. Without them every change is a row.
+    /// Key columns: the table then holds one row per key. Without them every change is a row. Default with Postgres: the columns of the
+    /// table's replica identity, or of its primary key.
     #[serde(default)]
     pub key: Vec<String>,
     /// Where the key columns are read.
@@ -255,6 +270,12 @@ pub struct Table {
     pub properties: BTreeMap<String, String>,
     /// A description, shown by catalogs.
     pub comment: Option<String>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        toml::from_str("").expect("every option of a table has a default")
+    }
 }
 
 /// How messages are written.

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::assembly::KafkaToDelta;
-use super::resolve::Resolved;
+use super::postgres::PostgresToDelta;
+use super::resolve::{Resolved, Source};
 use super::{Settings, run};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -49,25 +50,30 @@ async fn run_one(resolved: Resolved, budget: Budget, together: Together, stop: C
         until_caught_up,
     } = together;
     board.update(&name, |status| status.state = State::Starting);
-    let opener = match KafkaToDelta::new(resolved, budget.clone(), board.clone(), until_caught_up) {
-        Ok(opener) => opener,
-        Err(failure) => {
-            error!(pipeline = %name, kind = failure.kind.name(), code = failure.code, error = %failure, "cannot start");
-            board.update(&name, |status| {
-                status.state = State::Failed;
-                status.reason = Some(failure.to_string());
-            });
-            return Err(failure);
-        }
-    };
-    let tries_max = until_caught_up.then_some(TRIES_MAX);
     let settings = Settings {
-        pipeline: name,
-        board,
-        budget,
+        pipeline: Arc::clone(&name),
+        board: board.clone(),
+        budget: budget.clone(),
         grace,
-        tries_max,
+        tries_max: until_caught_up.then_some(TRIES_MAX),
         seed: rand::random(),
     };
-    run(opener, settings, stop).await
+    let cannot_start = |failure: Error| {
+        error!(pipeline = %name, kind = failure.kind.name(), code = failure.code, error = %failure, "cannot start");
+        board.update(&name, |status| {
+            status.state = State::Failed;
+            status.reason = Some(failure.to_string());
+        });
+        failure
+    };
+    match resolved.source.clone() {
+        Source::Kafka(feeds) => {
+            let opener = KafkaToDelta::new(resolved, feeds, budget, board.clone(), until_caught_up).map_err(cannot_start)?;
+            run(opener, settings, stop).await
+        }
+        Source::Postgres(feeds) => {
+            let opener = PostgresToDelta::new(resolved, feeds, budget, until_caught_up).map_err(cannot_start)?;
+            run(opener, settings, stop).await
+        }
+    }
 }

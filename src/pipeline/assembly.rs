@@ -6,13 +6,13 @@ use std::thread::available_parallelism;
 
 use object_store::ObjectStore;
 use tracing::warn;
-use url::Url;
 
-use super::resolve::{Feed, Resolved, Storage};
+use super::resolve::{Feed, KafkaFeeds, Resolved};
+use super::tables::Tables;
 use super::{Open, Opened};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::log::{Log, store};
+use crate::log::Log;
 use crate::position::Checkpoint;
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
@@ -24,20 +24,20 @@ use crate::status::Board;
 use crate::table::{Lanes, Table, TableId};
 
 /// Of a pipeline's memory, this part is for staged rows of all its tables; the rest is for rows on their way to them.
-const STAGED_SHARE: usize = 2;
+pub(super) const STAGED_SHARE: usize = 2;
 /// Dead letters are few: they get this part of the memory, beside the tables.
-const DEAD_LETTERS_SHARE: usize = 16;
+pub(super) const DEAD_LETTERS_SHARE: usize = 16;
 
 /// Opens a pipeline that reads Kafka and writes Delta tables.
 pub struct KafkaToDelta {
     resolved: Resolved,
+    feeds: KafkaFeeds,
     client: Arc<KafkaClient>,
     budget: Budget,
     board: Board,
     threads: usize,
     until_caught_up: bool,
-    /// Stores that were seen to refuse a second put of the same key.
-    probed: BTreeSet<String>,
+    tables: Tables,
     /// Tables that what the source sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
     held: Vec<(Lanes, Checkpoint)>,
@@ -45,9 +45,9 @@ pub struct KafkaToDelta {
 
 impl KafkaToDelta {
     /// Makes the client of the brokers, which lives as long as the pipeline. It connects in the background.
-    pub fn new(resolved: Resolved, budget: Budget, board: Board, until_caught_up: bool) -> Result<Self> {
+    pub fn new(resolved: Resolved, feeds: KafkaFeeds, budget: Budget, board: Board, until_caught_up: bool) -> Result<Self> {
         let threads = available_parallelism().map_or(1, usize::from);
-        let (kafka, name) = (&resolved.kafka, &resolved.name);
+        let (kafka, name) = (&feeds.kafka, &resolved.name);
         let properties = options::properties(kafka, name, budget.limit(), threads)?;
         if kafka.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
             warn!(pipeline = %name, "`tls.insecure_skip_verify` is set: a broker is believed whatever its certificate says");
@@ -55,25 +55,16 @@ impl KafkaToDelta {
         let client = KafkaClient::new(name, &properties, kafka.group.is_some(), kafka.discovery.0)?;
         Ok(Self {
             client,
+            feeds,
             budget,
             board,
             threads,
             until_caught_up,
-            probed: BTreeSet::new(),
+            tables: Tables::new(&resolved),
             left_out: BTreeSet::new(),
             held: Vec::new(),
             resolved,
         })
-    }
-
-    /// The store of a table. What keeps two writers apart is proven once for each place.
-    async fn store(&mut self, location: &Url) -> Result<Arc<dyn ObjectStore>> {
-        let store = open_store(location, &self.resolved.storage)?;
-        if !self.probed.contains(location.as_str()) {
-            store::probe_conditional_put(store.as_ref(), location.as_str()).await?;
-            self.probed.insert(location.to_string());
-        }
-        Ok(store)
     }
 
     /// The table and its decoding. Columns come from the schema file, or else from the table that is there, or else from the messages.
@@ -101,7 +92,7 @@ impl KafkaToDelta {
 
     /// Kafka, behind what the tables hold.
     pub async fn source(&self, fed: &[(Table, DecodeSpec)], resume: &Resume) -> Result<KafkaSource> {
-        let kafka = &self.resolved.kafka;
+        let kafka = &self.feeds.kafka;
         let settings = kafka::Settings {
             pipeline: self.resolved.name.to_string(),
             policy: Policy {
@@ -115,11 +106,6 @@ impl KafkaToDelta {
         };
         KafkaSource::open(&self.client, &routes(fed), resume, &settings, &self.budget, &self.board).await
     }
-
-    async fn sink(&mut self, table: &Table, store: Arc<dyn ObjectStore>, share: usize) -> Result<DeltaSink> {
-        let log = Log::open_or_create(&table.location, store, table, &self.resolved.name).await?;
-        DeltaSink::open(table, log, &self.resolved.name, share, &self.resolved.state).await
-    }
 }
 
 impl Open for KafkaToDelta {
@@ -128,12 +114,12 @@ impl Open for KafkaToDelta {
 
     async fn open(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {
         let limit = self.budget.limit();
-        let feeds = self.resolved.feeds.clone();
+        let feeds = self.feeds.feeds.clone();
         let share = limit / STAGED_SHARE / feeds.len().max(1);
         let (mut sinks, mut fed, mut resume) = (Vec::new(), Vec::new(), Resume::new());
         self.held.clear();
         for feed in &feeds {
-            let store = self.store(&feed.location).await?;
+            let store = self.tables.store(&feed.location).await?;
             if self.left_out.contains(&feed.id) {
                 let log = Log::open(&feed.location, store, &self.resolved.name).await?;
                 self.held
@@ -141,14 +127,14 @@ impl Open for KafkaToDelta {
                 continue;
             }
             let (table, spec) = self.complete(feed, &store).await?;
-            let sink = self.sink(&table, store, share).await?;
+            let sink = self.tables.sink(&table, store, share).await?;
             resume.insert(table.id.clone(), sink.checkpoint().clone());
             sinks.push((Arc::new(table.clone()), sink));
             fed.push((table, spec));
         }
         let letters = self.resolved.dead_letters.clone();
-        let store = self.store(&letters.location).await?;
-        let letters_sink = self.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
+        let store = self.tables.store(&letters.location).await?;
+        let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
         resume.insert(letters.id.clone(), letters_sink.checkpoint().clone());
         let source = self.source(&fed, &resume).await?;
         Ok(Opened {
@@ -159,7 +145,7 @@ impl Open for KafkaToDelta {
     }
 
     fn leave_out(&mut self, table: &TableId) -> bool {
-        let (this, others): (Vec<&Feed>, Vec<&Feed>) = self.resolved.feeds.iter().partition(|feed| feed.id == *table);
+        let (this, others): (Vec<&Feed>, Vec<&Feed>) = self.feeds.feeds.iter().partition(|feed| feed.id == *table);
         let remain = others.iter().any(|feed| !self.left_out.contains(&feed.id));
         !this.is_empty() && remain && self.left_out.insert(table.clone())
     }
@@ -188,9 +174,4 @@ fn routes(fed: &[(Table, DecodeSpec)]) -> Vec<Route> {
         });
     }
     routes
-}
-
-/// The store of a place, rooted there.
-pub fn open_store(location: &Url, storage: &Storage) -> Result<Arc<dyn ObjectStore>> {
-    store::open(location, &storage.0)
 }

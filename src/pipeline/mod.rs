@@ -6,9 +6,10 @@
 pub mod all;
 pub mod assembly;
 pub mod backoff;
-pub mod cadence;
+pub mod postgres;
 mod reader;
 pub mod resolve;
+pub mod tables;
 mod writer;
 
 use std::future::Future;
@@ -33,7 +34,7 @@ use crate::table::{Lanes, Table, TableId};
 use crate::telemetry;
 use backoff::Backoff;
 use reader::{Outlet, Reader};
-use writer::{Lines, Writer};
+use writer::{Lines, Safe, Writer};
 
 /// Batches and marks that wait for a writer. Rows are bounded by the budget; this only bounds how far marks run ahead.
 const QUEUE_LENGTH: usize = 16;
@@ -203,7 +204,10 @@ where
         .chain(tables.into_iter().map(|table| (table, false)));
     for ((table, sink), is_letters) in letters_first {
         let (queue_tx, queue) = mpsc::channel(QUEUE_LENGTH);
-        let (safe, safe_rx) = watch::channel(sink.checkpoint().clone());
+        let (safe, safe_rx) = watch::channel(Safe {
+            read: sink.checkpoint().clone(),
+            held: sink.checkpoint().clone(),
+        });
         let letters = letters_safe.clone();
         if is_letters {
             letters_safe = Some(safe_rx.clone());

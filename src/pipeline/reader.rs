@@ -6,6 +6,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Ended;
+use super::writer::Safe;
 use crate::batch::Flow;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -17,8 +18,7 @@ use crate::table::{Lanes, Table, TableId};
 pub struct Outlet {
     pub table: Arc<Table>,
     pub queue: mpsc::Sender<Flow>,
-    /// How far everything that was read is durable in this table.
-    pub safe: watch::Receiver<Checkpoint>,
+    pub safe: watch::Receiver<Safe>,
 }
 
 pub struct Reader<S> {
@@ -50,6 +50,10 @@ impl<S: Source> Reader<S> {
             let sent = match flow {
                 None => break Ended::Finished,
                 Some(Flow::Reopen(why)) => break Ended::Reopen(why),
+                Some(Flow::Copied { table, mark }) => {
+                    let queue = &self.outlet(&table)?.queue;
+                    queue.send(Flow::Copied { table, mark }).await.is_ok()
+                }
                 Some(Flow::Gap(gap)) => self.outlet(&gap.table)?.queue.send(Flow::Gap(gap)).await.is_ok(),
                 Some(Flow::Rows(mut batch)) => {
                     if batch.permit.is_none() {
@@ -95,7 +99,7 @@ impl<S: Source> Reader<S> {
         let tables: Vec<_> = self
             .outlets
             .iter()
-            .map(|outlet| (&outlet.table.lanes, outlet.safe.borrow().clone()))
+            .map(|outlet| (&outlet.table.lanes, durable(&outlet.table.lanes, &outlet.safe.borrow())))
             .chain(self.left_out.iter().map(|(lanes, held)| (lanes, held.clone())))
             .collect();
         let floor = floor(read, &tables);
@@ -115,6 +119,15 @@ impl<S: Source> Reader<S> {
             while outlet.safe.changed().await.is_ok() {}
         }
         self.release(read, released).await
+    }
+}
+
+/// How far a table no longer needs its source. A slot forgets what it is told, and whether it may be believed is seen by the table's own
+/// marks: so only these count. A topic keeps its records anyway, and dashboards shall not see a lag that is none.
+fn durable(lanes: &Lanes, safe: &Safe) -> Checkpoint {
+    match lanes {
+        Lanes::Slot(_) => safe.held.clone(),
+        Lanes::All | Lanes::Topics(_) | Lanes::TopicPattern(_) => safe.read.clone(),
     }
 }
 

@@ -6,24 +6,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use regex::Regex;
 use url::Url;
 
+use super::postgres::{PostgresFeed, PostgresFeeds};
 use crate::config::{self, Config, Document, KeyPath, Problems};
 use crate::error::Error;
 use crate::reject::dead_letter_schema;
 use crate::sources::decode::{self, DecodeSpec, NewColumns, columns};
 use crate::sources::kafka::options;
+use crate::sources::postgres::followed::Metadata;
 use crate::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId};
+
+/// A mark that moved without rows is published at the latest after this time. It keeps a table's place within a topic's retention, at
+/// six versions an hour.
+const IDLE_KAFKA: Duration = Duration::from_secs(600);
 
 /// A pipeline of the configuration, as it is opened.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     pub name: Arc<str>,
-    pub kafka: config::Kafka,
-    pub feeds: Vec<Feed>,
+    pub source: Source,
     /// Where records go that cannot be read.
     pub dead_letters: Table,
     /// So many rejects in a row stop the pipeline.
@@ -31,6 +37,20 @@ pub struct Resolved {
     pub storage: Storage,
     /// A folder for what can be made again.
     pub state: PathBuf,
+}
+
+/// Where a pipeline reads, and which tables it feeds.
+#[derive(Clone, Debug)]
+pub enum Source {
+    Kafka(KafkaFeeds),
+    Postgres(PostgresFeeds),
+}
+
+/// A Kafka cluster and the tables that it feeds.
+#[derive(Clone, Debug)]
+pub struct KafkaFeeds {
+    pub kafka: config::Kafka,
+    pub feeds: Vec<Feed>,
 }
 
 /// The options of an object store. Prints only their names, for there are secrets among them.
@@ -82,28 +102,67 @@ pub fn resolve(mut document: Document) -> Result<(Config, Vec<Resolved>), Proble
 fn resolve_pipeline(config: &Config, name: &str, pipeline: &config::Pipeline, wrong: &mut Vec<Wrong>) -> Option<Resolved> {
     let at = KeyPath::of(["pipelines", name]);
     let before = wrong.len();
-    kafka_options(&at.key("kafka"), name, &pipeline.kafka, wrong);
-    let feeds: Vec<Feed> = pipeline
-        .tables
-        .iter()
-        .filter_map(|(table, options)| {
-            let feed = feed(config, &pipeline.commit, table, options);
-            let here = at.key("tables").key(table);
-            let place = |Wrong(key, what)| Wrong(here.join(&key), what);
-            feed.map_err(|all| wrong.extend(all.into_iter().map(place))).ok()
-        })
-        .collect();
+    let source = match (&pipeline.kafka, &pipeline.postgres) {
+        (Some(kafka), None) => Source::Kafka(kafka_feeds(config, &at, name, pipeline, kafka, wrong)),
+        (None, Some(postgres)) => Source::Postgres(postgres_feeds(config, &at, pipeline, postgres, wrong)),
+        _ => return None, // The document has the reason.
+    };
     let dead_letters = dead_letters(config, name, pipeline)?;
     let storage = storage(config).ok()?; // The document has the reason.
     (wrong.len() == before).then(|| Resolved {
         name: name.into(),
-        kafka: pipeline.kafka.clone(),
-        feeds,
+        source,
         dead_letters,
         stop_after: pipeline.dead_letters.stop_after,
         storage,
         state: config.state.clone(),
     })
+}
+
+fn kafka_feeds(
+    config: &Config,
+    at: &KeyPath,
+    name: &str,
+    pipeline: &config::Pipeline,
+    kafka: &config::Kafka,
+    wrong: &mut Vec<Wrong>,
+) -> KafkaFeeds {
+    kafka_options(&at.key("kafka"), name, kafka, wrong);
+    let feeds = pipeline.tables.iter().filter_map(|(table, options)| {
+        let feed = feed(config, &pipeline.commit, table, options);
+        let here = at.key("tables").key(table);
+        let place = |Wrong(key, what)| Wrong(here.join(&key), what);
+        feed.map_err(|all| wrong.extend(all.into_iter().map(place))).ok()
+    });
+    KafkaFeeds {
+        feeds: feeds.collect(),
+        kafka: kafka.clone(),
+    }
+}
+
+fn postgres_feeds(
+    config: &Config,
+    at: &KeyPath,
+    pipeline: &config::Pipeline,
+    postgres: &config::Postgres,
+    wrong: &mut Vec<Wrong>,
+) -> PostgresFeeds {
+    let mut named = Vec::new();
+    for (table, options) in &pipeline.tables {
+        let here = at.key("tables").key(table);
+        for (index, name) in options.metadata.iter().enumerate() {
+            if let Err(error) = Metadata::named(name) {
+                wrong.push(Wrong(here.key("metadata").index(index), error.to_string()));
+            }
+        }
+        named.extend(PostgresFeed::named(config, table, options)); // Of the rest the document knows.
+    }
+    PostgresFeeds {
+        postgres: postgres.clone(),
+        named,
+        commit: pipeline.commit.clone(),
+        config: config.clone(),
+    }
 }
 
 fn kafka_options(at: &KeyPath, name: &str, kafka: &config::Kafka, wrong: &mut Vec<Wrong>) {
@@ -126,12 +185,7 @@ fn kafka_options(at: &KeyPath, name: &str, kafka: &config::Kafka, wrong: &mut Ve
 fn feed(config: &Config, commit: &config::Commit, name: &str, options: &config::Table) -> Result<Feed, Vec<Wrong>> {
     let wrong = |option: &str, what: String| vec![Wrong(KeyPath::of([option]), what)];
     let columns = options.schema.as_deref().map(columns::from_file).transpose();
-    let own = &options.commit;
-    let limits = Limits {
-        interval: own.interval.unwrap_or(commit.interval).0,
-        rows: usize::try_from(own.rows.unwrap_or(commit.rows)).unwrap_or(usize::MAX),
-        bytes: own.bytes.unwrap_or(commit.bytes).to_usize(),
-    };
+    let limits = limits(commit, &options.commit, IDLE_KAFKA);
     let location = config.table_url(name, options.location.as_deref());
     let feed = Feed {
         id: TableId::new(name),
@@ -145,6 +199,30 @@ fn feed(config: &Config, commit: &config::Commit, name: &str, options: &config::
         feed.with_columns(columns, NewColumns::Ignore)?;
     }
     Ok(feed)
+}
+
+/// When a table is published. `idle`: where nothing is said of it.
+pub(super) fn limits(commit: &config::Commit, own: &config::TableCommit, idle: Duration) -> Limits {
+    Limits {
+        interval: own.interval.unwrap_or(commit.interval).0,
+        rows: usize::try_from(own.rows.unwrap_or(commit.rows)).unwrap_or(usize::MAX),
+        bytes: own.bytes.unwrap_or(commit.bytes).to_usize(),
+        idle: commit.idle.map_or(idle, |idle| idle.0),
+    }
+}
+
+pub(super) fn layout(options: &config::Table) -> Layout {
+    Layout {
+        auto_compact: options.auto_compact,
+        target_file_size: options.target_file_size.0,
+    }
+}
+
+pub(super) fn merge(options: &config::Table) -> Merge {
+    match options.merge {
+        config::Merge::Vectors => Merge::Vectors,
+        config::Merge::Rewrite => Merge::Rewrite,
+    }
 }
 
 fn lanes(options: &config::Table) -> Result<Lanes, String> {
@@ -227,13 +305,9 @@ impl Feed {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let merge = match options.merge {
-            config::Merge::Vectors => Merge::Vectors,
-            config::Merge::Rewrite => Merge::Rewrite,
-        };
         let upsert = || Mode::Upsert {
             key: options.key.clone(),
-            merge,
+            merge: merge(options),
         };
         let table = Table {
             id: self.id.clone(),
@@ -243,10 +317,7 @@ impl Feed {
             partition_by: options.partition_by.clone(),
             lanes: self.lanes.clone(),
             limits: self.limits,
-            layout: Layout {
-                auto_compact: options.auto_compact,
-                target_file_size: options.target_file_size.0,
-            },
+            layout: layout(options),
             properties: options.properties.clone(),
             comment: options.comment.clone(),
         };

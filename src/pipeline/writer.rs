@@ -9,23 +9,31 @@ use tokio::time::{Instant, sleep_until};
 use super::Context;
 use crate::batch::{ChangeBatch, Flow};
 use crate::budget::Permit;
+use crate::cadence::Cadence;
 use crate::error::{Error, Result};
-use crate::pipeline::cadence::Cadence;
 use crate::position::Checkpoint;
 use crate::sinks::{Sink, Upkeep};
-use crate::table::{Table, Version};
+use crate::table::{Lanes, Table, Version};
 use crate::telemetry;
+
+/// How far a table is.
+#[derive(Clone, Debug, Default)]
+pub struct Safe {
+    /// Nothing that was read up to here is missing in the table; where nothing was read for it, no version says so.
+    pub read: Checkpoint,
+    /// The marks of the table's newest version.
+    pub held: Checkpoint,
+}
 
 /// What connects a writer with the rest of its pipeline.
 pub struct Lines {
     /// Rows and marks of this table, in source order.
     pub queue: mpsc::Receiver<Flow>,
-    /// How far everything that was read is durable in this table.
-    pub safe: watch::Sender<Checkpoint>,
+    pub safe: watch::Sender<Safe>,
     /// Wakes the reader when `safe` has moved.
     pub moved: Arc<Notify>,
     /// How far the dead letters are durable: data is never published ahead of them. None for the dead letters' own writer.
-    pub letters: Option<watch::Receiver<Checkpoint>>,
+    pub letters: Option<watch::Receiver<Safe>>,
     /// Takes work that may follow a commit, off its path.
     pub upkeep: mpsc::Sender<Upkeep>,
 }
@@ -42,6 +50,8 @@ pub struct Writer<K> {
     /// The same lanes, but never behind what the table held already: what the next commit publishes. Lanes that do not flow here are
     /// not in it: another instance may be writing them.
     mark: Checkpoint,
+    /// The mark of a copy that is staged whole, until the letters have come there: they follow the source, which may be behind it.
+    copied: Option<Checkpoint>,
     /// Whether rows came behind it: then there is no place to publish.
     beyond_mark: bool,
 }
@@ -57,6 +67,7 @@ impl<K: Sink> Writer<K> {
             cadence,
             came: Checkpoint::default(),
             mark: Checkpoint::default(),
+            copied: None,
             beyond_mark: false,
         }
     }
@@ -65,7 +76,7 @@ impl<K: Sink> Writer<K> {
     /// again.
     pub async fn run(mut self) -> Result<()> {
         loop {
-            let deadline = self.cadence.deadline().filter(|_| !self.beyond_mark);
+            let deadline = self.cadence.deadline().filter(|_| self.may_publish());
             let flow = tokio::select! {
                 biased;
                 // Time first: a full queue must not keep rows from their readers.
@@ -75,16 +86,31 @@ impl<K: Sink> Writer<K> {
                     }
                     continue;
                 }
+                came = letters_come_to(&mut self.lines.letters, self.copied.as_ref()), if self.copied.is_some() => {
+                    self.copied = None;
+                    if !came || (!self.beyond_mark && !self.publish().await?) {
+                        break;
+                    }
+                    continue;
+                }
                 flow = self.lines.queue.recv() => flow,
             };
             match flow {
                 Some(Flow::Rows(batch)) => self.stage(batch).await?,
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
+                Some(Flow::Copied { mark, .. }) => {
+                    self.mark = mark.clone().join(&self.mark);
+                    self.copied = Some(mark);
+                    self.beyond_mark = false;
+                }
                 Some(Flow::Gap(gap)) => self.sink.note(gap),
                 Some(Flow::Reopen(_)) | None => break,
             }
         }
-        if !self.cadence.is_empty() && !self.beyond_mark {
+        // What a slot is told is what tables hold: so those without rows say how far they are, too.
+        let behind = matches!(self.table.lanes, Lanes::Slot(_)) && !self.sink.checkpoint().covers(&self.mark);
+        let staged = !self.cadence.is_empty() || self.copied.is_some() || behind;
+        if staged && !self.beyond_mark && letters_come_to(&mut self.lines.letters, self.copied.as_ref()).await {
             self.publish().await?;
         }
         self.sink.close();
@@ -111,7 +137,9 @@ impl<K: Sink> Writer<K> {
 
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
         let held = self.sink.checkpoint().only(|lane| mark.get(lane).is_some());
-        self.mark = mark.clone().join(&held);
+        // A copy may be ahead of the source, and of the table.
+        let ahead = self.mark.only(|lane| mark.get(lane).is_some());
+        self.mark = mark.clone().join(&held).join(&ahead);
         self.came = mark;
         self.beyond_mark = false;
         if self.cadence.is_empty() {
@@ -119,7 +147,7 @@ impl<K: Sink> Writer<K> {
                 self.cadence.pass(Instant::now());
             }
             self.say_safe();
-        } else if self.cadence.is_due(Instant::now()) {
+        } else if self.may_publish() && self.cadence.is_due(Instant::now()) {
             self.publish().await?;
         }
         Ok(())
@@ -149,13 +177,21 @@ impl<K: Sink> Writer<K> {
         Ok(true)
     }
 
+    /// Whether what is staged ends at a mark, and may be seen.
+    fn may_publish(&self) -> bool {
+        !self.beyond_mark && self.copied.is_none()
+    }
+
     async fn letters_are_safe(&mut self) -> bool {
-        let Some(letters) = &mut self.lines.letters else { return true };
-        letters.wait_for(|safe| safe.covers(&self.came)).await.is_ok()
+        letters_come_to(&mut self.lines.letters, Some(&self.came)).await
     }
 
     fn say_safe(&self) {
-        self.lines.safe.send_replace(self.mark.clone());
+        let held = self.sink.checkpoint().only(|lane| self.mark.get(lane).is_some());
+        self.lines.safe.send_replace(Safe {
+            read: self.mark.clone(),
+            held,
+        });
         self.lines.moved.notify_one();
     }
 
@@ -169,4 +205,12 @@ impl<K: Sink> Writer<K> {
             table.last_commit_ms = Some(telemetry::now_us() / 1000);
         });
     }
+}
+
+/// Waits until the dead letters up to `mark` are published. False: their writer has ended short of it.
+async fn letters_come_to(letters: &mut Option<watch::Receiver<Safe>>, mark: Option<&Checkpoint>) -> bool {
+    let (Some(letters), Some(mark)) = (letters, mark) else {
+        return true;
+    };
+    letters.wait_for(|safe| safe.read.covers(mark)).await.is_ok()
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use deltalake::datafusion::catalog::MemorySchemaProvider;
+use deltalake::datafusion::common::TableReference;
 use deltalake::datafusion::error::DataFusionError;
 use deltalake::datafusion::execution::SendableRecordBatchStream;
 use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
@@ -21,6 +23,9 @@ use url::Url;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Log, When, maintain};
 use crate::table::Version;
+
+/// The catalog that names without one are looked up in.
+const DEFAULT_CATALOG: &str = "datafusion";
 
 /// A table that SQL can name. The store is rooted at the table.
 #[derive(Clone, Debug)]
@@ -61,15 +66,17 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
     must_read(&statement)?;
     let mut versions = Vec::new();
     for reference in state.resolve_table_references(&statement).map_err(while_planning)? {
-        let name = reference.table();
         if reference.schema().is_some_and(|schema| schema == "information_schema") {
             continue;
         }
-        let table = tables
-            .iter()
-            .find(|table| table.name == name)
-            .ok_or_else(|| no_such_table(name, tables))?;
-        versions.push((table.name.clone(), register(&context, table, when).await?));
+        // A table's name may have two parts, as in SQL: schema.table.
+        let name = match reference.schema() {
+            Some(schema) => format!("{schema}.{}", reference.table()),
+            None => reference.table().to_owned(),
+        };
+        let found = tables.iter().find(|table| table.name == name);
+        let table = found.ok_or_else(|| no_such_table(&name, tables))?;
+        versions.push((table.name.clone(), register(&context, reference, table, when).await?));
     }
     let plan = context.state().statement_to_plan(statement).await.map_err(while_planning)?;
     let stream = context
@@ -101,7 +108,7 @@ fn must_read(statement: &Statement) -> Result<()> {
 }
 
 /// Makes the table known to SQL as it was, and says at which version that is.
-async fn register(context: &SessionContext, table: &Named, when: &When) -> Result<Version> {
+async fn register(context: &SessionContext, reference: TableReference, table: &Named, when: &When) -> Result<Version> {
     let no_table = || {
         Error::config(
             "usage",
@@ -126,9 +133,15 @@ async fn register(context: &SessionContext, table: &Named, when: &When) -> Resul
         .update_datafusion_session(&context.state())
         .map_err(|e| unreadable(e.into()))?;
     let provider = opened.table_provider().await.map_err(|e| unreadable(e.into()))?;
-    // A bare reference: the name stands as it is, whatever its letters.
-    let name = deltalake::datafusion::common::TableReference::bare(table.name.as_str());
-    context.register_table(name, provider).map_err(|e| unreadable(e.into()))?;
+    if let (Some(catalog), Some(schema)) = (context.catalog(DEFAULT_CATALOG), reference.schema())
+        && catalog.schema(schema).is_none()
+    {
+        catalog
+            .register_schema(schema, Arc::new(MemorySchemaProvider::new()))
+            .map_err(|e| unreadable(e.into()))?;
+    }
+    // As the statement names it, whatever its letters.
+    context.register_table(reference, provider).map_err(|e| unreadable(e.into()))?;
     Ok(version)
 }
 

@@ -205,6 +205,7 @@ fn place(name: &str, seed: u64, chance: &Chance) -> Place {
         interval: Duration::from_millis(20),
         rows: 8,
         bytes: usize::MAX,
+        ..Limits::default()
     };
     let mut table = Table::clone(&table(name, limits));
     if name == ORDERS {

@@ -1,14 +1,19 @@
 //! What tests share: models that are right by being simple, ends that misbehave, and real servers.
 #![allow(dead_code, reason = "shared by the tests, Spark's test and the benches, each of which uses a part")]
 
+pub mod bank;
+pub mod certificates;
 pub mod changes;
 pub mod delta;
 pub mod fuzz;
 pub mod history;
 pub mod kafka;
 pub mod model;
+pub mod pgbench;
+pub mod postgres;
 pub mod producer;
 pub mod program;
+pub mod proxy;
 pub mod python;
 pub mod readback;
 pub mod rows;

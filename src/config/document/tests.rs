@@ -231,6 +231,56 @@ fn x1_a_secret_at_the_wrong_place_is_not_printed() {
     assert!(!found.is_empty() && !found.concat().contains("canary"), "{found:?}");
 }
 
+/// A file that follows a database, with more lines for it and at the end.
+fn bank(postgres: &str, end: &str) -> String {
+    format!("lake = \"lake\"\n[pipelines.bank.postgres]\nurl = \"postgresql://me@localhost/bank\"\n{postgres}\n{end}")
+}
+
+#[test]
+fn each_mistake_with_a_database_is_named() {
+    let follow = "follow = [\"public.*\"]";
+    assert_eq!(problems(&bank(follow, "")), Vec::<String>::new());
+    let table = |lines: &str| bank("", &format!("[pipelines.bank.tables.orders]\n{lines}"));
+    assert_eq!(problems(&table("table = \"public.orders\"")), Vec::<String>::new());
+    let cases = [
+        (bank("", ""), "tables: no table"),
+        (bank("follow = [\"orders\"]", ""), "follow[0]: write SCHEMA.TABLE"),
+        (bank(&format!("{follow}\nslot = \"No\""), ""), "slot: slots have names"),
+        (
+            bank(&format!("{follow}\ncopy_connections = 0"), ""),
+            "copy_connections: write 1 to 32",
+        ),
+        (
+            bank(follow, "[pipelines.bank.kafka]\nbrokers = \"b:1\""),
+            "postgres: beside `kafka`: a pipeline has one source",
+        ),
+        (table("mode = \"append\""), "table: missing"),
+        (table("table = \"public.*\""), "table: write SCHEMA.TABLE"),
+        (table("table = \"public.orders\"\ntopic = \"t\""), "topic: only with `kafka`"),
+        (
+            table("table = \"public.orders\"\nmode = \"append\"\nkey = [\"id\"]"),
+            "key: not with `mode",
+        ),
+        (
+            table("table = \"public.orders\"\npartition_by = [\"day\"]"),
+            "partition_by: only with `mode",
+        ),
+        (
+            table("table = \"public.orders\"\ncommit = { interval = \"1 s\" }"),
+            "commit: the tables of a database are published together",
+        ),
+        (with("", "table = \"public.orders\"", ""), "table: only with `postgres`"),
+        ("lake = \"l\"\n[pipelines.x]".to_owned(), "no source"),
+    ];
+    for (text, expected) in cases {
+        let found = problems(&text);
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "{text}\n{expected}\n{found:#?}"
+        );
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let problems = Document::read(Path::new("/no/such.toml")).err().unwrap();
@@ -289,7 +339,12 @@ fn options(root: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
 fn the_example_has_every_option_and_no_other() {
     let (_, text) = whole_example();
     let document = Document::parse(Path::new("config/example.toml"), text);
-    let named = |path: &KeyPath| format!(".{path}").replace(".shop", ".*").replace(".orders", ".*");
+    let named = |path: &KeyPath| {
+        format!(".{path}")
+            .replace(".shop", ".*")
+            .replace(".bank", ".*")
+            .replace(".orders", ".*")
+    };
     let shown: Vec<String> = document.places.keys().map(named).collect();
     let (schema, mut all) = (schema(), Vec::new());
     options(&schema, &schema, "", &mut all);
@@ -310,7 +365,8 @@ fn the_example_shows_the_defaults() {
     let (text, _) = whole_example();
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/example.toml"));
     let few = "lake = \"lake\"\n[pipelines.shop.kafka]\nbrokers = \"localhost:9092\"\n\
-               [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"../schemas/order.avsc\"";
+               [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"../schemas/order.avsc\"\n\
+               [pipelines.bank.postgres]\nurl = \"postgresql://alluvium@localhost:5432/bank\"\nfollow = [\"public.*\"]";
     let defaults = Document::parse(file, few.to_owned()).into_config().unwrap();
     assert_eq!(Document::parse(file, text).into_config().unwrap(), defaults);
 }

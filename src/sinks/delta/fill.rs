@@ -53,10 +53,9 @@ pub async fn fill(batches: &mut [Staged], folded: &Folded, pending: &Pending, in
     let before: HashMap<Address, Option<Address>> = folded.before.iter().copied().collect();
     let mut gaps = Vec::new();
     for cell in lacking(batches, folded) {
-        let from = match in_memory(batches, &before, cell) {
-            Some(address) => From::Memory(address),
-            None => {
-                let key = batches[cell.batch].keys[cell.row];
+        let from = match last_said(batches, &before, cell) {
+            Said::At(address) => From::Memory(address),
+            Said::NotSince(key) => {
                 let (stored, row) = stands(key, pending, index, log)
                     .await?
                     .ok_or_else(|| unknown(batches, cell, table))?;
@@ -90,24 +89,45 @@ fn lacking(batches: &[Staged], folded: &Folded) -> Vec<Cell> {
     cells
 }
 
-/// The last change of the row before this one that is in memory and says what the cell is, or that the row is gone.
-fn in_memory(batches: &[Staged], before: &HashMap<Address, Option<Address>>, cell: Cell) -> Option<Address> {
+/// Who says what a cell is.
+enum Said {
+    /// A change in memory; or it says that the row is gone.
+    At(Address),
+    /// None in memory: it is as it was under this key before.
+    NotSince(Key),
+}
+
+/// The last change of the row before this one that says what the cell is.
+fn last_said(batches: &[Staged], before: &HashMap<Address, Option<Address>>, cell: Cell) -> Said {
     let mut at = Address {
         file: cell.batch as u32,
         row: cell.row as u32,
     };
     loop {
-        at = (*before.get(&at)?)?;
-        let (staged, row) = (&batches[at.file as usize], at.row as usize);
-        let lacks = staged
-            .unchanged
-            .as_ref()
-            .and_then(|unchanged| unchanged.0.get(&cell.column))
-            .is_some_and(|cells| cells.value(row));
-        if staged.ops[row] != Op::Put || !lacks {
-            return Some(at);
+        at = under_its_old_key(batches, at, cell.column);
+        let Some(earlier) = before.get(&at).copied().flatten() else {
+            return Said::NotSince(batches[at.file as usize].keys[at.row as usize]);
+        };
+        at = earlier;
+        let staged = &batches[at.file as usize];
+        if staged.ops[at.row as usize] != Op::Put || !lacks(staged, at.row as usize, cell.column) {
+            return Said::At(at);
         }
     }
+}
+
+/// A put that goes on with the row of the delete right before it: that delete. Any other row: itself.
+fn under_its_old_key(batches: &[Staged], at: Address, column: usize) -> Address {
+    let staged = &batches[at.file as usize];
+    match at.row.checked_sub(1) {
+        Some(row) if staged.ops[row as usize] == Op::Delete && lacks(staged, row as usize, column) => Address { row, ..at },
+        _ => at,
+    }
+}
+
+fn lacks(staged: &Staged, row: usize, column: usize) -> bool {
+    let cells = staged.unchanged.as_ref().and_then(|unchanged| unchanged.0.get(&column));
+    cells.is_some_and(|cells| cells.value(row))
 }
 
 /// Where the row of a key stands that has no change in memory.

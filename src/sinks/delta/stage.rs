@@ -40,7 +40,7 @@ impl Staged {
     /// Whether the source did not send some cell of a row that is put.
     pub fn lacks_cells(&self, row: usize) -> bool {
         let lacks = |unchanged: &Unchanged| unchanged.0.values().any(|cells| cells.value(row));
-        self.ops[row] == Op::Put && self.unchanged.as_ref().is_some_and(lacks)
+        self.unchanged.as_ref().is_some_and(lacks)
     }
 }
 

@@ -1,14 +1,8 @@
 //! When staged rows are published: pure, so that it can be tested without a clock.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::table::Limits;
-
-/// A mark that moved without rows for this table is published at the latest after this time. It keeps the table's place within a
-/// topic's retention, at six versions an hour.
-const IDLE_MARK_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What is staged, against the limits.
 #[derive(Debug)]
@@ -56,7 +50,7 @@ impl Cadence {
     pub fn deadline(&self) -> Option<Instant> {
         match (self.oldest, self.ahead) {
             (Some(oldest), _) => Some(oldest + self.limits.interval),
-            (None, Some(ahead)) => Some(ahead + IDLE_MARK_INTERVAL),
+            (None, Some(ahead)) => Some(ahead + self.limits.idle),
             (None, None) => None,
         }
     }
@@ -74,6 +68,8 @@ impl Cadence {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn limits() -> Limits {
@@ -81,6 +77,7 @@ mod tests {
             interval: Duration::from_secs(5),
             rows: 100,
             bytes: 1000,
+            idle: Duration::from_secs(600),
         }
     }
 
@@ -119,7 +116,7 @@ mod tests {
         let (start, mut cadence) = (Instant::now(), Cadence::new(limits()));
         cadence.pass(start);
         cadence.pass(start + Duration::from_secs(60));
-        assert_eq!(cadence.deadline(), Some(start + IDLE_MARK_INTERVAL));
+        assert_eq!(cadence.deadline(), Some(start + limits().idle));
         assert!(!cadence.is_due(start + Duration::from_secs(3600)));
     }
 }

@@ -1,0 +1,358 @@
+//! A pipeline that reads Postgres, opened from the log: which tables it follows, its Delta tables, and the slot where they stand.
+
+mod feeds;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+pub use feeds::{PostgresFeed, PostgresFeeds};
+
+use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
+use super::resolve::{Resolved, layout, merge};
+use super::tables::Tables;
+use super::{Open, Opened};
+use crate::budget::Budget;
+use crate::config::{self, SpecialValues, TableMode};
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::position::{Checkpoint, Lane, Lsn, Position};
+use crate::sinks::Sink;
+use crate::sinks::delta::DeltaSink;
+use crate::sources::postgres::catalog::{self, PgTable};
+use crate::sources::postgres::connection::{self, Address, Control, Tls};
+use crate::sources::postgres::followed::{Followed, Metadata};
+use crate::sources::postgres::preflight::{self, Problem, Wanted};
+use crate::sources::postgres::slot::{self, Slot};
+use crate::sources::postgres::types::Types;
+use crate::sources::postgres::values::Specials;
+use crate::sources::postgres::{Feed, Holds, PostgresSource, Settings};
+use crate::table::{Lanes, Limits, Mode, Table, TableId};
+
+/// A mark that moved without rows is published at the latest after this time: until then the server keeps the WAL behind it.
+const IDLE_POSTGRES: Duration = Duration::from_secs(30);
+
+/// Problems that `create = true` solves by itself.
+const MADE_ON_REQUEST: [&str; 2] = ["publication_missing", "table_unpublished"];
+/// What may be meant: a table of inserts needs no identity, a publication need not tell all, and a slot in use is that of a running service.
+const ADVICE: [&str; 3] = ["table_identity", "publication_partial", "slot_active"];
+
+/// Opens a pipeline that reads Postgres and writes Delta tables.
+pub struct PostgresToDelta {
+    resolved: Resolved,
+    feeds: PostgresFeeds,
+    address: Address,
+    tables: Tables,
+    budget: Budget,
+    until_caught_up: bool,
+    /// Tables that what the server sends no longer fits, and what they hold.
+    left_out: BTreeSet<TableId>,
+    held: Vec<(Lanes, Checkpoint)>,
+    /// How many tables the last flow had.
+    open: usize,
+}
+
+/// What a look at the database tells.
+pub struct Found {
+    /// The slot, for a person.
+    pub slot: String,
+    /// What stands in the way, and what only some will want to change.
+    pub problems: Vec<Problem>,
+    pub advice: Vec<Problem>,
+    pub tables: Vec<Table>,
+}
+
+/// A table of the database, and the Delta table that it becomes.
+struct Fed {
+    source: PgTable,
+    followed: Followed,
+    table: Table,
+}
+
+impl PostgresToDelta {
+    pub fn new(resolved: Resolved, feeds: PostgresFeeds, budget: Budget, until_caught_up: bool) -> Result<Self> {
+        let address = address(&feeds.postgres, &resolved.name)?;
+        if feeds.postgres.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
+            warn!(pipeline = %resolved.name, "`tls.insecure_skip_verify` is set: the server is believed whatever its certificate says");
+        }
+        Ok(Self {
+            tables: Tables::new(&resolved),
+            resolved,
+            feeds,
+            address,
+            budget,
+            until_caught_up,
+            left_out: BTreeSet::new(),
+            held: Vec::new(),
+            open: 0,
+        })
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Looks at the database, and changes nothing.
+    pub async fn look(&self) -> Result<Found> {
+        let postgres = &self.feeds.postgres;
+        let (name, publication) = (
+            postgres.slot_name(&self.resolved.name),
+            postgres.publication_name(&self.resolved.name),
+        );
+        let control = connection::control(&self.address).await?;
+        let candidates = catalog::candidates(&control).await?;
+        let followed = candidates.into_iter().filter(|(schema, table)| self.feeds.follows(schema, table));
+        let named = self.feeds.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
+        let wanted = Wanted {
+            publication: publication.clone(),
+            slot: name.clone(),
+            tables: followed.chain(named).collect::<BTreeSet<_>>().into_iter().collect(),
+            copies: true,
+        };
+        let facts = preflight::gather(&control, &wanted).await?;
+        let (advice, problems) = preflight::problems(&facts, &wanted)
+            .into_iter()
+            .filter(|problem| !(postgres.create && MADE_ON_REQUEST.contains(&problem.code)))
+            .partition::<Vec<_>, _>(|problem| ADVICE.contains(&problem.code));
+        let mut found = Found {
+            slot: match slot::find(&control, &name).await? {
+                Some(slot) => format!("slot `{name}` at {}", Lsn(slot.confirmed)),
+                None if postgres.create => format!("slot `{name}` will be made"),
+                None => format!(
+                    "slot `{name}` is missing: run SELECT pg_create_logical_replication_slot({}, 'pgoutput'); or set `create = true`",
+                    connection::literal(&name)
+                ),
+            },
+            problems,
+            advice,
+            tables: Vec::new(),
+        };
+        let published = catalog::tables(&control, &publication).await?;
+        if found.problems.is_empty() && !published.is_empty() {
+            let lane = Lane::new(format!("{name}@{}", slot::system_identifier(&self.address).await?));
+            let fed = self.fed(self.feeds.feeds(&published)?, &catalog::types(&control).await?, &lane)?;
+            found.tables = fed.into_iter().map(|fed| fed.table).collect();
+        }
+        Ok(found)
+    }
+
+    /// What is followed, without the tables that are left out, and what these hold.
+    async fn without_left_out(
+        &mut self,
+        published: &[PgTable],
+        types: &Types,
+        lane: &Lane,
+    ) -> Result<(Vec<Fed>, Vec<(Lanes, Checkpoint)>)> {
+        let (out, feeds): (Vec<_>, Vec<_>) = self
+            .feeds
+            .feeds(published)?
+            .into_iter()
+            .partition(|(feed, _)| self.left_out.contains(&feed.id));
+        let mut held = Vec::new();
+        for (feed, _) in out {
+            let store = self.tables.store(&feed.location).await?;
+            let log = Log::open(&feed.location, store, &self.resolved.name).await?;
+            held.push((Lanes::Slot(lane.clone()), log.map(|log| log.checkpoint()).unwrap_or_default()));
+        }
+        Ok((self.fed(feeds, types, lane)?, held))
+    }
+
+    /// The tables that the configuration asks for, given those of the publication.
+    fn fed(&self, feeds: Vec<(PostgresFeed, PgTable)>, types: &Types, lane: &Lane) -> Result<Vec<Fed>> {
+        if feeds.is_empty() {
+            let what = format!(
+                "the publication has none of the tables that `follow` asks for ({}): ALTER PUBLICATION … ADD TABLE …, or correct the names",
+                self.feeds.postgres.follow.join(", ")
+            );
+            return Err(Error::config("not_published", what));
+        }
+        // The source's marks say when: a table publishes at each, so that all show the same moment.
+        let limits = Limits {
+            interval: Duration::ZERO,
+            ..self.feeds.limits()
+        };
+        let each = feeds
+            .into_iter()
+            .map(|(feed, source)| fed(&feed, source, types, lane, limits).map_err(|error| error.of(&feed.id)));
+        each.collect()
+    }
+}
+
+fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits: Limits) -> Result<Fed> {
+    let options = &feed.options;
+    let key = if options.key.is_empty() { source.key() } else { &options.key };
+    let append = match options.mode {
+        Some(mode) => mode == TableMode::Append,
+        None => key.is_empty(),
+    };
+    let metadata = options.metadata.iter().map(|name| Metadata::named(name)).collect::<Result<_>>()?;
+    let mode = if append {
+        Mode::Append
+    } else {
+        Mode::Upsert {
+            key: key.to_vec(),
+            merge: merge(options),
+        }
+    };
+    let followed = Followed::new(feed.id.clone(), &source, types, key, append, metadata)?;
+    let table = Table {
+        id: feed.id.clone(),
+        location: feed.location.clone(),
+        mode,
+        schema: followed.arrow_schema(),
+        partition_by: options.partition_by.clone(),
+        layout: layout(options),
+        lanes: Lanes::Slot(lane.clone()),
+        limits,
+        properties: options.properties.clone(),
+        comment: options.comment.clone(),
+    };
+    Ok(Fed { source, followed, table })
+}
+
+impl Open for PostgresToDelta {
+    type Source = PostgresSource;
+    type Sink = DeltaSink;
+
+    async fn open(&mut self) -> Result<Opened<PostgresSource, DeltaSink>> {
+        let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
+        let (slot_name, publication) = (postgres.slot_name(&pipeline), postgres.publication_name(&pipeline));
+        let control = connection::control(&self.address).await?;
+        let system = slot::system_identifier(&self.address).await?;
+        let lane = Lane::new(format!("{slot_name}@{system}"));
+        if postgres.create {
+            let feeds = &self.feeds;
+            catalog::publish(&control, &publication, |schema, table| feeds.wants(schema, table)).await?;
+        }
+        let published = catalog::tables(&control, &publication).await?;
+        let types = catalog::types(&control).await?;
+        let (fed, held) = self.without_left_out(&published, &types, &lane).await?;
+        (self.held, self.open) = (held, fed.len());
+
+        let limit = self.budget.limit();
+        let share = limit / STAGED_SHARE / fed.len().max(1);
+        let (mut sinks, mut feeds) = (Vec::new(), Vec::new());
+        for Fed { source, followed, table } in fed {
+            let store = self.tables.store(&table.location).await?;
+            let sink = self.tables.sink(&table, store, share).await.map_err(|error| error.of(&table.id))?;
+            let holds = holds(sink.checkpoint(), &lane, &table)?;
+            sinks.push((Arc::new(table), sink));
+            feeds.push(Feed { source, followed, holds });
+        }
+        let letters = self.resolved.dead_letters.clone();
+        let store = self.tables.store(&letters.location).await?;
+        let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
+        holds(letters_sink.checkpoint(), &lane, &letters)?;
+
+        let slot = self.slot(&control, &slot_name, &feeds).await?;
+        slot::check(&slot, &feeds, catalog::end_of_wal(&control).await?)?;
+        let settings = Settings {
+            pipeline,
+            address: self.address.clone(),
+            lane,
+            slot: slot_name,
+            publication,
+            binary: feeds
+                .iter()
+                .all(|feed| feed.followed.columns.iter().all(|column| column.kind.reads_binary())),
+            specials: match postgres.special_values {
+                SpecialValues::DeadLetter => Specials::Reject,
+                SpecialValues::Null => Specials::Null,
+            },
+            copy_connections: postgres.copy_connections as usize,
+            discovery: postgres.discovery.0,
+            limits: self.feeds.limits(),
+            until_caught_up: self.until_caught_up,
+            letters: letters.id.clone(),
+            spool: self.resolved.state.join("spool"),
+        };
+        let source = PostgresSource::open(settings, control, types, feeds, &self.budget).await?;
+        Ok(Opened {
+            source,
+            tables: sinks,
+            letters: Some((Arc::new(letters), letters_sink)),
+        })
+    }
+
+    fn leave_out(&mut self, table: &TableId) -> bool {
+        *table != self.resolved.dead_letters.id && self.open != 1 && self.left_out.insert(table.clone())
+    }
+
+    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
+        self.held.clone()
+    }
+}
+
+impl PostgresToDelta {
+    /// The slot, made where that is asked for and nothing was read through it yet.
+    async fn slot(&self, control: &Control, name: &str, feeds: &[Feed]) -> Result<Slot> {
+        if let Some(slot) = slot::find(control, name).await? {
+            return Ok(slot);
+        }
+        let holding: BTreeSet<_> = feeds
+            .iter()
+            .filter(|feed| feed.held().is_some())
+            .map(|feed| feed.followed.id.as_str())
+            .collect();
+        if !holding.is_empty() {
+            let tables: Vec<_> = holding.into_iter().collect();
+            let what = format!(
+                "the replication slot `{name}` is gone, and with it the changes behind what {} hold: copy the tables again (alluvium resnapshot {})",
+                tables.join(", "),
+                tables.join(" ")
+            );
+            return Err(Error::data("slot_missing", what));
+        }
+        if !self.feeds.postgres.create {
+            let what = format!(
+                "there is no replication slot `{name}`: SELECT pg_create_logical_replication_slot({}, 'pgoutput'), or set `create = true`",
+                connection::literal(name)
+            );
+            return Err(Error::config("slot_missing", what));
+        }
+        slot::create(control, name).await?;
+        info!(pipeline = %self.resolved.name, slot = name, "made the replication slot");
+        let made = slot::find(control, name).await?;
+        made.ok_or_else(|| Error::transient("slot_missing", format!("the replication slot `{name}` was made, and is gone")))
+    }
+}
+
+/// What a table holds of the slot.
+fn holds(marks: &Checkpoint, lane: &Lane, table: &Table) -> Result<Holds> {
+    if let Some((other, _)) = marks.named(lane.name()).filter(|(other, _)| *other != lane) {
+        let what = format!(
+            "table `{}` at {} holds changes of slot `{}` of another server (system {}, now {}): its positions mean nothing here. Name another \
+             `location` for tables of this server",
+            table.id,
+            table.location,
+            lane.name(),
+            other.incarnation().unwrap_or_default(),
+            lane.incarnation().unwrap_or_default(),
+        );
+        return Err(Error::data("another_server", what));
+    }
+    Ok(match marks.get(lane) {
+        None => Holds::Nothing,
+        // This is how a table is told to be copied again.
+        Some(Position(0)) => Holds::OldCopy,
+        Some(Position(at)) => Holds::UpTo(at),
+    })
+}
+
+fn address(postgres: &config::Postgres, pipeline: &str) -> Result<Address> {
+    let database = postgres.database().map_err(|what| Error::config("bad_url", what))?;
+    let tls = postgres.tls.as_ref().map(|tls| Tls {
+        ca: tls.ca.clone(),
+        certificate: tls.certificate.clone().zip(tls.key.clone()),
+        insecure_skip_verify: tls.insecure_skip_verify,
+    });
+    Ok(Address {
+        port: database.port,
+        password: postgres.password.clone(),
+        tls,
+        application_name: format!("alluvium {pipeline}"),
+        ..Address::new(database.host, database.user, database.name)
+    })
+}

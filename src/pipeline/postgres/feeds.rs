@@ -1,0 +1,203 @@
+//! Which tables of a database are followed, and which Delta table each becomes: by name, or by pattern.
+
+use object_store::ObjectStore;
+use url::Url;
+
+use crate::config::{self, Config, schema_and_table, url_of};
+use crate::error::{Error, Result};
+use crate::log::store::fault;
+use crate::pipeline::resolve::{Storage, limits};
+use crate::pipeline::tables::open_store;
+use crate::sources::postgres::catalog::PgTable;
+use crate::sources::postgres::connection;
+use crate::table::{Limits, TableId};
+
+use super::IDLE_POSTGRES;
+
+/// A database, and which of its tables are followed.
+#[derive(Clone, Debug)]
+pub struct PostgresFeeds {
+    pub postgres: config::Postgres,
+    /// Those that the configuration names, each with options of its own.
+    pub named: Vec<PostgresFeed>,
+    pub commit: config::Commit,
+    pub config: Config,
+}
+
+/// A table of the database and the Delta table that it feeds.
+#[derive(Clone, Debug)]
+pub struct PostgresFeed {
+    pub(super) id: TableId,
+    pub(super) location: Url,
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) options: config::Table,
+}
+
+impl PostgresFeed {
+    /// None where something is wrong that the document has.
+    pub(in crate::pipeline) fn named(config: &Config, name: &str, options: &config::Table) -> Option<Self> {
+        let (schema, table) = schema_and_table(options.table.as_deref()?)?;
+        Some(Self {
+            id: TableId::new(name),
+            location: config.table_url(name, options.location.as_deref()).ok()?,
+            schema,
+            table,
+            options: options.clone(),
+        })
+    }
+}
+
+impl PostgresFeeds {
+    pub fn slot_name(&self, pipeline: &str) -> String {
+        self.postgres.slot_name(pipeline)
+    }
+
+    /// When all tables are published.
+    pub(super) fn limits(&self) -> Limits {
+        limits(&self.commit, &config::TableCommit::default(), IDLE_POSTGRES)
+    }
+
+    /// Whether the configuration asks for this table of the database.
+    pub fn wants(&self, schema: &str, table: &str) -> bool {
+        let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);
+        named || self.follows(schema, table)
+    }
+
+    /// The tables that are followed by pattern and lie in the lake already: names and places.
+    pub async fn made(&self, storage: &Storage) -> Result<Vec<(String, Url)>> {
+        let Some(lake) = self.config.lake.as_deref().filter(|_| !self.postgres.follow.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let lake = url_of(lake).map_err(|what| Error::config("bad_location", what))?;
+        let store = open_store(&lake, storage)?;
+        let mut made = Vec::new();
+        for schema in folders(store.as_ref(), &lake, None).await? {
+            for table in folders(store.as_ref(), &lake, Some(&schema)).await? {
+                let name = format!("{schema}.{table}");
+                let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);
+                if self.follows(&schema, &table) && !named {
+                    let place = self.config.table_url(&format!("{schema}/{table}"), None);
+                    made.push((name, place.map_err(|what| Error::config("bad_location", what))?));
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    pub(super) fn follows(&self, schema: &str, table: &str) -> bool {
+        let patterns = self.postgres.follow.iter().filter_map(|pattern| schema_and_table(pattern));
+        patterns
+            .into_iter()
+            .any(|(schemas, tables)| matches(&schemas, schema) && matches(&tables, table))
+    }
+
+    /// What feeds what, given the publication's tables.
+    pub(super) fn feeds(&self, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
+        let mut feeds = Vec::new();
+        let mut missing = Vec::new();
+        for feed in &self.named {
+            match published
+                .iter()
+                .find(|table| table.schema == feed.schema && table.name == feed.table)
+            {
+                Some(table) => feeds.push((feed.clone(), table.clone())),
+                None => missing.push(format!("{}.{}", feed.schema, feed.table)),
+            }
+        }
+        if !missing.is_empty() {
+            let publication = connection::identifier(&self.postgres.publication.clone().unwrap_or_default());
+            let what = format!(
+                "the publication does not have {}: ALTER PUBLICATION {publication} ADD TABLE {}, or take them out of the configuration",
+                missing.join(", "),
+                missing.join(", ")
+            );
+            return Err(Error::config("not_published", what));
+        }
+        for table in published {
+            let named = self
+                .named
+                .iter()
+                .any(|feed| feed.schema == table.schema && feed.table == table.name);
+            if !named && self.follows(&table.schema, &table.name) {
+                feeds.push((self.followed(table)?, table.clone()));
+            }
+        }
+        Ok(feeds)
+    }
+
+    /// A table that only a pattern asks for.
+    fn followed(&self, table: &PgTable) -> Result<PostgresFeed> {
+        let name = table.full_name();
+        let place = format!("{}/{}", table.schema, table.name);
+        let location = self
+            .config
+            .table_url(&place, None)
+            .map_err(|what| Error::config("bad_location", what))?;
+        // Tables that can only be told apart by nothing hold what is inserted.
+        let options = config::Table::default();
+        Ok(PostgresFeed {
+            id: TableId::new(name),
+            location,
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            options,
+        })
+    }
+}
+
+/// The names of the folders at a place.
+async fn folders(store: &dyn ObjectStore, lake: &Url, within: Option<&str>) -> Result<Vec<String>> {
+    let path = within.map(object_store::path::Path::from);
+    let listed = store.list_with_delimiter(path.as_ref()).await;
+    let listed = listed.map_err(|e| fault(e, &format!("list the tables of {lake}")))?;
+    Ok(listed
+        .common_prefixes
+        .iter()
+        .filter_map(|path| path.filename().map(str::to_owned))
+        .collect())
+}
+
+/// `*` stands for any characters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        last = Some(part);
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    last.map_or(rest.is_empty(), |last| {
+        last.is_empty() || name.ends_with(last) && rest.len() < name.len()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        let cases = [
+            ("orders", "orders", true),
+            ("orders", "orders2", false),
+            ("*", "anything", true),
+            ("*", "", true),
+            ("ord*", "orders", true),
+            ("*ers", "orders", true),
+            ("*ers", "ersatz", false),
+            ("o*d*s", "orders", true),
+            ("o*x*s", "orders", false),
+            ("a*a", "a", false),
+            ("*a*a", "aba", true),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What the server has: the tables of the publication, their columns, and what tells their rows apart.
+
+use std::collections::BTreeMap;
+
+use tracing::info;
+
+use super::connection::{Control, identifier};
+use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
+use crate::error::{Error, Result};
+use crate::position::Lsn;
+
+/// What tells the rows of a table apart when they change, as `pg_class.relreplident` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The primary key, if there is one.
+    Default,
+    /// Nothing: only inserts are told.
+    Nothing,
+    /// All columns.
+    Full,
+    /// The columns of a unique index.
+    Index,
+}
+
+/// A column of a table, as the publication shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub type_oid: u32,
+    pub type_modifier: i32,
+    pub not_null: bool,
+}
+
+/// A table of the publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PgTable {
+    pub oid: u32,
+    pub schema: String,
+    pub name: String,
+    /// Those that the publication shows, in the table's order.
+    pub columns: Vec<Column>,
+    pub identity: Identity,
+    /// Columns of the primary key, in its order.
+    pub primary_key: Vec<String>,
+    /// Columns of the index of `Identity::Index`.
+    pub identity_index: Vec<String>,
+    /// The publication's condition on rows, as SQL.
+    pub row_filter: Option<String>,
+    /// Where its rows lie: itself, or its partitions, whose columns may stand in another order.
+    pub parts: Vec<Part>,
+}
+
+/// A table that holds rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub schema: String,
+    pub name: String,
+    /// Bytes of its main fork: what a copy reads.
+    pub bytes: u64,
+}
+
+impl PgTable {
+    /// As people write it.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// The columns that updates and deletes tell of the row that was there; none where they tell nothing, or everything.
+    pub fn key(&self) -> &[String] {
+        match self.identity {
+            Identity::Default | Identity::Full => &self.primary_key,
+            Identity::Index => &self.identity_index,
+            Identity::Nothing => &[],
+        }
+    }
+
+    /// Whether updates and deletes tell the values of these columns of the row that was there.
+    pub fn tells(&self, columns: &[String]) -> bool {
+        match self.identity {
+            Identity::Full => true,
+            Identity::Default | Identity::Index => columns.iter().all(|column| self.key().contains(column)),
+            Identity::Nothing => false,
+        }
+    }
+}
+
+/// All tables of a publication, by schema and name.
+pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>> {
+    let version = server_version(control).await?;
+    let mut tables = BTreeMap::new();
+    // Column lists and row filters are of PostgreSQL 15 and newer.
+    let shown = if version >= 150_000 { "p.attnames::text[]" } else { "NULL::text[]" };
+    let filter = if version >= 150_000 { "p.rowfilter" } else { "NULL::text" };
+    let sql = format!(
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, {shown}, {filter}, \
+         ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
+               JOIN pg_attribute a ON a.attnum = k.number \
+               WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place), \
+         ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
+               JOIN pg_attribute a ON a.attnum = k.number \
+               WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place) \
+         FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname \
+         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = $1"
+    );
+    for row in control.query(&sql, &[&publication]).await? {
+        let oid: u32 = row.get(0);
+        let table = PgTable {
+            oid,
+            schema: row.get(1),
+            name: row.get(2),
+            columns: columns(control, oid, row.get(4)).await?,
+            identity: identity(row.get(3))?,
+            primary_key: row.get(6),
+            identity_index: row.get(7),
+            row_filter: row.get(5),
+            parts: parts(control, oid).await?,
+        };
+        tables.insert((table.schema.clone(), table.name.clone()), table);
+    }
+    Ok(tables.into_values().collect())
+}
+
+/// As the server counts: 150004 is 15.4.
+pub async fn server_version(control: &Control) -> Result<u32> {
+    let rows = control.query("SELECT current_setting('server_version_num')", &[]).await?;
+    let text: Option<String> = rows.first().map(|row| row.get(0));
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::bug("the server does not tell its version"))
+}
+
+/// All types of the server.
+pub async fn types(control: &Control) -> Result<Types> {
+    let byte = |letter: i8| letter.cast_unsigned();
+    let rows = control.query(TYPES_SQL, &[]).await?;
+    let types = rows.iter().map(|row| {
+        let (names, types, modifiers): (Vec<String>, Vec<u32>, Vec<i32>) = (row.get(9), row.get(10), row.get(11));
+        TypeRow {
+            oid: row.get(0),
+            name: row.get(1),
+            typtype: byte(row.get(2)),
+            category: byte(row.get(3)),
+            element: row.get(4),
+            delimiter: byte(row.get(5)),
+            base: row.get(6),
+            base_modifier: row.get(7),
+            range_of: row.get(8),
+            fields: names
+                .into_iter()
+                .zip(types)
+                .zip(modifiers)
+                .map(|((name, oid), modifier)| (name, oid, modifier))
+                .collect(),
+        }
+    });
+    let types = Types::new(types);
+    let digits = control.query(MONEY_DIGITS_SQL, &[]).await?;
+    Ok(types.with_money_digits(digits.first().map_or(2, |row| row.get(0))))
+}
+
+/// Tables of users that can be published, by schema and name: a partition comes with the table that it is a part of.
+pub async fn candidates(control: &Control) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' \
+               AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 1, 2";
+    let rows = control.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Makes the publication where it is missing, and adds what is wanted and not in it.
+pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let there = published(control, publication).await?;
+    let exists = !control
+        .query("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
+        .await?
+        .is_empty();
+    let wanted = candidates(control)
+        .await?
+        .into_iter()
+        .filter(|(schema, table)| wants(schema, table));
+    let missing: Vec<String> = wanted
+        .filter(|table| !there.contains(table))
+        .map(|(schema, table)| format!("{}.{}", identifier(&schema), identifier(&table)))
+        .collect();
+    let (name, tables) = (identifier(publication), missing.join(", "));
+    let statement = match (exists, missing.is_empty()) {
+        (true, true) => return Ok(()),
+        (true, false) => format!("ALTER PUBLICATION {name} ADD TABLE {tables}"),
+        (false, true) => {
+            let what = "the database has none of the tables that the configuration asks for";
+            return Err(Error::config("not_published", what));
+        }
+        (false, false) => format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true)"),
+    };
+    control.batch_execute(&statement).await?;
+    info!(publication, tables, "published");
+    Ok(())
+}
+
+/// The names of the publication's tables: what is cheap to ask now and then.
+pub async fn published(control: &Control, publication: &str) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $1 ORDER BY 1, 2";
+    let rows = control.query(sql, &[&publication]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Where the WAL ends now.
+pub async fn end_of_wal(control: &Control) -> Result<u64> {
+    let sql = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text";
+    let rows = control.query(sql, &[]).await?;
+    let text: Option<String> = rows.first().and_then(|row| row.get(0));
+    text.as_deref()
+        .and_then(Lsn::parse)
+        .map(|lsn| lsn.0)
+        .ok_or_else(|| Error::bug("the server does not tell where its WAL ends"))
+}
+
+/// `shown`: the names that the publication shows; without them it shows all that are not generated.
+async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Result<Vec<Column>> {
+    let sql = "SELECT attname::text, atttypid, atttypmod, attnotnull, attgenerated::text FROM pg_attribute \
+               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+    let mut columns = Vec::new();
+    for row in control.query(sql, &[&oid]).await? {
+        let (name, generated): (String, String) = (row.get(0), row.get(4));
+        let is_shown = shown.as_ref().map_or(generated.is_empty(), |shown| shown.contains(&name));
+        if is_shown {
+            columns.push(Column {
+                name,
+                type_oid: row.get(1),
+                type_modifier: row.get(2),
+                not_null: row.get(3),
+            });
+        }
+    }
+    Ok(columns)
+}
+
+/// The leaves of a partitioned table, or the table itself.
+async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) \
+               FROM (SELECT $1::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) t \
+               JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind <> 'p' ORDER BY 1, 2";
+    let rows = control.query(sql, &[&oid]).await?;
+    let parts = rows.iter().map(|row| Part {
+        schema: row.get(0),
+        name: row.get(1),
+        bytes: u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
+    });
+    Ok(parts.collect())
+}
+
+fn identity(letter: &str) -> Result<Identity> {
+    Ok(match letter {
+        "d" => Identity::Default,
+        "n" => Identity::Nothing,
+        "f" => Identity::Full,
+        "i" => Identity::Index,
+        other => {
+            let what = format!("the server tells a replica identity `{other}`, which is not known: it is newer than alluvium");
+            return Err(Error::config("postgres_version", what));
+        }
+    })
+}

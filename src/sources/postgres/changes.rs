@@ -1,0 +1,408 @@
+//! From pgoutput's messages to rows of tables: transactions, relations, keys. Pure: no clock, no connection.
+//!
+//! A transaction's rows are handed to each table that does not hold it yet. What a table holds is a position behind which nothing of it
+//! is missing: the end of a transaction, or the point at which it was copied. So a transaction whose commit record begins before that
+//! position is in the table, whole, and any other is not in it at all.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::followed::{Becomes, Followed, FollowedColumn};
+use super::pgoutput::{Cell, Message, Old, Relation, Tuple};
+use super::rows::{BadRow, Event, Places, Rows};
+use super::types::Types;
+use super::values::Specials;
+use crate::batch::{ChangeBatch, Flow, Op};
+use crate::error::{Error, Result};
+use crate::position::Lane;
+use crate::reject::{DeadLetter, DeadLetters, Reject};
+use crate::table::TableId;
+use crate::telemetry;
+
+/// Microseconds from 1970-01-01 to 2000-01-01, where Postgres begins to count.
+const EPOCH_US: i64 = 946_684_800_000_000;
+
+/// A transaction, as its rows are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Where its commit record begins.
+    pub commit_lsn: u64,
+    pub xid: u32,
+    /// Microseconds since 2000-01-01.
+    pub time: i64,
+}
+
+impl Transaction {
+    fn committed_ms(&self) -> i64 {
+        self.time.saturating_add(EPOCH_US).div_euclid(1000)
+    }
+}
+
+/// What became of the records of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub written: u64,
+    pub deduplicated: u64,
+    pub dead_letter: u64,
+}
+
+struct TableState {
+    followed: Followed,
+    rows: Rows,
+    /// What the table holds already.
+    held: u64,
+    counts: Counts,
+}
+
+/// What happened to one row.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Insert(Tuple<'a>),
+    Update(Option<Old<'a>>, Tuple<'a>),
+    Delete(Old<'a>),
+}
+
+/// A table that a relation feeds.
+struct Target {
+    table: usize,
+    places: Places,
+    /// In the tuple: the columns that the key is made of.
+    key: Vec<usize>,
+}
+
+/// See the head of the file.
+pub struct Changes {
+    lane: Lane,
+    pipeline: Arc<str>,
+    tables: Vec<TableState>,
+    relations: BTreeMap<u32, Vec<Target>>,
+    types: Types,
+    specials: Specials,
+    letters: DeadLetters,
+    letters_id: TableId,
+    /// Of the letters of one transaction.
+    ordinal: u64,
+    /// Rows of tables whose columns have grown in between.
+    done: Vec<ChangeBatch>,
+}
+
+impl Changes {
+    /// `tables`: each with the position that it holds.
+    pub fn new(
+        lane: Lane,
+        pipeline: Arc<str>,
+        tables: Vec<(Followed, u64)>,
+        types: Types,
+        specials: Specials,
+        letters_id: TableId,
+    ) -> Self {
+        let state = |(followed, held): (Followed, u64)| TableState {
+            rows: Rows::new(&followed, specials),
+            followed,
+            held,
+            counts: Counts::default(),
+        };
+        Self {
+            lane,
+            pipeline,
+            tables: tables.into_iter().map(state).collect(),
+            relations: BTreeMap::new(),
+            types,
+            specials,
+            letters: DeadLetters::default(),
+            letters_id,
+            ordinal: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// A transaction begins: its dead letters are numbered from 0.
+    pub fn begin(&mut self) {
+        self.ordinal = 0;
+    }
+
+    /// Takes one message of a transaction. `lsn`: where the change stands in the WAL.
+    pub fn take(&mut self, message: &Message<'_>, of: &Transaction, lsn: u64) -> Result<()> {
+        match message {
+            Message::Insert { relation, new } => self.change(*relation, Change::Insert(*new), of, lsn),
+            Message::Update { relation, old, new } => self.change(*relation, Change::Update(*old, *new), of, lsn),
+            Message::Delete { relation, old } => self.change(*relation, Change::Delete(*old), of, lsn),
+            Message::Truncate { relations } => relations.iter().try_for_each(|relation| self.truncate(*relation, of, lsn)),
+            Message::Relation(relation) => self.relation(relation),
+            Message::Origin | Message::Type | Message::Logical { .. } => Ok(()),
+            Message::TwoPhase(letter) => {
+                let what = format!(
+                    "the slot of {} sends two-phase commits (message `{letter}`), which were not asked for: make a slot without two_phase",
+                    self.lane
+                );
+                Err(Error::config("two_phase", what))
+            }
+            Message::Begin { .. }
+            | Message::Commit { .. }
+            | Message::StreamStart { .. }
+            | Message::StreamStop
+            | Message::StreamCommit { .. }
+            | Message::StreamAbort { .. } => Err(Error::bug(format!("{message:?} within a transaction"))),
+        }
+    }
+
+    /// Hands over all rows so far.
+    pub fn drain(&mut self, into: &mut VecDeque<Flow>) -> Result<()> {
+        if let Some(rows) = self.letters.take(&self.pipeline, telemetry::now_us())? {
+            into.push_back(Flow::Rows(ChangeBatch::puts(self.letters_id.clone(), rows)));
+        }
+        into.extend(self.done.drain(..).map(Flow::Rows));
+        for table in &mut self.tables {
+            into.extend(table.rows.take(&table.followed)?.map(Flow::Rows));
+        }
+        Ok(())
+    }
+
+    /// What became of the records since the last call, by number of the table.
+    pub fn counts(&mut self) -> impl Iterator<Item = (&TableId, Counts)> {
+        self.tables
+            .iter_mut()
+            .map(|table| (&table.followed.id, std::mem::take(&mut table.counts)))
+    }
+
+    fn change(&mut self, relation: u32, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<()> {
+        let targets = self.relations.get(&relation).ok_or_else(|| unknown(relation, of))?;
+        for target in targets {
+            let table = &mut self.tables[target.table];
+            if of.commit_lsn < table.held {
+                table.counts.deduplicated += 1;
+                continue;
+            }
+            match table.change(target, change, of, lsn)? {
+                Ok(()) => table.counts.written += 1,
+                Err(reject) => {
+                    table.counts.dead_letter += 1;
+                    self.letters.push(&DeadLetter {
+                        lane: self.lane.name(),
+                        position: of.commit_lsn,
+                        ordinal: Some(self.ordinal),
+                        table: table.followed.id.as_str(),
+                        key: None,
+                        value: None,
+                        headers: None,
+                        timestamp_us: Some(of.time.saturating_add(EPOCH_US)),
+                        schema_id: None,
+                        reject: &reject,
+                    });
+                    self.ordinal += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, relation: u32, of: &Transaction, lsn: u64) -> Result<()> {
+        let targets = self.relations.get(&relation).ok_or_else(|| unknown(relation, of))?;
+        for target in targets {
+            let table = &mut self.tables[target.table];
+            if of.commit_lsn < table.held {
+                table.counts.deduplicated += 1;
+                continue;
+            }
+            let op = match table.followed.becomes {
+                Becomes::State { .. } => Op::Truncate,
+                Becomes::Changes => Op::Put,
+                Becomes::Inserts => return Err(table.no_place_for("a TRUNCATE", of)),
+            };
+            table.rows.truncate(&table.followed, op, &event("t", of, lsn));
+            table.counts.written += 1;
+        }
+        Ok(())
+    }
+
+    /// A table looks like this from here on.
+    fn relation(&mut self, relation: &Relation<'_>) -> Result<()> {
+        let mut targets = Vec::new();
+        for (number, table) in self.tables.iter_mut().enumerate() {
+            let followed = &mut table.followed;
+            if followed.schema != relation.namespace || followed.table != relation.name {
+                continue;
+            }
+            let id = followed.id.clone();
+            let grown = grow(followed, relation, &self.types).map_err(|error| error.of(&id))?;
+            if grown != *followed {
+                self.done.extend(table.rows.take(&table.followed)?);
+                table.followed = grown;
+                table.rows = Rows::new(&table.followed, self.specials);
+            }
+            targets.push(target(number, &table.followed, relation).map_err(|error| error.of(&id))?);
+        }
+        self.relations.insert(relation.id, targets);
+        Ok(())
+    }
+}
+
+impl TableState {
+    /// Ok(Err) is a row that cannot be read.
+    fn change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<Result<(), Reject>> {
+        match &self.followed.becomes {
+            Becomes::State { .. } => Ok(self.change_state(target, change, of, lsn)),
+            Becomes::Changes => Ok(self.append_change(target, change, of, lsn)),
+            Becomes::Inserts => match change {
+                Change::Insert(_) => Ok(self.append_change(target, change, of, lsn)),
+                Change::Update(..) => Err(self.no_place_for("an UPDATE", of)),
+                Change::Delete(_) => Err(self.no_place_for("a DELETE", of)),
+            },
+        }
+    }
+
+    /// The row as it stands after the change. A row that gets another key goes away under the old one.
+    fn change_state(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), Reject> {
+        match change {
+            Change::Insert(new) => {
+                target.must_have_key(new, &self.followed)?;
+                self.append(target, new, None, Op::Put, &event("c", of, lsn))
+            }
+            Change::Update(old, new) => {
+                target.must_have_key(new, &self.followed)?;
+                let before = old.map(|old| old.tuple());
+                if let Some(before) = before
+                    && target.another_key(before, new)
+                {
+                    target.must_have_key(before, &self.followed)?;
+                    self.append(target, before, None, Op::Delete, &event("d", of, lsn))?;
+                    self.append(target, new, Some(before), Op::Put, &event("u", of, lsn))?;
+                    self.rows.moved();
+                    return Ok(());
+                }
+                self.append(target, new, before, Op::Put, &event("u", of, lsn))
+            }
+            Change::Delete(old) => {
+                target.must_have_key(old.tuple(), &self.followed)?;
+                self.append(target, old.tuple(), None, Op::Delete, &event("d", of, lsn))
+            }
+        }
+    }
+
+    /// The change itself: of a deleted row, what is told of it.
+    fn append_change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), Reject> {
+        let (tuple, before, letter) = match change {
+            Change::Insert(new) => (new, None, "c"),
+            Change::Update(old, new) => (new, old.map(|old| old.tuple()), "u"),
+            Change::Delete(old) => (old.tuple(), None, "d"),
+        };
+        self.append(target, tuple, before, Op::Put, &event(letter, of, lsn))
+    }
+
+    fn append(&mut self, target: &Target, tuple: Tuple<'_>, before: Option<Tuple<'_>>, op: Op, event: &Event) -> Result<(), Reject> {
+        let appended = self.rows.append(&self.followed, &target.places, tuple, before, op, event);
+        appended.map_err(|bad| reject(&bad))
+    }
+
+    fn no_place_for(&self, what: &str, of: &Transaction) -> Error {
+        let (id, source) = (&self.followed.id, self.followed.source());
+        let what = format!(
+            "{what} of {source} in transaction {} has no place in table `{id}`, which holds inserts alone: add \"__op\" to its `metadata`, so \
+             that it holds changes; or give {source} a key, so that it holds rows as they stand",
+            of.xid
+        );
+        Error::data("append_only", what).of(&self.followed.id)
+    }
+}
+
+impl Target {
+    /// A state has no row without a key.
+    fn must_have_key(&self, tuple: Tuple<'_>, followed: &Followed) -> Result<(), Reject> {
+        let mut key = self.key.iter().zip(followed.key());
+        let null = key.find(|(place, _)| matches!(tuple.cells().nth(**place), None | Some(Cell::Null)));
+        match null {
+            None => Ok(()),
+            Some((_, column)) => Err(Reject {
+                index: 0,
+                stage: "key",
+                code: "missing_key",
+                message: format!("the key column `{column}` of {} is null", followed.source()),
+            }),
+        }
+    }
+
+    fn another_key(&self, before: Tuple<'_>, after: Tuple<'_>) -> bool {
+        self.key
+            .iter()
+            .any(|&place| match (before.cells().nth(place), after.cells().nth(place)) {
+                (_, Some(Cell::Unchanged)) => false,
+                (before, after) => before != after,
+            })
+    }
+}
+
+fn event(op: &'static str, of: &Transaction, lsn: u64) -> Event {
+    Event {
+        op,
+        lsn,
+        xid: Some(of.xid),
+        committed_ms: Some(of.committed_ms()),
+    }
+}
+
+/// A row with a value that cannot be read, as a reject.
+pub(super) fn reject(bad: &BadRow) -> Reject {
+    Reject {
+        index: 0,
+        stage: "decode",
+        code: bad.bad.code,
+        message: format!("column `{}`: {}", bad.column, bad.bad.message),
+    }
+}
+
+/// Columns that the relation has and the table does not are added behind the table's own; those that have gone stay, and become null.
+fn grow(followed: &Followed, relation: &Relation<'_>, types: &Types) -> Result<Followed> {
+    let mut grown = followed.clone();
+    for column in &relation.columns {
+        let kind = types.column(column.type_oid, column.type_modifier);
+        match grown.columns.iter_mut().find(|known| known.name == column.name) {
+            None => grown.columns.push(FollowedColumn {
+                name: column.name.to_owned(),
+                kind,
+            }),
+            Some(known) if known.kind == kind => {}
+            // Another type of the server may be the same to the table, like text and varchar.
+            Some(known) if known.kind.data_type() == kind.data_type() => known.kind = kind,
+            Some(known) => {
+                let what = format!(
+                    "column `{}` of {} is {} now and was {}: table `{}` cannot hold both. Copy it again into a new table, or change the column back",
+                    column.name,
+                    followed.source(),
+                    kind.name(),
+                    known.kind.name(),
+                    followed.id
+                );
+                return Err(Error::data("column_type", what));
+            }
+        }
+    }
+    Ok(grown)
+}
+
+fn target(table: usize, followed: &Followed, relation: &Relation<'_>) -> Result<Target> {
+    let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
+    let mut key = Vec::new();
+    for name in followed.key() {
+        key.push(place(name).ok_or_else(|| {
+            let what = format!(
+                "the key column `{name}` of {} is no longer among its columns: table `{}` cannot tell rows apart any more. Choose another `key` \
+                 for a new table",
+                followed.source(),
+                followed.id
+            );
+            Error::data("no_column", what)
+        })?);
+    }
+    Ok(Target {
+        table,
+        places: followed.columns.iter().map(|column| place(&column.name)).collect(),
+        key,
+    })
+}
+
+fn unknown(relation: u32, of: &Transaction) -> Error {
+    Error::bug(format!(
+        "transaction {} changes relation {relation}, which was not introduced",
+        of.xid
+    ))
+}

@@ -1,0 +1,216 @@
+//! What one table follows of the database: which of its columns, how they are read, and what its changes become.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::catalog::PgTable;
+use super::types::{ColumnType, Types};
+use crate::error::{Error, Result};
+use crate::table::TableId;
+
+/// Columns beside the row's own, as Debezium names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// c, u, d, r (copied) or t (truncate).
+    Op,
+    /// Whether the change deletes its row.
+    Deleted,
+    /// Where the change stands in the WAL; of a copied row, where the copy was made.
+    Lsn,
+    /// The transaction; null of a copied row.
+    TxId,
+    /// When the transaction was committed, in milliseconds since 1970; null of a copied row.
+    SourceTsMs,
+    Schema,
+    Table,
+    /// Columns that the change does not bring, because they are large and did not change.
+    Unchanged,
+}
+
+impl Metadata {
+    pub const ALL: [(&'static str, Metadata); 8] = [
+        ("__op", Metadata::Op),
+        ("__deleted", Metadata::Deleted),
+        ("__lsn", Metadata::Lsn),
+        ("__txId", Metadata::TxId),
+        ("__source_ts_ms", Metadata::SourceTsMs),
+        ("__schema", Metadata::Schema),
+        ("__table", Metadata::Table),
+        ("__unchanged", Metadata::Unchanged),
+    ];
+
+    pub fn named(name: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, metadata)| *metadata).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|(name, _)| *name).collect();
+            let what = format!("there is no metadata column `{name}` with Postgres; there are {}", known.join(", "));
+            Error::config("metadata", what)
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, metadata)| *metadata == self)
+            .map_or("", |(name, _)| name)
+    }
+
+    pub fn data_type(self) -> DataType {
+        match self {
+            Metadata::Op | Metadata::Schema | Metadata::Table => DataType::Utf8,
+            Metadata::Deleted => DataType::Boolean,
+            Metadata::Lsn | Metadata::TxId | Metadata::SourceTsMs => DataType::Int64,
+            Metadata::Unchanged => DataType::List(Arc::new(Field::new("element", DataType::Utf8, false))),
+        }
+    }
+}
+
+/// What the changes of a table become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Becomes {
+    /// The row as it stands in Postgres, by these columns.
+    State { key: Vec<usize> },
+    /// A row for each insert. Another change has no place in such a table.
+    Inserts,
+    /// A row for each change.
+    Changes,
+}
+
+/// A column that is followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FollowedColumn {
+    pub name: String,
+    pub kind: ColumnType,
+}
+
+/// One table and what it follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Followed {
+    pub id: TableId,
+    pub schema: String,
+    pub table: String,
+    /// The row's own columns, in the table's order; metadata columns stand behind them.
+    pub columns: Vec<FollowedColumn>,
+    pub metadata: Vec<Metadata>,
+    pub becomes: Becomes,
+}
+
+impl Followed {
+    /// `key`: the key columns; none where every change is a row.
+    ///
+    /// Errors: a key column that is not there, or of which updates and deletes do not tell what it was.
+    pub fn new(id: TableId, source: &PgTable, types: &Types, key: &[String], append: bool, metadata: Vec<Metadata>) -> Result<Self> {
+        let columns: Vec<_> = source
+            .columns
+            .iter()
+            .map(|column| FollowedColumn {
+                name: column.name.clone(),
+                kind: types.column(column.type_oid, column.type_modifier),
+            })
+            .collect();
+        let becomes = if !append {
+            Becomes::State {
+                key: places(source, &columns, key)?,
+            }
+        } else if metadata.iter().any(|one| matches!(one, Metadata::Op | Metadata::Deleted)) {
+            Becomes::Changes
+        } else {
+            Becomes::Inserts
+        };
+        let followed = Self {
+            id,
+            schema: source.schema.clone(),
+            table: source.name.clone(),
+            columns,
+            metadata,
+            becomes,
+        };
+        followed.distinct()?;
+        Ok(followed)
+    }
+
+    /// The names of the key columns.
+    pub fn key(&self) -> impl Iterator<Item = &str> {
+        let places: &[usize] = match &self.becomes {
+            Becomes::State { key } => key,
+            Becomes::Inserts | Becomes::Changes => &[],
+        };
+        places.iter().map(|&place| self.columns[place].name.as_str())
+    }
+
+    /// As people write the source.
+    pub fn source(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    /// The columns of the Delta table. All may be null: Postgres can drop a NOT NULL at any time, and Delta can not.
+    pub fn arrow_schema(&self) -> SchemaRef {
+        let own = self
+            .columns
+            .iter()
+            .map(|column| Field::new(&column.name, column.kind.data_type(), true));
+        let metadata = self.metadata.iter().map(|one| Field::new(one.name(), one.data_type(), true));
+        Arc::new(Schema::new(own.chain(metadata).collect::<Vec<_>>()))
+    }
+
+    /// Delta knows no columns that differ by case alone, and Parquet's readers no such characters.
+    fn distinct(&self) -> Result<()> {
+        let mut seen = std::collections::BTreeMap::new();
+        let names = self
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .chain(self.metadata.iter().map(|one| one.name()));
+        for name in names {
+            if let Some(other) = seen.insert(name.to_lowercase(), name) {
+                let what = format!(
+                    "the columns `{other}` and `{name}` of {} differ by case alone, which a Delta table cannot hold: rename one, or leave one \
+                     out of the publication (ALTER PUBLICATION … SET TABLE … (columns))",
+                    self.source()
+                );
+                return Err(Error::config("column_name", what));
+            }
+            if let Some(character) = name.chars().find(|c| " ,;{}()\n\t=".contains(*c)) {
+                let what = format!(
+                    "the column `{name}` of {} has a {character:?} in its name, which a Delta table cannot hold without column mapping: rename \
+                     it, or leave it out of the publication",
+                    self.source()
+                );
+                return Err(Error::config("column_name", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn places(source: &PgTable, columns: &[FollowedColumn], key: &[String]) -> Result<Vec<usize>> {
+    let name = source.full_name();
+    if key.is_empty() {
+        let what = format!(
+            "{name} has no key by which its rows could be told apart: add a primary key, or set `key` and ALTER TABLE {name} REPLICA IDENTITY \
+             FULL, or set `mode = \"append\"`"
+        );
+        return Err(Error::config("no_key", what));
+    }
+    if !source.tells(key) {
+        let what = format!(
+            "updates and deletes of {name} do not tell what `{}` was: ALTER TABLE {name} REPLICA IDENTITY FULL, or take `{}` as the `key`",
+            key.join("`, `"),
+            source.key().join("`, `"),
+        );
+        return Err(Error::config("replica_identity", what));
+    }
+    let place = |wanted: &String| {
+        let known: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+        let found = known.iter().position(|name| name == wanted);
+        found.ok_or_else(|| {
+            let what = format!(
+                "{name} has no column `{wanted}` for the key; the publication shows {}",
+                known.join(", ")
+            );
+            Error::config("no_column", what)
+        })
+    };
+    key.iter().map(place).collect()
+}

@@ -1,0 +1,292 @@
+//! Rows of one table in the making: values go straight into columns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, BooleanBuilder, Int64Builder, ListBuilder, RecordBatch, StringBuilder};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, SchemaRef};
+
+use super::followed::{Becomes, Followed, Metadata};
+use super::pgoutput::{Cell, Tuple};
+use super::values::{BadValue, ColumnBuilder, Specials};
+use crate::batch::{ChangeBatch, Op, Unchanged};
+use crate::error::{Error, Result};
+
+/// What a change says of itself, for the metadata columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// c, u, d, r or t.
+    pub op: &'static str,
+    pub lsn: u64,
+    pub xid: Option<u32>,
+    pub committed_ms: Option<i64>,
+}
+
+/// Why a row could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    pub column: String,
+    pub bad: BadValue,
+}
+
+/// See the head of the file.
+pub struct Rows {
+    schema: SchemaRef,
+    columns: Vec<ColumnBuilder>,
+    metadata: Vec<(Metadata, MetadataBuilder)>,
+    ops: Vec<Op>,
+    /// By column, where cells were not sent.
+    unchanged: BTreeMap<usize, BooleanBufferBuilder>,
+    /// Rows that are to be left out, by their numbers.
+    bad: Vec<usize>,
+}
+
+/// Which place in a tuple each column has; none where the tuple does not have it.
+pub type Places = Arc<[Option<usize>]>;
+
+impl Rows {
+    pub fn new(followed: &Followed, specials: Specials) -> Self {
+        let builder = |metadata: &Metadata| (*metadata, MetadataBuilder::new(*metadata));
+        Self {
+            schema: followed.arrow_schema(),
+            columns: followed
+                .columns
+                .iter()
+                .map(|column| ColumnBuilder::new(&column.kind, specials))
+                .collect(),
+            metadata: followed.metadata.iter().map(builder).collect(),
+            ops: Vec::new(),
+            unchanged: BTreeMap::new(),
+            bad: Vec::new(),
+        }
+    }
+
+    /// As they weigh in memory.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(ColumnBuilder::bytes).sum::<usize>() + self.ops.len() * (1 + 8 * self.metadata.len())
+    }
+
+    /// Appends one row. `before` fills cells that were not sent. After an error the row is left out.
+    pub fn append(
+        &mut self,
+        followed: &Followed,
+        places: &Places,
+        tuple: Tuple<'_>,
+        before: Option<Tuple<'_>>,
+        op: Op,
+        event: &Event,
+    ) -> Result<(), BadRow> {
+        // Few columns: a tuple is laid out once, and then taken by place.
+        let cells: Vec<Cell<'_>> = tuple.cells().collect();
+        let mut before = before.map(|tuple| tuple.cells().collect::<Vec<_>>());
+        let row = self.ops.len();
+        let mut failed = None;
+        let mut missing = Vec::new();
+        for (number, column) in self.columns.iter_mut().enumerate() {
+            let place = places[number];
+            let mut cell = place.and_then(|place| cells.get(place).copied()).unwrap_or(Cell::Null);
+            if let (Cell::Unchanged, Some(before), Some(place)) = (cell, &mut before, place) {
+                cell = match before.get(place) {
+                    None | Some(Cell::Null) => Cell::Unchanged,
+                    Some(there) => *there,
+                };
+            }
+            let taken = match cell {
+                _ if failed.is_some() => {
+                    column.append_null();
+                    Ok(())
+                }
+                Cell::Null => {
+                    column.append_null();
+                    Ok(())
+                }
+                Cell::Unchanged => {
+                    column.append_null();
+                    missing.push(number);
+                    Ok(())
+                }
+                Cell::Binary(value) => column.append_binary(value),
+                Cell::Text(value) => column.append_text(value),
+            };
+            if let Err(bad) = taken {
+                column.append_null();
+                failed = Some(BadRow {
+                    column: followed.columns[number].name.clone(),
+                    bad,
+                });
+            }
+        }
+        self.finish_row(followed, row, op, event, &missing);
+        match failed {
+            None => Ok(()),
+            Some(bad) => {
+                self.bad.push(row);
+                Err(bad)
+            }
+        }
+    }
+
+    /// The last row is that of the delete before it, under another key: cells that were not sent are as they were there.
+    pub fn moved(&mut self) {
+        let Some(deleted) = self.ops.len().checked_sub(2) else { return };
+        for cells in self.unchanged.values_mut().filter(|cells| cells.len() == deleted + 2) {
+            cells.set_bit(deleted, true);
+        }
+    }
+
+    /// Appends a copied row, whose values are in the order of the columns; None is null.
+    pub fn append_copied<'v>(
+        &mut self,
+        followed: &Followed,
+        values: impl Iterator<Item = Option<&'v [u8]>>,
+        event: &Event,
+    ) -> Result<(), BadRow> {
+        let (row, mut failed) = (self.ops.len(), None);
+        for ((column, value), followed) in self.columns.iter_mut().zip(values).zip(&followed.columns) {
+            let taken = match value {
+                Some(value) if failed.is_none() => {
+                    if followed.kind.reads_binary() {
+                        column.append_binary(value)
+                    } else {
+                        column.append_text(value)
+                    }
+                }
+                _ => {
+                    column.append_null();
+                    Ok(())
+                }
+            };
+            if let Err(bad) = taken {
+                column.append_null();
+                failed = Some(BadRow {
+                    column: followed.name.clone(),
+                    bad,
+                });
+            }
+        }
+        self.finish_row(followed, row, Op::Put, event, &[]);
+        match failed {
+            None => Ok(()),
+            Some(bad) => {
+                self.bad.push(row);
+                Err(bad)
+            }
+        }
+    }
+
+    /// All rows of the table are gone.
+    pub fn truncate(&mut self, followed: &Followed, op: Op, event: &Event) {
+        let row = self.ops.len();
+        self.columns.iter_mut().for_each(ColumnBuilder::append_null);
+        self.finish_row(followed, row, op, event, &[]);
+    }
+
+    fn finish_row(&mut self, followed: &Followed, row: usize, op: Op, event: &Event, missing: &[usize]) {
+        for (metadata, builder) in &mut self.metadata {
+            builder.append(*metadata, followed, event, missing);
+        }
+        self.ops.push(op);
+        // A row of changes says by itself what it lacks; only a state is filled.
+        if !missing.is_empty() && matches!(followed.becomes, Becomes::State { .. }) && op == Op::Put {
+            for &column in missing {
+                let cells = self.unchanged.entry(column).or_insert_with(|| BooleanBufferBuilder::new(0));
+                cells.append_n(row - cells.len(), false);
+                cells.append(true);
+            }
+        }
+    }
+
+    /// The rows so far, or None where there are none; the bad ones are not among them.
+    pub fn take(&mut self, followed: &Followed) -> Result<Option<ChangeBatch>> {
+        let rows = self.ops.len();
+        if rows == 0 {
+            return Ok(None);
+        }
+        let own = self.columns.iter_mut().map(ColumnBuilder::finish);
+        let metadata = self.metadata.iter_mut().map(|(_, builder)| Ok(builder.finish()));
+        let columns: Vec<ArrayRef> = own.chain(metadata).collect::<Result<_>>()?;
+        let misfit = |e| Error::bug(format!("the rows of {} do not fit its columns", followed.source())).because(e);
+        let mut batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(misfit)?;
+        let mut ops = std::mem::take(&mut self.ops);
+        let mut unchanged = Unchanged::default();
+        for (column, mut cells) in std::mem::take(&mut self.unchanged) {
+            cells.append_n(rows - cells.len(), false);
+            unchanged.0.insert(column, cells.finish());
+        }
+        let bad = std::mem::take(&mut self.bad);
+        if !bad.is_empty() {
+            let mut keep = vec![true; rows];
+            bad.iter().for_each(|&row| keep[row] = false);
+            batch = filter_record_batch(&batch, &BooleanArray::from(keep.clone())).map_err(misfit)?;
+            let mut kept = keep.iter();
+            ops.retain(|_| kept.next().copied().unwrap_or(false));
+            for cells in unchanged.0.values_mut() {
+                *cells = keep
+                    .iter()
+                    .zip(cells.iter())
+                    .filter(|(kept, _)| **kept)
+                    .map(|(_, cell)| cell)
+                    .collect::<BooleanBuffer>();
+            }
+        }
+        unchanged.0.retain(|_, cells| cells.count_set_bits() > 0);
+        Ok((!ops.is_empty()).then(|| ChangeBatch {
+            table: followed.id.clone(),
+            rows: batch,
+            ops,
+            unchanged: (!unchanged.0.is_empty()).then_some(unchanged),
+            permit: None,
+        }))
+    }
+}
+
+enum MetadataBuilder {
+    Text(StringBuilder),
+    Flag(BooleanBuilder),
+    Number(Int64Builder),
+    Names(ListBuilder<StringBuilder>),
+}
+
+impl MetadataBuilder {
+    fn new(metadata: Metadata) -> Self {
+        match metadata.data_type() {
+            DataType::Utf8 => Self::Text(StringBuilder::new()),
+            DataType::Boolean => Self::Flag(BooleanBuilder::new()),
+            DataType::Int64 => Self::Number(Int64Builder::new()),
+            _ => {
+                let element = Field::new("element", DataType::Utf8, false);
+                Self::Names(ListBuilder::new(StringBuilder::new()).with_field(element))
+            }
+        }
+    }
+
+    fn append(&mut self, metadata: Metadata, followed: &Followed, event: &Event, missing: &[usize]) {
+        match (self, metadata) {
+            (Self::Text(builder), Metadata::Op) => builder.append_value(event.op),
+            (Self::Text(builder), Metadata::Schema) => builder.append_value(&followed.schema),
+            (Self::Text(builder), _) => builder.append_value(&followed.table),
+            (Self::Flag(builder), _) => builder.append_value(matches!(event.op, "d" | "t")),
+            // LSNs that a server can reach in practice are far below the sign.
+            (Self::Number(builder), Metadata::Lsn) => builder.append_value(event.lsn.cast_signed()),
+            (Self::Number(builder), Metadata::TxId) => builder.append_option(event.xid.map(i64::from)),
+            (Self::Number(builder), _) => builder.append_option(event.committed_ms),
+            (Self::Names(builder), _) => {
+                for &column in missing {
+                    builder.values().append_value(&followed.columns[column].name);
+                }
+                builder.append(true);
+            }
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Flag(builder) => Arc::new(builder.finish()),
+            Self::Number(builder) => Arc::new(builder.finish()),
+            Self::Names(builder) => Arc::new(builder.finish()),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The replication slot: what the server tells of it, and whether the tables can go on from it.
+
+use super::Feed;
+use super::connection::{Address, Control, Replication};
+use crate::error::{Error, Result};
+use crate::position::Lsn;
+
+/// A slot as `pg_replication_slots` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub name: String,
+    pub plugin: String,
+    pub database: String,
+    pub current_database: String,
+    /// Behind this the server sends changes: what it was told that is safe.
+    pub confirmed: u64,
+    /// `lost` where the server gave its WAL up.
+    pub wal_status: String,
+    /// Why, where the server tells it (PostgreSQL 17 and newer).
+    pub invalidation: Option<String>,
+    pub temporary: bool,
+}
+
+/// None where there is no slot of this name.
+pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
+    // A column that older servers do not have reads as null.
+    let sql = "SELECT slot_name::text, plugin::text, database::text, current_database()::text, confirmed_flush_lsn::text, wal_status, \
+               to_jsonb(s) ->> 'invalidation_reason', temporary FROM pg_replication_slots s WHERE slot_name = $1";
+    let rows = control.query(sql, &[&name]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let text = |place: usize| row.get::<_, Option<String>>(place);
+    let slot = Slot {
+        name: name.to_owned(),
+        plugin: text(1).unwrap_or_default(),
+        database: text(2).unwrap_or_default(),
+        current_database: text(3).unwrap_or_default(),
+        confirmed: text(4).as_deref().and_then(Lsn::parse).map_or(0, |lsn| lsn.0),
+        wal_status: text(5).unwrap_or_default(),
+        invalidation: text(6),
+        temporary: row.get(7),
+    };
+    Ok(Some(slot))
+}
+
+/// Makes the slot; where the server knows failover slots (PostgreSQL 17 and newer), one of these.
+pub async fn create(control: &Control, name: &str) -> Result<()> {
+    let version = super::catalog::server_version(control).await?;
+    let sql = if version >= 170_000 {
+        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, false, true)"
+    } else {
+        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, false)"
+    };
+    control.query(sql, &[&name]).await.map(drop)
+}
+
+/// What tells this cluster from any other, its restored copies excepted.
+pub async fn system_identifier(address: &Address) -> Result<String> {
+    let mut connection = Replication::open(address).await?;
+    let rows = connection.query("IDENTIFY_SYSTEM").await?;
+    connection.close().await;
+    let system = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+    system.ok_or_else(|| Error::bug("the server answered IDENTIFY_SYSTEM without its identifier"))
+}
+
+/// Whether every table finds behind this slot what it does not hold yet. `end`: where the server's WAL ends.
+pub fn check(slot: &Slot, feeds: &[Feed], end: u64) -> Result<()> {
+    let name = &slot.name;
+    let refuse = |code, what: String| Err(Error::data(code, what));
+    let ids = || feeds.iter().map(|feed| feed.followed.id.as_str()).collect::<Vec<_>>().join(" ");
+    if slot.plugin != "pgoutput" || slot.database != slot.current_database || slot.temporary {
+        let what = format!(
+            "the replication slot `{name}` is not one of pgoutput in the database `{}` (it is of {} in `{}`): name another `slot`",
+            slot.current_database, slot.plugin, slot.database
+        );
+        return Err(Error::config("wrong_slot", what));
+    }
+    if slot.wal_status == "lost" || slot.invalidation.is_some() {
+        let what = format!(
+            "the server gave the replication slot `{name}` up ({}), and with it changes that the tables do not hold: drop it (SELECT \
+             pg_drop_replication_slot('{name}')), raise max_slot_wal_keep_size, make it anew and copy the tables again (alluvium resnapshot {})",
+            slot.invalidation.as_deref().unwrap_or("wal_removed"),
+            ids()
+        );
+        return refuse("slot_lost", what);
+    }
+    for feed in feeds {
+        let Some(held) = feed.held() else { continue };
+        let id = &feed.followed.id;
+        if slot.confirmed > held {
+            let what = format!(
+                "the replication slot `{name}` begins at {}, and table `{id}` ends at {}: the changes between are gone (was the slot made anew, or \
+                 read by another program?). Copy the table again (alluvium resnapshot {id})",
+                Lsn(slot.confirmed),
+                Lsn(held),
+            );
+            return refuse("slot_ahead", what);
+        }
+        if held > end {
+            let what = format!(
+                "table `{id}` holds changes up to {}, and the server's WAL ends at {}: it was restored to an earlier state. Copy the table again \
+                 (alluvium resnapshot {id})",
+                Lsn(held),
+                Lsn(end),
+            );
+            return refuse("server_behind", what);
+        }
+    }
+    Ok(())
+}

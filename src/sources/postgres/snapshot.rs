@@ -1,0 +1,411 @@
+//! Copies of tables: all of them at one consistent point, each table in parts that are read side by side.
+//!
+//! ```text
+//!   temporary slot ──► consistent point P, exported snapshot
+//!                            │ imported by each connection
+//!     parts of tables ──► COPY … TO STDOUT (FORMAT binary) ──► rows ──► one channel ──► Flow::Rows …, Flow::Copied at P
+//! ```
+//!
+//! The point is that of a slot, so the stream goes on exactly where the copy ends: a transaction is in the copy, or it comes behind P.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::counter;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use super::catalog::{Part, PgTable};
+use super::changes::reject;
+use super::connection::{self, Address, Control, Replication, identifier, literal};
+use super::copying::{CopyReader, Values};
+use super::followed::{Becomes, Followed, FollowedColumn};
+use super::rows::{Event, Rows};
+use super::values::Specials;
+use crate::batch::{ChangeBatch, Flow, Op};
+use crate::error::{Error, Result};
+use crate::position::{Checkpoint, Lane, Lsn, Position};
+use crate::reject::{DeadLetter, DeadLetters};
+use crate::table::TableId;
+use crate::telemetry;
+
+/// What one COPY reads: large enough that its start does not count, small enough that connections end together.
+const PART_BYTES: u64 = 64 << 20;
+/// Of Postgres' pages, unless it was built otherwise; then the parts are larger or smaller, and still whole.
+const PAGE_BYTES: u64 = 8192;
+/// Rows are handed on when they weigh so much: a good size for a column, and little beside any budget.
+const BATCH_BYTES: usize = 2 << 20;
+/// Batches that wait to be taken.
+const QUEUE_LENGTH: usize = 2;
+
+/// A table that is to be copied.
+#[derive(Clone, Debug)]
+pub struct CopyOf {
+    pub source: PgTable,
+    pub followed: Followed,
+    /// Whether the table has rows of an earlier copy.
+    pub replaces: bool,
+}
+
+/// What a copy is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub address: Address,
+    pub pipeline: Arc<str>,
+    pub lane: Lane,
+    pub connections: usize,
+    pub specials: Specials,
+    pub letters: TableId,
+}
+
+/// A run of rows of one table by their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Job {
+    table: usize,
+    sql: String,
+    /// Of all jobs: part of the numbers of its dead letters.
+    number: u64,
+}
+
+enum Piece {
+    Rows(ChangeBatch),
+    Done { table: usize },
+}
+
+/// Copies under way. Dropping it ends them.
+pub struct Copies {
+    tables: Vec<TableId>,
+    /// Jobs of each table that are not done.
+    left: Vec<usize>,
+    point: u64,
+    lane: Lane,
+    pieces: mpsc::Receiver<Result<Piece>>,
+    _workers: JoinSet<()>,
+    /// Keeps the exported snapshot until all connections have taken it, and its slot until the end.
+    _slot: Replication,
+    ready: VecDeque<Flow>,
+}
+
+impl Copies {
+    /// Takes a consistent point, and begins to copy all tables at it.
+    pub async fn begin(settings: &Settings, tables: Vec<CopyOf>) -> Result<Self> {
+        let mut slot = Replication::open(&settings.address).await?;
+        let (point, snapshot) = consistent_point(&mut slot).await?;
+        let jobs = jobs(&tables);
+        let mut left = vec![0; tables.len()];
+        jobs.iter().for_each(|job| left[job.table] += 1);
+        let count = settings.connections.min(jobs.len()).max(1);
+        info!(pipeline = %settings.pipeline, tables = tables.len(), parts = jobs.len(), connections = count, lsn = %Lsn(point), "copying");
+        let mut ready = VecDeque::new();
+        for table in &tables {
+            ready.extend(emptied(table, settings.specials, point)?);
+        }
+        let shared = Arc::new(Shared {
+            jobs: Mutex::new(jobs.into()),
+            tables,
+            settings: settings.clone(),
+            point,
+        });
+        let (pieces_tx, pieces) = mpsc::channel(QUEUE_LENGTH);
+        let mut workers = JoinSet::new();
+        for _ in 0..count {
+            let control = connection::control(&settings.address).await?;
+            let begin = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+                literal(&snapshot)
+            );
+            control.batch_execute(&begin).await?;
+            let (shared, pieces) = (Arc::clone(&shared), pieces_tx.clone());
+            workers.spawn(async move {
+                if let Err(failure) = shared.work(&control, &pieces).await {
+                    // Without a receiver the copies have ended already.
+                    let _ = pieces.send(Err(failure)).await;
+                }
+            });
+        }
+        let mut copies = Self {
+            tables: shared.tables.iter().map(|table| table.followed.id.clone()).collect(),
+            left,
+            point,
+            lane: settings.lane.clone(),
+            pieces,
+            _workers: workers,
+            _slot: slot,
+            ready,
+        };
+        // A partitioned table without partitions has no part that could end.
+        let empty: Vec<Flow> = (0..copies.left.len())
+            .filter(|&table| copies.left[table] == 0)
+            .map(|table| copies.copied(table))
+            .collect();
+        copies.ready.extend(empty);
+        Ok(copies)
+    }
+
+    /// The point at which all tables are copied.
+    pub fn point(&self) -> u64 {
+        self.point
+    }
+
+    /// The next rows, or the end of a table, or None when all are copied. Cancel safe.
+    pub async fn next(&mut self) -> Result<Option<Flow>> {
+        loop {
+            if let Some(flow) = self.ready.pop_front() {
+                return Ok(Some(flow));
+            }
+            match self.pieces.recv().await {
+                None => return Ok(None),
+                Some(piece) => match piece? {
+                    Piece::Rows(batch) => return Ok(Some(Flow::Rows(batch))),
+                    Piece::Done { table } => {
+                        self.left[table] -= 1;
+                        if self.left[table] == 0 {
+                            return Ok(Some(self.copied(table)));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn copied(&self, table: usize) -> Flow {
+        let mut mark = Checkpoint::default();
+        mark.set(self.lane.clone(), Position(self.point));
+        info!(table = %self.tables[table], lsn = %Lsn(self.point), "copied");
+        Flow::Copied {
+            table: self.tables[table].clone(),
+            mark,
+        }
+    }
+}
+
+struct Shared {
+    jobs: Mutex<VecDeque<Job>>,
+    tables: Vec<CopyOf>,
+    settings: Settings,
+    point: u64,
+}
+
+impl Shared {
+    /// Takes one job after the other until none is left.
+    async fn work(&self, control: &Control, pieces: &mpsc::Sender<Result<Piece>>) -> Result<()> {
+        loop {
+            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(job) = job else { return Ok(()) };
+            let mut copy = control.copy_out(&job.sql).await?;
+            let mut part = CopiedPart::new(self, &job);
+            while let Some(bytes) = copy.next().await? {
+                part.take(&bytes)?;
+                if part.rows.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
+                    return Ok(());
+                }
+            }
+            part.must_be_whole()?;
+            if !part.hand_over(pieces).await? || pieces.send(Ok(Piece::Done { table: job.table })).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The rows of one job in the making.
+struct CopiedPart<'s> {
+    of: &'s Shared,
+    table: &'s CopyOf,
+    rows: Rows,
+    letters: DeadLetters,
+    letters_before: u64,
+    job: u64,
+    reader: CopyReader,
+}
+
+impl<'s> CopiedPart<'s> {
+    fn new(of: &'s Shared, job: &Job) -> Self {
+        let table = &of.tables[job.table];
+        Self {
+            of,
+            table,
+            rows: Rows::new(&table.followed, of.settings.specials),
+            letters: DeadLetters::default(),
+            letters_before: 0,
+            job: job.number,
+            reader: CopyReader::default(),
+        }
+    }
+
+    /// Takes what the server sent, wherever it cut it.
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let columns = self.table.followed.columns.len();
+        let mut reader = std::mem::take(&mut self.reader);
+        let read = reader.take(bytes, columns, |values| self.row(values));
+        self.reader = reader;
+        read.map_err(|what| self.malformed(what))
+    }
+
+    fn row(&mut self, values: Values<'_>) {
+        let event = Event {
+            op: "r",
+            lsn: self.of.point,
+            xid: None,
+            committed_ms: None,
+        };
+        let Err(bad) = self.rows.append_copied(&self.table.followed, values, &event) else {
+            return;
+        };
+        let reject = reject(&bad);
+        self.letters.push(&DeadLetter {
+            lane: self.of.settings.lane.name(),
+            position: self.of.point,
+            ordinal: Some((self.job << 32) + self.letters_before + self.letters.len() as u64),
+            table: self.table.followed.id.as_str(),
+            key: None,
+            value: None,
+            headers: None,
+            timestamp_us: None,
+            schema_id: None,
+            reject: &reject,
+        });
+    }
+
+    /// False: nobody takes it any more.
+    async fn hand_over(&mut self, pieces: &mpsc::Sender<Result<Piece>>) -> Result<bool> {
+        let settings = &self.of.settings;
+        let (pipeline, table) = (settings.pipeline.to_string(), self.table.followed.id.to_string());
+        let letters = self.letters.len() as u64;
+        self.letters_before += letters;
+        if let Some(rows) = self.letters.take(&settings.pipeline, telemetry::now_us())? {
+            let labels = [
+                ("pipeline", pipeline.clone()),
+                ("table", table.clone()),
+                ("outcome", "dead_letter".to_owned()),
+            ];
+            counter!(telemetry::RECORDS, &labels).increment(letters);
+            let batch = ChangeBatch::puts(settings.letters.clone(), rows);
+            if pieces.send(Ok(Piece::Rows(batch))).await.is_err() {
+                return Ok(false);
+            }
+        }
+        let Some(batch) = self.rows.take(&self.table.followed)? else {
+            return Ok(true);
+        };
+        let rows = batch.ops.len() as u64;
+        let labels = [
+            ("pipeline", pipeline.clone()),
+            ("table", table.clone()),
+            ("outcome", "written".to_owned()),
+        ];
+        counter!(telemetry::RECORDS, &labels).increment(rows);
+        counter!(telemetry::SNAPSHOT_ROWS, "pipeline" => pipeline, "table" => table).increment(rows);
+        Ok(pieces.send(Ok(Piece::Rows(batch))).await.is_ok())
+    }
+
+    fn must_be_whole(&self) -> Result<()> {
+        if self.reader.is_at_its_end() {
+            return Ok(());
+        }
+        let what = format!("the copy of {} ended in the middle of a row", self.table.source.full_name());
+        Err(Error::transient("postgres_unreachable", what))
+    }
+
+    fn malformed(&self, what: &str) -> Error {
+        Error::bug(format!(
+            "the copy of {} is not what COPY's binary form should be: {what}",
+            self.table.source.full_name()
+        ))
+    }
+}
+
+/// Rows that the table has from an earlier copy go with the new one, in the same version.
+fn emptied(table: &CopyOf, specials: Specials, point: u64) -> Result<Option<Flow>> {
+    if !table.replaces {
+        return Ok(None);
+    }
+    if !matches!(table.followed.becomes, Becomes::State { .. }) {
+        let what = format!(
+            "table `{}` only grows, so it cannot be copied again in its place: let a new table begin with the copy (name another `location`)",
+            table.followed.id
+        );
+        return Err(Error::config("append_only", what));
+    }
+    let mut rows = Rows::new(&table.followed, specials);
+    let event = Event {
+        op: "t",
+        lsn: point,
+        xid: None,
+        committed_ms: None,
+    };
+    rows.truncate(&table.followed, Op::Truncate, &event);
+    Ok(rows.take(&table.followed)?.map(Flow::Rows))
+}
+
+/// Makes a slot that lives as long as its connection: (its consistent point, the name of the snapshot that it exports).
+async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)> {
+    // The server makes the name known to nobody else, and drops the slot with the connection.
+    let name = format!("alluvium_copy_{}", uuid::Uuid::new_v4().simple());
+    let sql = format!(
+        "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT",
+        identifier(&name)
+    );
+    let rows = connection.query(&sql).await?;
+    let cell = |place: usize| rows.first().and_then(|row| row.get(place).cloned().flatten());
+    let strange = || Error::bug("the server answered CREATE_REPLICATION_SLOT without a consistent point and a snapshot");
+    let point = cell(1).as_deref().and_then(Lsn::parse).ok_or_else(strange)?.0;
+    Ok((point, cell(2).ok_or_else(strange)?))
+}
+
+/// All parts of all tables, in the order of the tables.
+fn jobs(tables: &[CopyOf]) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for (number, table) in tables.iter().enumerate() {
+        for part in &table.source.parts {
+            for condition in ranges(part.bytes) {
+                jobs.push(Job {
+                    table: number,
+                    sql: copy_sql(table, part, &condition),
+                    number: jobs.len() as u64,
+                });
+            }
+        }
+    }
+    jobs
+}
+
+/// Conditions that part a table by the places of its rows; the last has no end, for the table may have grown.
+fn ranges(bytes: u64) -> Vec<String> {
+    let step = PART_BYTES / PAGE_BYTES;
+    let parts = bytes.div_ceil(PART_BYTES).max(1);
+    let range = |part: u64| {
+        let begin = format!("ctid >= '({},0)'::tid", part * step);
+        if part + 1 == parts {
+            begin
+        } else {
+            format!("{begin} AND ctid < '({},0)'::tid", (part + 1) * step)
+        }
+    };
+    (0..parts).map(range).collect()
+}
+
+fn copy_sql(table: &CopyOf, part: &Part, condition: &str) -> String {
+    let column = |column: &FollowedColumn| {
+        let name = identifier(&column.name);
+        if column.kind.reads_binary() {
+            name
+        } else {
+            format!("{name}::text")
+        }
+    };
+    let columns: Vec<String> = table.followed.columns.iter().map(column).collect();
+    let filter = table
+        .source
+        .row_filter
+        .as_ref()
+        .map(|filter| format!(" AND ({filter})"))
+        .unwrap_or_default();
+    format!(
+        "COPY (SELECT {} FROM ONLY {}.{} WHERE {condition}{filter}) TO STDOUT (FORMAT binary)",
+        columns.join(", "),
+        identifier(&part.schema),
+        identifier(&part.name),
+    )
+}

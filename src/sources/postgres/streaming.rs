@@ -1,0 +1,306 @@
+//! The stream of a slot: frames of the connection become rows and marks.
+//!
+//! A mark stands behind a whole transaction, and where all tables are to be published: so a version of one table and a version of another
+//! show the same moment of the database. That is why marks keep to the limits of the pipeline, and tables publish at each of them.
+
+use std::collections::VecDeque;
+
+use metrics::counter;
+use tokio::time::{Instant, sleep_until};
+
+use super::Settings;
+use super::changes::{Changes, Transaction};
+use super::connection::{Frame, Stream};
+use super::pgoutput::{self, Message};
+use super::spool::{Replay, Spool};
+use crate::batch::Flow;
+use crate::cadence::Cadence;
+use crate::error::{Error, Result};
+use crate::position::{Checkpoint, Lane, Position};
+use crate::table::Limits;
+use crate::telemetry;
+
+/// Rows are handed on when they weigh so much, even in the middle of a transaction.
+const BATCH_BYTES: usize = 4 << 20; // A good size for columns, and a small part of any budget.
+
+/// See the head of the file.
+pub struct Streaming {
+    lane: Lane,
+    stream: Stream,
+    changes: Changes,
+    /// Transactions in progress.
+    spool: Spool,
+    /// What came together, and is not read yet; so many of these end a transaction.
+    frames: VecDeque<Frame>,
+    commits_left: usize,
+    /// The transaction whose rows are being read.
+    transaction: Option<Transaction>,
+    /// The transaction in progress whose block is being read.
+    in_stream: Option<u32>,
+    /// A committed transaction that is read back, and where its commit record ends.
+    replay: Option<(Replay, Transaction, u64)>,
+    /// All transactions up to here were read.
+    reached: u64,
+    /// What the last mark said.
+    marked: u64,
+    /// Where to end.
+    until: Option<u64>,
+    /// What tables hold that are ahead of others, the first one last: the others are published there, too.
+    stops: Vec<u64>,
+    /// What rows that were not handed on yet weigh, as they came.
+    weight: usize,
+    /// Messages and bytes since they were last counted.
+    received: (u64, u64),
+    /// When the next mark is due.
+    cadence: Cadence,
+}
+
+impl Streaming {
+    /// `held`: what each table holds; it is not empty.
+    pub fn new(lane: Lane, stream: Stream, changes: Changes, spool: Spool, limits: Limits, held: &[u64], until: Option<u64>) -> Self {
+        let mut stops = held.to_vec();
+        stops.sort_unstable_by_key(|&at| std::cmp::Reverse(at));
+        stops.dedup();
+        let from = stops.pop().unwrap_or(0);
+        Self {
+            lane,
+            stream,
+            changes,
+            spool,
+            frames: VecDeque::new(),
+            commits_left: 0,
+            transaction: None,
+            in_stream: None,
+            replay: None,
+            reached: from,
+            marked: 0,
+            until,
+            stops,
+            weight: 0,
+            received: (0, 0),
+            cadence: Cadence::new(limits),
+        }
+    }
+
+    /// All tables have everything up to here.
+    pub fn acknowledge(&mut self, at: Position) {
+        self.stream.acknowledge(at.0);
+    }
+
+    /// Whether all is handed over up to the end that was asked for.
+    pub fn is_at_its_end(&self) -> bool {
+        self.until.is_some_and(|until| self.marked >= until) && self.frames.is_empty() && self.replay.is_none()
+    }
+
+    /// Reads what has come, until there are rows or a mark, or nothing more has come. Cancel safe: all that was read is kept here.
+    pub async fn read(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
+        if self.frames.is_empty() && self.replay.is_none() && !self.is_at_its_end() {
+            let deadline = self.cadence.deadline().filter(|_| self.transaction.is_none());
+            let frames = tokio::select! {
+                biased;
+                // Time first: a stream that never pauses must not keep rows from their readers.
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return self.pass(ready),
+                frames = self.stream.next() => frames?,
+            };
+            self.commits_left = frames.iter().filter(|frame| ends_transaction(frame)).count();
+            self.frames.extend(frames.iter().cloned());
+        }
+        while ready.is_empty() {
+            if self.replay.is_some() {
+                self.read_back(ready)?;
+            } else if let Some(frame) = self.frames.pop_front() {
+                self.frame(&frame, ready)?;
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &Frame, ready: &mut VecDeque<Flow>) -> Result<()> {
+        match frame {
+            // Nothing is on its way before this: the server says how far it has read its WAL.
+            Frame::KeepAlive { end } => {
+                if self.transaction.is_none() && self.in_stream.is_none() {
+                    self.stop_before(*end, ready)?;
+                    self.reached = self.reached.max(*end);
+                    if self.commits_left == 0 {
+                        self.pass(ready)?;
+                    }
+                }
+                Ok(())
+            }
+            Frame::Data { start, data, .. } => {
+                self.received.0 += 1;
+                self.received.1 += data.len() as u64;
+                let read = pgoutput::message(data, self.in_stream.is_some());
+                let (message, _) = read.map_err(|e| Error::bug("the stream cannot be read: please report this").because(e))?;
+                self.message(&message, *start, data, ready)
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Message<'_>, lsn: u64, bytes: &[u8], ready: &mut VecDeque<Flow>) -> Result<()> {
+        match *message {
+            Message::Begin { final_lsn, time, xid } => {
+                self.stop_before(final_lsn, ready)?;
+                self.changes.begin();
+                self.transaction = Some(Transaction {
+                    commit_lsn: final_lsn,
+                    xid,
+                    time,
+                });
+                Ok(())
+            }
+            Message::Commit { end_lsn, .. } => {
+                self.transaction = None;
+                self.ended(end_lsn, ready)
+            }
+            Message::StreamStart { xid, .. } => {
+                self.in_stream = Some(xid);
+                Ok(())
+            }
+            Message::StreamStop => {
+                self.in_stream = None;
+                Ok(())
+            }
+            Message::StreamAbort { xid, subxid } => {
+                self.spool.abort(xid, subxid);
+                Ok(())
+            }
+            Message::StreamCommit {
+                xid,
+                commit_lsn,
+                end_lsn,
+                time,
+            } => {
+                let of = Transaction { commit_lsn, xid, time };
+                self.stop_before(commit_lsn, ready)?;
+                match self.spool.commit(xid)? {
+                    Some(replay) => {
+                        self.changes.begin();
+                        self.replay = Some((replay, of, end_lsn));
+                        Ok(())
+                    }
+                    None => self.ended(end_lsn, ready),
+                }
+            }
+            _ => match (self.in_stream, self.transaction) {
+                (Some(xid), _) => self.spool.push(xid, lsn, bytes),
+                (None, Some(of)) => {
+                    self.weight += bytes.len();
+                    self.changes.take(message, &of, lsn)?;
+                    self.drain_if_heavy(ready)
+                }
+                // Logical messages may stand outside of transactions.
+                (None, None) if matches!(message, Message::Logical { .. } | Message::Origin) => Ok(()),
+                (None, None) => Err(Error::bug(format!("{message:?} outside of a transaction"))),
+            },
+        }
+    }
+
+    /// Reads one block of a transaction that was kept.
+    fn read_back(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
+        let Some((replay, of, end_lsn)) = &mut self.replay else {
+            return Ok(());
+        };
+        let (of, end_lsn) = (*of, *end_lsn);
+        let (changes, weight) = (&mut self.changes, &mut self.weight);
+        let more = replay.next_block(|lsn, message, bytes| {
+            *weight += bytes;
+            changes.take(message, &of, lsn)
+        })?;
+        self.drain_if_heavy(ready)?;
+        if !more {
+            self.replay = None;
+            self.ended(end_lsn, ready)?;
+        }
+        Ok(())
+    }
+
+    /// A transaction was read whole.
+    fn ended(&mut self, end_lsn: u64, ready: &mut VecDeque<Flow>) -> Result<()> {
+        self.reached = self.reached.max(end_lsn);
+        self.commits_left = self.commits_left.saturating_sub(1);
+        if self.commits_left == 0 || self.weight >= BATCH_BYTES || self.cadence.is_due(Instant::now()) {
+            self.pass(ready)?;
+        }
+        Ok(())
+    }
+
+    /// Marks what tables hold that are ahead of others, before a transaction that is in none of them: so there is a version of each table
+    /// at the same moment.
+    fn stop_before(&mut self, commit_lsn: u64, ready: &mut VecDeque<Flow>) -> Result<()> {
+        while let Some(stop) = self.stops.pop_if(|stop| *stop <= commit_lsn) {
+            self.reached = self.reached.max(stop);
+            self.drain(ready)?;
+            self.mark(ready);
+        }
+        Ok(())
+    }
+
+    /// Hands over rows, and where it is due the mark that contains them. No transaction is read halfway.
+    fn pass(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
+        self.drain(ready)?;
+        let at_the_end = self.until.is_some_and(|until| self.reached >= until);
+        let due = self.cadence.is_empty() || self.cadence.is_due(Instant::now()) || at_the_end;
+        if due {
+            self.mark(ready);
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, ready: &mut VecDeque<Flow>) {
+        if self.reached > self.marked {
+            let mut mark = Checkpoint::default();
+            mark.set(self.lane.clone(), Position(self.reached));
+            ready.push_back(Flow::Mark(mark));
+            self.marked = self.reached;
+            self.cadence.commit();
+        }
+    }
+
+    fn drain_if_heavy(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
+        if self.weight >= BATCH_BYTES { self.drain(ready) } else { Ok(()) }
+    }
+
+    fn drain(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
+        let before = ready.len();
+        self.changes.drain(ready)?;
+        let rows = ready.range(before..).map(|flow| match flow {
+            Flow::Rows(batch) => batch.ops.len(),
+            _ => 0,
+        });
+        let rows = rows.sum();
+        if rows > 0 {
+            self.cadence.stage(rows, self.weight, Instant::now());
+        }
+        self.weight = 0;
+        Ok(())
+    }
+
+    /// Adds what was read since the last call to the metrics.
+    pub fn count(&mut self, settings: &Settings) {
+        let pipeline = || settings.pipeline.to_string();
+        let (records, bytes) = std::mem::take(&mut self.received);
+        if records == 0 {
+            return;
+        }
+        counter!(telemetry::RECORDS_RECEIVED, "pipeline" => pipeline(), "source" => settings.slot.clone()).increment(records);
+        counter!(telemetry::RECEIVED_BYTES, "pipeline" => pipeline(), "source" => settings.slot.clone()).increment(bytes);
+        for (table, counts) in self.changes.counts() {
+            let outcomes = [
+                ("written", counts.written),
+                ("deduplicated", counts.deduplicated),
+                ("dead_letter", counts.dead_letter),
+            ];
+            for (outcome, count) in outcomes.into_iter().filter(|(_, count)| *count > 0) {
+                counter!(telemetry::RECORDS, "pipeline" => pipeline(), "table" => table.to_string(), "outcome" => outcome).increment(count);
+            }
+        }
+    }
+}
+
+fn ends_transaction(frame: &Frame) -> bool {
+    matches!(frame, Frame::Data { data, .. } if matches!(data.first(), Some(b'C' | b'c')))
+}

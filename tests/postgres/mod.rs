@@ -1,0 +1,12 @@
+//! Postgres as a source, against real servers.
+
+mod changes;
+mod connection;
+mod pgbench;
+mod preflight;
+mod printed;
+mod refusals;
+mod servers;
+mod slots;
+mod stream;
+mod values;

@@ -1,0 +1,142 @@
+//! The slot: what it is told, and what happens when it is not what the tables need.
+
+use crate::support::bank::Bank;
+use crate::support::postgres::{Options, PostgresServer, wait_until};
+
+const ALL: &str = "create = true\nfollow = [\"public.*\"]";
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+
+async fn refused_with(bank: &Bank<'_>, code: i32, words: &[&str]) {
+    let (exit, said) = bank.refused().await;
+    assert_eq!(exit, code, "{said}");
+    for word in words {
+        assert!(said.contains(word), "`{word}` is missing:\n{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_named_with_the_sql_that_makes_it() {
+    let bank = Bank::new(PostgresServer::shared(), "missing", TABLE, "follow = [\"public.t\"]").await;
+    refused_with(&bank, 78, &["PUBLICATION"]).await;
+    bank.sql(&format!("CREATE PUBLICATION pub_{} FOR TABLE t", bank.database)).await;
+    refused_with(&bank, 78, &["pg_create_logical_replication_slot", &bank.slot()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_slot_that_is_gone_or_was_made_anew_stops_the_tables() {
+    let bank = Bank::new(PostgresServer::shared(), "remade", TABLE, ALL).await;
+    bank.catch_up().await;
+    bank.sql(&format!("SELECT pg_drop_replication_slot('{}')", bank.slot())).await;
+    bank.sql("INSERT INTO t VALUES (2)").await;
+    refused_with(&bank, 65, &[&bank.slot(), "resnapshot"]).await;
+    bank.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", bank.slot()))
+        .await;
+    refused_with(&bank, 65, &["gone", "public.t", "resnapshot"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_a_slot_that_the_server_gave_up_stops_the_tables() {
+    let small = [
+        ("max_slot_wal_keep_size", "1MB"),
+        ("max_wal_size", "32MB"),
+        ("min_wal_size", "32MB"),
+    ];
+    let server = PostgresServer::start(
+        small
+            .iter()
+            .fold(Options::default(), |options, (name, value)| options.set(name, value)),
+    );
+    let bank = Bank::new(&server, "lost", TABLE, ALL).await;
+    bank.catch_up().await;
+    bank.sql("CREATE UNLOGGED TABLE filler (t text)").await;
+    for _ in 0..6 {
+        bank.sql("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 8000000))")
+            .await;
+        bank.sql("SELECT pg_switch_wal()").await;
+        bank.sql("CHECKPOINT").await;
+    }
+    wait_until("the slot is lost", async || {
+        bank.value(&format!(
+            "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{}'",
+            bank.slot()
+        ))
+        .await
+            == "lost"
+    })
+    .await;
+    refused_with(&bank, 65, &["gave", "max_slot_wal_keep_size"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p13_an_idle_slot_moves_on_with_the_server() {
+    let bank = Bank::new(
+        PostgresServer::shared(),
+        "idle",
+        &format!("{TABLE}; CREATE TABLE other (id int)"),
+        "create = true\nfollow = [\"public.t\"]",
+    )
+    .await;
+    bank.catch_up().await;
+    let program = bank.site.run("service", &bank.config);
+    bank.sql("INSERT INTO other SELECT generate_series(1, 10000)").await;
+    let end = bank.value("SELECT pg_current_wal_lsn()").await;
+    let sql = format!(
+        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = '{}'",
+        bank.slot()
+    );
+    wait_until("the slot has passed changes of other tables", async || {
+        bank.value(&sql).await == "t"
+    })
+    .await;
+    drop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_of_another_server_is_refused() {
+    let mut bank = Bank::new(PostgresServer::shared(), "elsewhere", TABLE, ALL).await;
+    bank.catch_up().await;
+    let other = PostgresServer::start(Options::default());
+    other.sql("postgres", &format!("CREATE DATABASE {}", bank.database)).await;
+    other.sql(&bank.database, TABLE).await;
+    let (database, site) = (bank.database, bank.site);
+    bank = Bank {
+        server: &other,
+        database,
+        config: site.path("bank.toml"),
+        site,
+    };
+    bank.reconfigure(ALL);
+    refused_with(&bank, 65, &["another server", "public.t"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p24_check_prints_the_sql_for_all_that_is_missing_and_nothing_is_left_when_it_was_run() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE loose (v int)";
+    let bank = Bank::new(PostgresServer::shared(), "checked", sql, "follow = [\"public.*\"]").await;
+    let check = async || {
+        let mut program = bank
+            .site
+            .start("check", &["check", "--config", bank.config.to_str().expect("a path in UTF-8")]);
+        let exit = program.wait(std::time::Duration::from_secs(30)).await;
+        (exit.status.code(), program.log_text())
+    };
+    let (code, said) = check().await;
+    assert_eq!(code, Some(78), "{said}");
+    let statement = said
+        .split("Run: ")
+        .find(|text| text.starts_with("CREATE PUBLICATION"))
+        .expect("a statement");
+    bank.sql(statement.split(';').next().expect("its text")).await;
+    let slot = said
+        .split("run ")
+        .find(|text| text.starts_with("SELECT pg_create"))
+        .expect("a statement");
+    bank.sql(slot.split(';').next().expect("its text")).await;
+    let (code, said) = check().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("REPLICA IDENTITY FULL") && said.contains("upsert by id") && said.contains("will be created"),
+        "{said}"
+    );
+    bank.catch_up().await;
+}

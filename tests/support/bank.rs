@@ -1,0 +1,148 @@
+//! A database of a test's own, the pipeline that follows it, and both sides read as text.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use alluvium::log::{Log, When, store};
+use alluvium::query::{Named, query};
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use url::Url;
+
+use super::postgres::PostgresServer;
+use super::program::{Exit, Program, Site};
+
+/// A database and its lake.
+pub struct Bank<'s> {
+    pub server: &'s PostgresServer,
+    pub database: String,
+    pub site: Site,
+    pub config: PathBuf,
+}
+
+impl<'s> Bank<'s> {
+    /// Runs `sql` in a new database; `lines` are the pipeline's options behind the connection, `{table}` sections included.
+    pub async fn new(server: &'s PostgresServer, name: &str, sql: &str, lines: &str) -> Bank<'s> {
+        let database = server.database(name).await;
+        server.sql(&database, sql).await;
+        let site = Site::new();
+        let config = configure(server, &database, &site, lines);
+        Bank {
+            server,
+            database,
+            site,
+            config,
+        }
+    }
+
+    /// The same database and lake with other options.
+    pub fn reconfigure(&mut self, lines: &str) {
+        self.config = configure(self.server, &self.database, &self.site, lines);
+    }
+
+    pub fn slot(&self) -> String {
+        format!("slot_{}", self.database)
+    }
+
+    pub async fn sql(&self, sql: &str) {
+        self.server.sql(&self.database, sql).await;
+    }
+
+    pub async fn value(&self, sql: &str) -> String {
+        self.server.value(&self.database, sql).await
+    }
+
+    /// Runs until all that is there is in the tables.
+    pub async fn catch_up(&self) {
+        self.site.catch_up(&self.config).await;
+    }
+
+    /// Runs until it ends by itself, as it must not do well; what it said.
+    pub async fn refused(&self) -> (i32, String) {
+        let mut program = self.start();
+        let exit: Exit = program.wait(std::time::Duration::from_secs(60)).await;
+        (exit.status.code().unwrap_or(-1), program.log_text())
+    }
+
+    /// Starts a run that ends when it has caught up.
+    pub fn start(&self) -> Program {
+        let config = self.config.to_str().expect("a path in UTF-8");
+        self.site.start("program", &["run", "--until-caught-up", "--config", config])
+    }
+
+    /// A Delta table: `public.orders` for one that is followed by pattern.
+    pub fn table(&self, name: &str) -> Named {
+        let folder = self.site.table(&name.replace('.', "/"));
+        let url = Url::from_directory_path(folder).expect("an absolute path");
+        Named {
+            name: name.to_owned(),
+            store: store::open(&url, &Default::default()).expect("a store"),
+            url,
+        }
+    }
+
+    /// The rows of a Delta table, sorted as text; null is `NULL`.
+    pub async fn here(&self, sql: &str, tables: &[&str]) -> Vec<Vec<String>> {
+        let tables: Vec<Named> = tables.iter().map(|name| self.table(name)).collect();
+        let batches = query(sql, &tables, &When::Latest)
+            .await
+            .expect("a query")
+            .collect()
+            .await
+            .expect("rows");
+        let mut rows = rows(&batches);
+        rows.sort();
+        rows
+    }
+
+    /// The rows of the server, sorted as text.
+    pub async fn there(&self, sql: &str) -> Vec<Vec<String>> {
+        let null = || "NULL".to_owned();
+        let row = |row: Vec<Option<String>>| row.into_iter().map(|cell| cell.unwrap_or_else(null)).collect();
+        let mut rows: Vec<Vec<String>> = self.server.rows(&self.database, sql).await.into_iter().map(row).collect();
+        rows.sort();
+        rows
+    }
+
+    /// Both sides give the same answer.
+    pub async fn agrees(&self, sql: &str, tables: &[&str]) {
+        let (here, there) = (self.here(sql, tables).await, self.there(sql).await);
+        assert!(here == there, "{sql}\nin the lake: {here:#?}\non the server: {there:#?}");
+    }
+
+    /// How many versions a table has.
+    pub async fn versions(&self, name: &str) -> u64 {
+        let table = self.table(name);
+        let log = Log::open(&table.url, Arc::clone(&table.store), "")
+            .await
+            .expect("a log")
+            .expect("a table");
+        log.snapshot().version
+    }
+}
+
+fn configure(server: &PostgresServer, database: &str, site: &Site, lines: &str) -> PathBuf {
+    let text = format!(
+        "lake = \"lake\"\nhttp = {{ address = \"\" }}\n[pipelines.bank.commit]\ninterval = \"100 ms\"\nidle = \"1 s\"\n[pipelines.bank.postgres]\n\
+         url = \"postgresql://{}@{}:{}/{database}\"\nslot = \"slot_{database}\"\npublication = \"pub_{database}\"\n{lines}",
+        server.user(),
+        server.host(),
+        server.port(),
+    );
+    site.configure("bank", &text)
+}
+
+/// Rows as text.
+pub fn rows(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).expect("text"))
+            .collect();
+        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()));
+    }
+    rows
+}

@@ -1,0 +1,216 @@
+//! pgbench, a real client: its four tables always agree on one sum, at every moment of the database.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use alluvium::log::{Log, When, store};
+use alluvium::position::{Checkpoint, Lane, Position};
+use alluvium::query::{Named, query};
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use tokio::process::{Child, Command};
+use url::Url;
+
+use super::postgres::PostgresServer;
+use super::program::Site;
+
+pub const TABLES: [&str; 4] = ["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers"];
+/// All sums in one row, and how many transactions there were.
+const SUMS: &str = "SELECT (SELECT coalesce(sum(abalance), 0) FROM public.pgbench_accounts) AS a, \
+                    (SELECT coalesce(sum(bbalance), 0) FROM public.pgbench_branches) AS b, \
+                    (SELECT coalesce(sum(delta), 0) FROM public.pgbench_history) AS h, \
+                    (SELECT coalesce(sum(tbalance), 0) FROM public.pgbench_tellers) AS t, \
+                    (SELECT count(*) FROM public.pgbench_history) AS n";
+/// All rows of a table, in an order that is the same on both sides.
+const ROWS: [(&str, &str); 4] = [
+    ("accounts", "SELECT aid, bid, abalance FROM public.pgbench_accounts ORDER BY aid"),
+    ("branches", "SELECT bid, bbalance FROM public.pgbench_branches ORDER BY bid"),
+    ("tellers", "SELECT tid, bid, tbalance FROM public.pgbench_tellers ORDER BY tid"),
+    (
+        "history",
+        "SELECT tid, bid, aid, delta FROM public.pgbench_history ORDER BY tid, bid, aid, delta",
+    ),
+];
+
+/// pgbench's tables in a database of their own, and the pipeline that follows them.
+pub struct Bench<'s> {
+    pub server: &'s PostgresServer,
+    pub database: String,
+    pub site: Site,
+}
+
+impl<'s> Bench<'s> {
+    /// `scale`: 100,000 accounts each.
+    pub async fn new(server: &'s PostgresServer, name: &str, scale: u32) -> Bench<'s> {
+        let database = server.database(name).await;
+        let bench = Bench {
+            server,
+            database,
+            site: Site::new(),
+        };
+        let made = bench
+            .pgbench(&["-i", "-q", "-s", &scale.to_string()])
+            .wait()
+            .await
+            .expect("pgbench runs");
+        assert!(made.success(), "pgbench could not make its tables");
+        bench
+    }
+
+    /// Starts pgbench with these arguments.
+    pub fn pgbench(&self, arguments: &[&str]) -> Child {
+        Command::new(self.server.programs().join("pgbench"))
+            .args([
+                "-h",
+                self.server.host(),
+                "-p",
+                &self.server.port().to_string(),
+                "-U",
+                self.server.user(),
+            ])
+            .args(arguments)
+            .arg(&self.database)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("pgbench is installed")
+    }
+
+    pub fn slot(&self) -> String {
+        format!("slot_{}", self.database)
+    }
+
+    /// Follows all tables by a pattern.
+    pub fn configure(&self, name: &str, more: &str) -> std::path::PathBuf {
+        let url = format!(
+            "postgresql://{}@{}:{}/{}",
+            self.server.user(),
+            self.server.host(),
+            self.server.port(),
+            self.database
+        );
+        let text = format!(
+            "lake = \"lake\"\nhttp = {{ address = \"\" }}\n[pipelines.bench.postgres]\nurl = \"{url}\"\nslot = \"{}\"\ncreate = true\n\
+             follow = [\"public.pgbench_*\"]\n[pipelines.bench.commit]\ninterval = \"200 ms\"\n{more}",
+            self.slot()
+        );
+        self.site.configure(name, &text)
+    }
+
+    /// What the slot was told that is safe.
+    pub async fn confirmed(&self) -> Option<u64> {
+        let sql = format!(
+            "SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.slot()
+        );
+        let rows = self.server.rows(&self.database, &sql).await;
+        rows.first()
+            .and_then(|row| row[0].as_ref())
+            .map(|text| text.parse().expect("a number"))
+    }
+
+    /// The lowest position that all tables hold; None while one holds nothing.
+    pub async fn held(&self) -> Option<u64> {
+        let mut lowest = None::<u64>;
+        for table in self.tables() {
+            let log = Log::open(&table.url, Arc::clone(&table.store), "bench").await.expect("a log")?;
+            let marks = log.checkpoint();
+            let (_, at) = marks.named(&self.slot())?;
+            lowest = Some(lowest.map_or(at.0, |lowest| lowest.min(at.0)));
+        }
+        lowest
+    }
+
+    pub fn tables(&self) -> Vec<Named> {
+        let named = |table: &&str| {
+            let folder = self.site.table("public").join(table);
+            let url = Url::from_directory_path(folder).expect("an absolute path");
+            Named {
+                name: format!("public.{table}"),
+                store: store::open(&url, &Default::default()).expect("a store"),
+                url,
+            }
+        };
+        TABLES.iter().map(named).collect()
+    }
+
+    /// Every position at which a table has a version.
+    async fn marks(&self) -> BTreeSet<u64> {
+        let mut marks = BTreeSet::new();
+        for table in self.tables() {
+            let log = Log::open(&table.url, Arc::clone(&table.store), "")
+                .await
+                .expect("a log")
+                .expect("a table");
+            let history = log.history(usize::MAX).await.expect("a history");
+            marks.extend(
+                history
+                    .iter()
+                    .flat_map(|entry| entry.said.iter())
+                    .flat_map(|said| said.positions.values().map(|(_, to)| *to)),
+            );
+        }
+        marks
+    }
+
+    /// At each mark of any version the four sums are one, and at the end every table equals the server's. Returns how many marks there
+    /// were.
+    pub async fn verdict(&self) -> usize {
+        let (tables, marks) = (self.tables(), self.marks().await);
+        let mut transactions = 0;
+        for &mark in &marks {
+            let mut at = Checkpoint::default();
+            at.set(Lane::new(self.slot()), Position(mark));
+            let row = &rows(
+                query(SUMS, &tables, &When::Mark(at))
+                    .await
+                    .expect("a query")
+                    .collect()
+                    .await
+                    .expect("rows"),
+            )[0];
+            assert!(row[..4].iter().all(|sum| *sum == row[0]), "at {mark} the sums differ: {row:?}");
+            let so_far: u64 = row[4].parse().expect("a number");
+            assert!(
+                so_far >= transactions,
+                "at {mark} there are {so_far} transactions, and before there were {transactions}"
+            );
+            transactions = so_far;
+        }
+        for (what, sql) in ROWS {
+            let here = rows(
+                query(sql, &tables, &When::Latest)
+                    .await
+                    .expect("a query")
+                    .collect()
+                    .await
+                    .expect("rows"),
+            );
+            let there = self.server.rows(&self.database, sql).await;
+            let there: Vec<Vec<String>> = there
+                .into_iter()
+                .map(|row| row.into_iter().map(|cell| cell.expect("no nulls")).collect())
+                .collect();
+            assert_eq!(here.len(), there.len(), "{what}");
+            assert!(here == there, "{what} differ from the server's");
+        }
+        marks.len()
+    }
+}
+
+/// Rows as text.
+fn rows(batches: Vec<RecordBatch>) -> Vec<Vec<String>> {
+    let options = FormatOptions::default();
+    let mut rows = Vec::new();
+    for batch in &batches {
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).expect("text"))
+            .collect();
+        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()));
+    }
+    rows
+}
