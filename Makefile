@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(ALLUVIUM_CACHE)/target
 # One profile for everything that is built (Cargo.toml says why).
 CARGO_TEST = cargo test --release --locked
 
-.PHONY: help demo demo-postgres test test-spark simulate fuzz proofs bench lint fmt
+.PHONY: help demo demo-postgres test test-postgres test-spark simulate fuzz proofs bench lint fmt
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1 \t/p' Makefile | expand -t 14
@@ -24,6 +24,10 @@ test: ## every test, also against Apache Kafka and with the Python readers
 	@scripts/setup.sh test
 	$(CARGO_TEST) --no-fail-fast
 
+test-postgres: ## the tests of Postgres on every version of it, 14 to 18
+	@scripts/setup.sh test
+	for bin in $(ALLUVIUM_CACHE)/postgres/*/bin; do ALLUVIUM_POSTGRES_BIN=$$bin $(CARGO_TEST) --test main postgres:: || exit 1; done
+
 test-spark: ## Spark with Delta Lake reads the tables (fetches some 600 MB)
 	@scripts/setup.sh test
 	@scripts/setup.sh spark
@@ -39,7 +43,7 @@ fuzz: ## libFuzzer on the decoders, the configuration and the log, a minute each
 
 proofs: ## the crash tests, longer: 50 kills
 	@scripts/setup.sh test
-	ALLUVIUM_KILLS=50 $(CARGO_TEST) --test main crash::
+	ALLUVIUM_KILLS=50 $(CARGO_TEST) --test main -- crash:: pgbench::
 
 bench: ## all benches, at full size
 	@scripts/setup.sh test

@@ -197,14 +197,16 @@ async fn partitions_filters_and_lists_of_columns_are_the_publication_s() {
                CREATE TABLE filtered (id int PRIMARY KEY, secret text, kept boolean, twice int GENERATED ALWAYS AS (id * 2) STORED);
                INSERT INTO filtered VALUES (1, 's', true), (2, 's', false)";
     let bank = Bank::new(server, "parted", sql, "follow = [\"public.*\"]").await;
-    let publish = format!(
-        "CREATE PUBLICATION pub_{0} FOR TABLE parted, filtered (id, kept) WHERE (id < 10) WITH (publish_via_partition_root = true);
-         SELECT pg_create_logical_replication_slot('slot_{0}', 'pgoutput')",
+    // Lists of columns and filters of rows are of PostgreSQL 15 and newer.
+    let lists = server.version() >= 15;
+    let of = if lists { "filtered (id, kept) WHERE (id < 10)" } else { "filtered" };
+    bank.sql(&format!(
+        "CREATE PUBLICATION pub_{} FOR TABLE parted, {of} WITH (publish_via_partition_root = true)",
         bank.database
-    );
-    for statement in publish.split(';') {
-        bank.sql(statement).await;
-    }
+    ))
+    .await;
+    bank.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", bank.slot()))
+        .await;
     bank.catch_up().await;
     bank.sql("INSERT INTO parted VALUES (3, '2026-01-11', 'c'); UPDATE parted SET day = '2026-02-11' WHERE id = 1; DELETE FROM parted WHERE id = 2").await;
     bank.sql("INSERT INTO filtered VALUES (3, 's', true), (11, 's', true); UPDATE filtered SET id = 12 WHERE id = 2; UPDATE filtered SET id = 4 WHERE id = 11").await;
@@ -220,7 +222,8 @@ async fn partitions_filters_and_lists_of_columns_are_the_publication_s() {
     )
     .await;
     let columns = bank.here("SELECT * FROM public.filtered WHERE id = 1", &["public.filtered"]).await;
-    assert_eq!(columns, [["1", "true"]]);
+    let shown = if lists { vec!["1", "true"] } else { vec!["1", "s", "true"] };
+    assert_eq!(columns, [shown]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

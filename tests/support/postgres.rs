@@ -171,7 +171,9 @@ impl PostgresServer {
         if own.join("pgbench").is_file() {
             return own;
         }
-        let with_clients = Installation::all().into_iter().find(|one| one.folder.join("pgbench").is_file());
+        let with_clients = Installation::installed()
+            .into_iter()
+            .find(|one| one.folder.join("pgbench").is_file());
         with_clients.unwrap_or_else(|| panic!("{MISSING}")).folder
     }
 
@@ -415,6 +417,11 @@ impl Installation {
             let one = Self::at(Path::new(&folder));
             return vec![one.unwrap_or_else(|| panic!("ALLUVIUM_POSTGRES_BIN = {}: no initdb and postgres lie there", folder.display()))];
         }
+        Self::installed()
+    }
+
+    /// All that this machine has.
+    fn installed() -> Vec<Installation> {
         let mut found: Vec<Installation> = [Path::new("/usr/lib/postgresql"), &cache().join("postgres")]
             .iter()
             .filter_map(|folder| std::fs::read_dir(folder).ok())
