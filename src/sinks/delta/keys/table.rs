@@ -141,7 +141,7 @@ impl KeyTable {
         each_shape!(&mut self.shards, shards => shards.iter_mut().for_each(|shard| shard.readdress(&address)));
     }
 
-    /// All keys, in the order in which any table of this shape holds them: walking one table and asking another is a walk through both.
+    /// All keys, shard by shard as any table of this shape holds them: walking one table and asking another is a walk through both.
     pub fn iter(&self) -> Box<dyn Iterator<Item = (Key, Address)> + Send + '_> {
         each_shape!(&self.shards, shards => Box::new(shards.iter().flat_map(Shard::iter)))
     }
@@ -175,6 +175,16 @@ fn hash(key: Key) -> u64 {
 
 fn shard_of(hash: u64) -> usize {
     (hash >> (64 - SHARD_BITS)) as usize
+}
+
+/// Steps of this size come to each of so many slots once, and spread evenly from the first on: near the golden section.
+fn stride(slots: usize) -> usize {
+    let near = slots * 618 / 1000 + 1;
+    (near..).find(|&stride| gcd(stride, slots) == 1).unwrap_or(1)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Slots of `W` words: the key's, then the address, which is 0 where the slot is empty.
@@ -303,8 +313,16 @@ impl<const W: usize> Shard<W> {
         }
     }
 
+    /// Not in the order of the slots, which is that of the hashes: a shard that grows with such keys would have all of them at its
+    /// beginning, and the search for the place of each would pass all others.
     fn iter(&self) -> impl Iterator<Item = (Key, Address)> + Send + '_ {
-        let full = (0..self.slots.len()).filter(|&slot| self.slots[slot][W - 1] != 0);
+        let (slots, stride) = (self.slots.len(), stride(self.slots.len()));
+        let scattered = (0..slots).scan(0, move |next, _| {
+            let slot = *next;
+            *next = (slot + stride) % slots;
+            Some(slot)
+        });
+        let full = scattered.filter(|&slot| self.slots[slot][W - 1] != 0);
         full.map(|slot| (self.key(slot), Address::of(self.slots[slot][W - 1])))
     }
 
@@ -419,5 +437,28 @@ mod tests {
         let again = again.expect("as many shards as were given");
         assert_eq!(again.len(), table.len());
         assert!(table.iter().eq(again.iter()));
+    }
+
+    #[test]
+    fn all_slots_are_walked_through_once() {
+        for slots in [1, 2, 7, 8, 10, 1000, 4096] {
+            let stride = stride(slots);
+            let walked: std::collections::BTreeSet<usize> = (0..slots).map(|step| step * stride % slots).collect();
+            assert_eq!(walked.len(), slots);
+        }
+    }
+
+    /// With the keys in the order of their hashes this takes some 10^11 steps.
+    #[test]
+    fn a_shard_that_grows_with_the_keys_of_another_is_not_searched_from_end_to_end() {
+        let (mut one, mut other) = (Shard::<2>::new(0), Shard::<2>::new(0));
+        for number in 0..500_000 {
+            let key = Key([number, 0]);
+            one.insert(key, hash(key), Address { file: 0, row: 0 });
+        }
+        for (key, at) in one.iter() {
+            other.insert(key, hash(key), at);
+        }
+        assert_eq!(other.len, 500_000);
     }
 }
