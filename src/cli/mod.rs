@@ -9,6 +9,7 @@ mod logs;
 mod moment;
 mod progress;
 mod query;
+mod resnapshot;
 mod run;
 mod schema;
 
@@ -71,6 +72,14 @@ enum Command {
     History(history::HistoryArguments),
     /// Run SQL over the tables as they are, or as they were
     Query(query::QueryArguments),
+    /// Have tables of a database copied again, while they stay readable
+    Resnapshot {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// The tables, by their names in the configuration
+        #[arg(value_name = "TABLE", required = true)]
+        tables: Vec<String>,
+    },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print the completions of a shell
@@ -103,6 +112,7 @@ impl Command {
             Command::Demo(arguments) => wait(demo::demo(&arguments)),
             Command::History(arguments) => wait(history::history(&arguments)),
             Command::Query(arguments) => wait(query::query(&arguments)),
+            Command::Resnapshot { config, tables } => wait(resnapshot::resnapshot(&config.config, &tables)),
             Command::Schema => schema::print(),
             Command::Completions { shell } => schema::print_completions(shell),
         }

@@ -112,7 +112,7 @@ impl Tables {
 }
 
 /// All tables of a configuration, the dead letters included; of those that are followed by pattern, the ones that are there.
-async fn from_config(file: &Path) -> Result<Vec<Named>> {
+pub(super) async fn from_config(file: &Path) -> Result<Vec<Named>> {
     let (config, resolved) = resolve(Document::read(file)?)?;
     let storage = storage(&config)?;
     let mut places = Vec::new();

@@ -44,10 +44,10 @@ const DENIED_PUTS_MAX: u32 = 3;
 const WAIT_MIN: Duration = Duration::from_millis(20); // Longer than a rival's commit on a local disk.
 const WAIT_MAX: Duration = Duration::from_secs(4);
 /// Races in a row that one commit may lose to versions that leave its change standing.
-const RACES_MAX: u32 = 100; // Two instances that take turns lose one or two; a hundred is a table that others flood.
+pub(super) const RACES_MAX: u32 = 100; // Two instances that take turns lose one or two; a hundred is a table that others flood.
 
 /// What came of a put, and the tag of the file that is there now.
-enum Put {
+pub(super) enum Put {
     Made(Option<String>),
     /// The answer was an error all the same.
     Recovered(Option<String>),
@@ -163,7 +163,7 @@ impl Log {
 
     /// The newest version that is known here is still the file that it was. A table that was deleted and made anew under this
     /// writer would else get a version in the middle of nothing.
-    async fn same_table(&self) -> Result<()> {
+    pub(super) async fn same_table(&self) -> Result<()> {
         let now = self.entries.commit_tag(self.snapshot.version).await?;
         let same = now
             .as_ref()
@@ -180,7 +180,7 @@ impl Log {
     }
 
     /// Puts the commit's file, and finds out what came of it.
-    async fn put(&mut self, plan: &Plan, name: &str) -> Result<Put> {
+    pub(super) async fn put(&mut self, plan: &Plan, name: &str) -> Result<Put> {
         let mut tries = 0;
         loop {
             let error = match self.entries.put_commit(plan.version, plan.body.clone()).await {
@@ -232,7 +232,7 @@ impl Log {
     }
 
     /// The plan has become a version: so it becomes the state.
-    fn adopt(&mut self, plan: Plan, e_tag: Option<String>) -> Result<Version> {
+    pub(super) fn adopt(&mut self, plan: Plan, e_tag: Option<String>) -> Result<Version> {
         for path in &plan.removes {
             self.snapshot.files.remove(path);
         }
@@ -273,7 +273,7 @@ impl Log {
     }
 
     /// Waits longer with each try, and never as long as a rival that began at the same moment.
-    async fn wait(&mut self, tries: u32) {
+    pub(super) async fn wait(&mut self, tries: u32) {
         let most = WAIT_MIN.saturating_mul(1 << tries.min(10)).min(WAIT_MAX);
         let share = self.jitter.random_range(0.5..=1.0);
         tokio::time::sleep(most.mul_f64(share)).await;

@@ -22,6 +22,7 @@ mod commit;
 mod create;
 mod durable;
 mod entries;
+mod forget;
 pub mod history;
 pub mod maintain;
 mod plan;
@@ -43,6 +44,7 @@ use url::Url;
 
 pub use actions::{Protocol, UserMetadata};
 pub use change::{Change, NewFile, Outcome};
+pub use forget::FORGOTTEN;
 pub use replay::CHECKPOINT_INTERVAL;
 pub use snapshot::{LiveFile, Snapshot, Vector};
 

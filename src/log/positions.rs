@@ -6,14 +6,15 @@
 //! lane that moves with every commit. No listing is needed, so a log of 100,000 versions takes 17 such probes. Where the walk
 //! finds nothing within [`WALK_MAX`] commits, the state at the version is read from its checkpoint instead.
 //!
-//! The search rests on marks that never go back, which is what a mark promises.
+//! The search rests on marks that never go back, which is what a mark promises. A version that asks for the rows to be loaded again
+//! (`forget.rs`) has them still: there the mark before it counts.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
-use crate::log::{Log, When};
+use crate::log::{FORGOTTEN, Log, When};
 use crate::position::{Checkpoint, Lane, Position};
 use crate::table::Version;
 
@@ -100,7 +101,8 @@ impl Log {
                     && pipeline == wanted.pipeline
                 {
                     let lane = Lane::new(lane);
-                    if wanted.mark.get(&lane).is_some() && found.get(&lane).is_none() {
+                    let forgotten = at == FORGOTTEN && lane.topic_partition().is_none();
+                    if wanted.mark.get(&lane).is_some() && found.get(&lane).is_none() && !forgotten {
                         found.set(lane, at);
                     }
                 }

@@ -17,8 +17,8 @@ use super::{Open, Opened};
 use crate::budget::Budget;
 use crate::config::{self, SpecialValues, TableMode};
 use crate::error::{Error, Result};
-use crate::log::Log;
-use crate::position::{Checkpoint, Lane, Lsn, Position};
+use crate::log::{FORGOTTEN, Log};
+use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::{self, PgTable};
@@ -336,8 +336,8 @@ fn holds(marks: &Checkpoint, lane: &Lane, table: &Table) -> Result<Holds> {
     Ok(match marks.get(lane) {
         None => Holds::Nothing,
         // This is how a table is told to be copied again.
-        Some(Position(0)) => Holds::OldCopy,
-        Some(Position(at)) => Holds::UpTo(at),
+        Some(FORGOTTEN) => Holds::OldCopy,
+        Some(at) => Holds::UpTo(at.0),
     })
 }
 

@@ -140,3 +140,54 @@ async fn p24_check_prints_the_sql_for_all_that_is_missing_and_nothing_is_left_wh
     );
     bank.catch_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its_history_stays() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i; CREATE TABLE other (id int PRIMARY KEY)";
+    let bank = Bank::new(PostgresServer::shared(), "again", sql, ALL).await;
+    bank.catch_up().await;
+    let first = bank.versions("public.t").await;
+    let mut service = bank.site.run("service", &bank.config);
+    bank.sql("UPDATE t SET v = 1; INSERT INTO other VALUES (1)").await;
+    // What the table holds was spoilt from outside, say; its next copy is right whatever it was.
+    let config = bank.config.to_str().expect("a path in UTF-8");
+    let exit = bank
+        .site
+        .start("ask", &["resnapshot", "--config", config, "public.t"])
+        .wait(std::time::Duration::from_secs(30))
+        .await;
+    assert!(exit.status.success());
+    bank.sql("UPDATE t SET v = 2 WHERE id <= 10; DELETE FROM t WHERE id = 100; INSERT INTO other VALUES (2)")
+        .await;
+    let copied = || service.log_text().matches("\"message\":\"copied\"").count() == 1;
+    wait_until("it is copied again", async || copied()).await;
+    service.signal(libc::SIGTERM);
+    assert!(
+        service.wait(std::time::Duration::from_secs(30)).await.status.success(),
+        "{}",
+        service.log_tail()
+    );
+    bank.catch_up().await;
+    bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
+    bank.agrees("SELECT id FROM public.other", &["public.other"]).await;
+    // The versions before are there, and no version is without rows.
+    let table = bank.table("public.t");
+    for version in first..=bank.versions("public.t").await {
+        let when = alluvium::log::When::Version(version);
+        let tables = std::slice::from_ref(&table);
+        let rows = alluvium::query::query("SELECT count(*) FROM public.t", tables, &when)
+            .await
+            .expect("a query");
+        let rows = crate::support::bank::rows(&rows.collect().await.expect("rows"));
+        let count: u32 = rows[0][0].parse().expect("a number");
+        assert!((99..=100).contains(&count), "version {version} has {count} rows");
+    }
+    for (name, code) in [("public.tt", 64), ("bank_dead_letters", 64)] {
+        let exit = bank
+            .site
+            .start("wrong", &["resnapshot", "--config", config, name])
+            .wait(std::time::Duration::from_secs(30))
+            .await;
+        assert_eq!(exit.status.code(), Some(code), "{name}");
+    }
+}

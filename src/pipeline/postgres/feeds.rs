@@ -58,6 +58,12 @@ impl PostgresFeeds {
         limits(&self.commit, &config::TableCommit::default(), IDLE_POSTGRES)
     }
 
+    /// Whether this Delta table is one that the database feeds.
+    pub fn feeds_table(&self, name: &str) -> bool {
+        let followed = || schema_and_table(name).is_some_and(|(schema, table)| self.follows(&schema, &table));
+        self.named.iter().any(|feed| feed.id.as_str() == name) || followed()
+    }
+
     /// Whether the configuration asks for this table of the database.
     pub fn wants(&self, schema: &str, table: &str) -> bool {
         let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);

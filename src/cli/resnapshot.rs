@@ -1,0 +1,71 @@
+//! `alluvium resnapshot`: has tables of a database copied again. A service that is running does it at once; else the next run does.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::moment::from_config;
+use crate::config::Document;
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::pipeline::resolve::{Resolved, Source, resolve};
+
+pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode> {
+    let (_, resolved) = resolve(Document::read(file)?)?;
+    let known = from_config(file).await?;
+    // All are looked at before one is changed.
+    let mut asked = Vec::new();
+    for name in names {
+        let Some(table) = known.iter().find(|table| table.name == *name) else {
+            let near = crate::config::suggestion(name, known.iter().map(|table| table.name.as_str()));
+            return Err(Error::config("usage", format!("there is no table `{name}`{near}")));
+        };
+        let (pipeline, slot) = feeding(&resolved, name)?;
+        let Some(log) = Log::open(&table.url, Arc::clone(&table.store), pipeline).await? else {
+            return Err(Error::config(
+                "no_table",
+                format!("there is no table at {} yet: it is copied by the first run", table.url),
+            ));
+        };
+        if log
+            .snapshot()
+            .properties
+            .get("delta.appendOnly")
+            .is_some_and(|value| value == "true")
+        {
+            let what = format!(
+                "table `{name}` only grows, so it cannot be copied again in its place: let a new table begin with the copy (name another `location`)"
+            );
+            return Err(Error::config("append_only", what));
+        }
+        let held = log.checkpoint();
+        let Some((lane, _)) = held.named(&slot) else {
+            return Err(Error::config(
+                "usage",
+                format!("table `{name}` holds nothing of slot `{slot}` yet: the next run copies it anyway"),
+            ));
+        };
+        asked.push((name, lane.clone(), log));
+    }
+    for (name, lane, mut log) in asked {
+        let version = log.forget(&lane).await?;
+        super::print(&format!(
+            "version {version} of {name} asks for a new copy; its rows stay as they are until one version replaces them\n"
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The pipeline and the slot that feed a table.
+fn feeding<'r>(resolved: &'r [Resolved], table: &str) -> Result<(&'r str, String)> {
+    let fed = resolved.iter().find_map(|pipeline| match &pipeline.source {
+        Source::Postgres(feeds) if feeds.feeds_table(table) => Some((&*pipeline.name, feeds.slot_name(&pipeline.name))),
+        Source::Postgres(_) | Source::Kafka(_) => None,
+    });
+    fed.ok_or_else(|| {
+        Error::config(
+            "usage",
+            format!("`{table}` is not a table of a database: only such tables can be copied again"),
+        )
+    })
+}
