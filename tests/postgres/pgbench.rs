@@ -14,7 +14,7 @@ const CLIENTS: [&str; 3] = ["-n", "-c", "4"];
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_copied_and_followed_while_clients_work_and_every_version_balances() {
     let bench = Bench::new(PostgresServer::shared(), "followed", 2).await;
-    let config = bench.configure("followed", "");
+    let config = bench.configure("followed");
     let mut clients = bench.pgbench(&[&CLIENTS[..], &["-T", "8"]].concat());
     sleep(Duration::from_millis(500)).await;
     let mut program = bench.site.run("program", &config);
@@ -48,7 +48,7 @@ async fn killed_and_cut_off_at_random_moments_nothing_is_lost_or_doubled() {
         database,
         site,
     };
-    let config = bench.configure("killed", "");
+    let config = bench.configure("killed");
     for kill in 0..kills {
         let mut clients = bench.pgbench(&[&CLIENTS[..], &["-T", "1000"]].concat());
         let mut program = bench.site.run("program", &config);

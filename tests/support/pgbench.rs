@@ -83,7 +83,12 @@ impl<'s> Bench<'s> {
     }
 
     /// Follows all tables by a pattern.
-    pub fn configure(&self, name: &str, more: &str) -> std::path::PathBuf {
+    pub fn configure(&self, name: &str) -> std::path::PathBuf {
+        self.configure_with(name, "", "interval = \"200 ms\"")
+    }
+
+    /// With further options of the process, and others of `commit`.
+    pub fn configure_with(&self, name: &str, process: &str, commit: &str) -> std::path::PathBuf {
         let url = format!(
             "postgresql://{}@{}:{}/{}",
             self.server.user(),
@@ -92,8 +97,8 @@ impl<'s> Bench<'s> {
             self.database
         );
         let text = format!(
-            "lake = \"lake\"\nhttp = {{ address = \"\" }}\n[pipelines.bench.postgres]\nurl = \"{url}\"\nslot = \"{}\"\ncreate = true\n\
-             follow = [\"public.pgbench_*\"]\n[pipelines.bench.commit]\ninterval = \"200 ms\"\n{more}",
+            "lake = \"lake\"\n{process}\nhttp = {{ address = \"\" }}\n[pipelines.bench.postgres]\nurl = \"{url}\"\nslot = \"{}\"\n\
+             create = true\nfollow = [\"public.pgbench_*\"]\n[pipelines.bench.commit]\n{commit}\n",
             self.slot()
         );
         self.site.configure(name, &text)

@@ -1,0 +1,73 @@
+//! What following a database costs: CPU time, wall time and memory of the program, for a copy, for many small updates, and for one
+//! transaction that is larger than its memory; from a real server on the same machine.
+//!
+//! ```text
+//! cargo bench --profile release --bench postgres               scale 50: 5 million accounts, 1.5 million updates, 5 million rows at once
+//! cargo bench --profile release --bench postgres -- 5          scale
+//! ```
+//! Rows per CPU second count all threads of the program and nothing of the server, from its start to its end: with opening the tables,
+//! and with the key index. On the clock the server, which decodes its WAL, is the bottleneck of the stream. The aims stand in the table.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use support::pgbench::Bench;
+use support::postgres::PostgresServer;
+use support::program::Exit;
+
+const MIB: f64 = 1024.0 * 1024.0;
+const BUDGET_MIB: f64 = 256.0;
+/// Beside the budget: the program itself, what the allocator keeps, the index of keys.
+const BESIDE_BUDGET_MIB: f64 = 200.0;
+/// Updates of one transaction: small, and so many that each is no measure of its own.
+const UPDATES_EACH: u32 = 100;
+
+#[tokio::main]
+async fn main() {
+    let scale = std::env::args().find_map(|arg| arg.parse::<u32>().ok()).unwrap_or(50);
+    let (accounts, updates) = (scale * 100_000, scale * 30_000);
+    let server = PostgresServer::start(Default::default());
+    let bench = Bench::new(&server, "bench", scale).await;
+    let config = bench.configure_with("bench", &format!("memory = \"{BUDGET_MIB} MiB\""), "interval = \"1 s\"");
+    println!(
+        "PostgreSQL {}, scale {scale}: {accounts} accounts, a budget of {BUDGET_MIB} MiB",
+        server.version()
+    );
+    println!(
+        "{:34} {:>12} {:>10} {:>12} {:>10} {:>8} {:>12} {:>10}",
+        "what", "rows/CPU s", "aim", "rows/s", "aim", "CPU s", "peak RSS MiB", "limit MiB"
+    );
+    let copied = bench.site.catch_up(&config).await;
+    report("copy of the accounts", accounts, &copied, 700_000, None);
+
+    let random =
+        "CREATE TABLE chosen AS SELECT aid, row_number() OVER () AS place FROM (SELECT aid FROM pgbench_accounts ORDER BY random()) a";
+    server.sql(&bench.database, random).await;
+    let client = server.client(&bench.database).await;
+    let sql = "UPDATE pgbench_accounts a SET abalance = abalance + 1 FROM chosen c WHERE a.aid = c.aid AND c.place > $1 AND c.place <= $2";
+    server.sql(&bench.database, "CREATE INDEX ON chosen (place); ANALYZE chosen").await;
+    let update = client.prepare(sql).await.expect("a statement");
+    for first in (0..updates).step_by(UPDATES_EACH as usize) {
+        let bounds = (i64::from(first), i64::from(first + UPDATES_EACH));
+        client.execute(&update, &[&bounds.0, &bounds.1]).await.expect("an update");
+    }
+    let streamed = bench.site.catch_up(&config).await;
+    report("updates of random accounts", updates, &streamed, 350_000, Some(150_000));
+
+    let all = format!("INSERT INTO pgbench_accounts SELECT {accounts} + i, 1, 0, repeat('x', 84) FROM generate_series(1, {accounts}) i");
+    server.sql(&bench.database, &all).await;
+    let large = bench.site.catch_up(&config).await;
+    report("one transaction of new accounts", accounts, &large, 350_000, None);
+}
+
+fn report(what: &str, rows: u32, exit: &Exit, aim: u32, aim_on_the_clock: Option<u32>) {
+    let (cpu, wall) = (exit.cpu.as_secs_f64(), exit.wall.as_secs_f64());
+    println!(
+        "{what:34} {:>12.0} {aim:>10} {:>12.0} {:>10} {cpu:>8.2} {:>12.0} {:>10.0}",
+        f64::from(rows) / cpu,
+        f64::from(rows) / wall,
+        aim_on_the_clock.map_or(String::new(), |aim| aim.to_string()),
+        exit.peak_rss_bytes as f64 / MIB,
+        BUDGET_MIB + BESIDE_BUDGET_MIB,
+    );
+}
