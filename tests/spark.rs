@@ -34,7 +34,9 @@ async fn spark_reads_every_fifth_version_and_the_audit_table() {
     let history = history::read(&orders);
     let newest = history.last().expect("the table has versions");
     assert_eq!(newest.marks, producer.model.end(), "the table holds the whole topic");
-    let mut versions: Vec<_> = history.iter().filter(|commit| commit.version % 5 == 3).collect();
+    // None twice: Spark would write over what is being compared.
+    let fifth = |commit: &&history::Commit| commit.version % 5 == 3 && commit.version != newest.version;
+    let mut versions: Vec<_> = history.iter().filter(fifth).collect();
     assert!(
         versions.len() >= 8,
         "a history of {} versions is too short to be travelled",

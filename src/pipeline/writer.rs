@@ -50,7 +50,7 @@ pub struct Writer<K> {
     /// The same lanes, but never behind what the table held already: what the next commit publishes. Lanes that do not flow here are
     /// not in it: another instance may be writing them.
     mark: Checkpoint,
-    /// The mark of a copy that is staged whole, until the letters have come there: they follow the source, which may be behind it.
+    /// The mark of a copy that is staged whole, until the source comes there: all tables are published at that mark.
     copied: Option<Checkpoint>,
     /// Whether rows came behind it: then there is no place to publish.
     beyond_mark: bool,
@@ -86,13 +86,6 @@ impl<K: Sink> Writer<K> {
                     }
                     continue;
                 }
-                came = letters_come_to(&mut self.lines.letters, self.copied.as_ref()), if self.copied.is_some() => {
-                    self.copied = None;
-                    if !came || (!self.beyond_mark && !self.publish().await?) {
-                        break;
-                    }
-                    continue;
-                }
                 flow = self.lines.queue.recv() => flow,
             };
             match flow {
@@ -109,8 +102,7 @@ impl<K: Sink> Writer<K> {
         }
         // What a slot is told is what tables hold: so those without rows say how far they are, too.
         let behind = matches!(self.table.lanes, Lanes::Slot(_)) && !self.sink.checkpoint().covers(&self.mark);
-        let staged = !self.cadence.is_empty() || self.copied.is_some() || behind;
-        if staged && !self.beyond_mark && letters_come_to(&mut self.lines.letters, self.copied.as_ref()).await {
+        if (!self.cadence.is_empty() || behind) && self.may_publish() {
             self.publish().await?;
         }
         self.sink.close();
@@ -142,7 +134,14 @@ impl<K: Sink> Writer<K> {
         self.mark = mark.clone().join(&held).join(&ahead);
         self.came = mark;
         self.beyond_mark = false;
-        if self.cadence.is_empty() {
+        // The source has come to the copy, and so have the letters, which are handed each mark first.
+        let whole = self.copied.take_if(|copied| self.came.covers(copied)).is_some();
+        if self.copied.is_some() {
+            return Ok(());
+        }
+        if whole {
+            self.publish().await?;
+        } else if self.cadence.is_empty() {
             if self.mark != held {
                 self.cadence.pass(Instant::now());
             }

@@ -40,6 +40,13 @@ impl<'s> Bank<'s> {
         self.config = configure(self.server, &self.database, &self.site, lines);
     }
 
+    /// And with another `http`.
+    pub fn reconfigure_with(&mut self, http: &str, lines: &str) {
+        self.reconfigure(lines);
+        let text = std::fs::read_to_string(&self.config).expect("the configuration");
+        std::fs::write(&self.config, text.replace("http = { address = \"\" }", http)).expect("the configuration");
+    }
+
     pub fn slot(&self) -> String {
         format!("slot_{}", self.database)
     }

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 
+use metrics::gauge;
 use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
 use tracing::info;
 
@@ -41,6 +42,7 @@ use self::catalog::PgTable;
 use self::changes::Changes;
 use self::connection::{Address, Control, Replication};
 use self::followed::Followed;
+use self::slot::Lag;
 use self::snapshot::{Copies, CopyOf};
 use self::spool::Spool;
 use self::streaming::Streaming;
@@ -52,6 +54,7 @@ use crate::error::Result;
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sources::Source;
 use crate::table::{Limits, TableId};
+use crate::telemetry;
 
 /// Transactions in progress may take this part of the budget; the rest of them lies in files.
 const SPOOL_SHARE: usize = 16;
@@ -253,10 +256,39 @@ impl PostgresSource {
     /// Now and then: whether the publication has the tables that it had. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
-        if !due || !matches!(self.phase, Phase::Streaming(_)) {
+        let Phase::Streaming(streaming) = &self.phase else {
+            return Ok(true);
+        };
+        if !due {
             return Ok(true);
         }
+        if let Some(lag) = slot::lag(&self.control, &self.settings.slot).await? {
+            self.show(&lag, streaming.reached());
+        }
         Ok(catalog::published(&self.control, &self.settings.publication).await? == self.published)
+    }
+}
+
+impl PostgresSource {
+    /// Tells dashboards how far the slot is behind.
+    fn show(&self, lag: &Lag, received: u64) {
+        let labels = || {
+            [
+                ("pipeline", self.settings.pipeline.to_string()),
+                ("source", self.settings.slot.clone()),
+            ]
+        };
+        let bytes = |stage: &'static str, at: u64| {
+            let [pipeline, source] = labels();
+            let labels = [pipeline, source, ("stage", stage.to_owned())];
+            gauge!(telemetry::PG_LAG_BYTES, &labels).set(lag.end.saturating_sub(at) as f64);
+        };
+        bytes("received", received);
+        bytes("committed", lag.confirmed);
+        gauge!(telemetry::PG_SLOT_RETAINED_WAL_BYTES, &labels()).set(lag.retained as f64);
+        if let Some(safe) = lag.safe {
+            gauge!(telemetry::PG_SLOT_SAFE_WAL_BYTES, &labels()).set(safe as f64);
+        }
     }
 }
 

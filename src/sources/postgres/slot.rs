@@ -42,6 +42,39 @@ pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
     Ok(Some(slot))
 }
 
+/// How far the slot is behind the server, in bytes of WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// Where the server's WAL ends.
+    pub end: u64,
+    /// What the slot was told that is safe.
+    pub confirmed: u64,
+    /// Kept for the slot.
+    pub retained: u64,
+    /// May still be written before the server gives the slot up; None where it has no such limit.
+    pub safe: Option<u64>,
+}
+
+/// None where there is no slot of this name.
+pub async fn lag(control: &Control, name: &str) -> Result<Option<Lag>> {
+    let end = super::catalog::end_of_wal(control).await?;
+    let sql = "SELECT confirmed_flush_lsn::text, restart_lsn::text, safe_wal_size FROM pg_replication_slots WHERE slot_name = $1";
+    let rows = control.query(sql, &[&name]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let lsn = |place: usize| {
+        row.get::<_, Option<String>>(place)
+            .as_deref()
+            .and_then(Lsn::parse)
+            .map_or(end, |lsn| lsn.0)
+    };
+    Ok(Some(Lag {
+        end,
+        confirmed: lsn(0),
+        retained: end.saturating_sub(lsn(1)),
+        safe: row.get::<_, Option<i64>>(2).map(|bytes| u64::try_from(bytes).unwrap_or(0)),
+    }))
+}
+
 /// Makes the slot; where the server knows failover slots (PostgreSQL 17 and newer), one of these.
 pub async fn create(control: &Control, name: &str) -> Result<()> {
     let version = super::catalog::server_version(control).await?;

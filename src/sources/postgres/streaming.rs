@@ -61,7 +61,8 @@ impl Streaming {
         let mut stops = held.to_vec();
         stops.sort_unstable_by_key(|&at| std::cmp::Reverse(at));
         stops.dedup();
-        let from = stops.pop().unwrap_or(0);
+        // The first of them is marked, too: what was copied is published there.
+        let from = stops.last().copied().unwrap_or(0);
         Self {
             lane,
             stream,
@@ -80,6 +81,11 @@ impl Streaming {
             received: (0, 0),
             cadence: Cadence::new(limits),
         }
+    }
+
+    /// All transactions up to here were read.
+    pub fn reached(&self) -> u64 {
+        self.reached
     }
 
     /// All tables have everything up to here.
