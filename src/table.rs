@@ -14,6 +14,9 @@ use crate::position::Lane;
 /// The number of a table's version.
 pub type Version = u64;
 
+/// Characters that Delta does not allow in the names of columns, because Parquet did not.
+pub const NOT_IN_COLUMN_NAMES: [char; 10] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
+
 /// The name of a table in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(Arc<str>);

@@ -14,9 +14,8 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Result};
 use crate::log::actions::{MetaData, Protocol};
 use crate::log::schema;
+use crate::table::NOT_IN_COLUMN_NAMES;
 
-/// Characters that Delta does not allow in names, because Parquet did not.
-const FORBIDDEN: &str = " ,;{}()\n\t=";
 /// The feature of tables with timestamps without a zone.
 const TIMESTAMP_NTZ: &str = "timestampNtz";
 
@@ -193,7 +192,7 @@ fn addable(own: &Fields, added: &[FieldRef], field: &Field) -> Result<(), String
             other.name()
         ));
     }
-    if name.is_empty() || name.contains(|c| FORBIDDEN.contains(c)) {
+    if name.is_empty() || name.contains(NOT_IN_COLUMN_NAMES) {
         return Err(format!("column `{name}` has a name that Delta does not allow"));
     }
     schema::to_delta(&Schema::new(vec![field.clone()]))

@@ -132,7 +132,7 @@ impl PostgresToDelta {
         let published = catalog::tables(&control, &publication).await?;
         if found.problems.is_empty() && !published.is_empty() {
             let lane = Lane::new(format!("{name}@{}", slot::system_identifier(&self.address).await?));
-            let fed = self.fed(self.feeds.feeds(&published)?, &catalog::types(&control).await?, &lane)?;
+            let fed = self.fed(self.feeds.feeds(&publication, &published)?, &catalog::types(&control).await?, &lane)?;
             found.tables = fed.into_iter().map(|fed| fed.table).collect();
         }
         Ok(found)
@@ -141,15 +141,17 @@ impl PostgresToDelta {
     /// What is followed, without the tables that are left out, and what these hold.
     async fn without_left_out(
         &mut self,
+        publication: &str,
         published: &[PgTable],
         types: &Types,
         lane: &Lane,
     ) -> Result<(Vec<Fed>, Vec<(Lanes, Checkpoint)>)> {
         let (out, feeds): (Vec<_>, Vec<_>) = self
             .feeds
-            .feeds(published)?
+            .feeds(publication, published)?
             .into_iter()
             .partition(|(feed, _)| self.left_out.contains(&feed.id));
+        self.open = feeds.len();
         let mut held = Vec::new();
         for (feed, _) in out {
             let store = self.tables.store(&feed.location).await?;
@@ -228,8 +230,8 @@ impl Open for PostgresToDelta {
         }
         let published = catalog::tables(&control, &publication).await?;
         let types = catalog::types(&control).await?;
-        let (fed, held) = self.without_left_out(&published, &types, &lane).await?;
-        (self.held, self.open) = (held, fed.len());
+        let (fed, held) = self.without_left_out(&publication, &published, &types, &lane).await?;
+        self.held = held;
 
         let limit = self.budget.limit();
         let share = limit / STAGED_SHARE / fed.len().max(1);
@@ -247,7 +249,7 @@ impl Open for PostgresToDelta {
         holds(letters_sink.checkpoint(), &lane, &letters)?;
 
         let slot = self.slot(&control, &slot_name, &feeds).await?;
-        slot::check(&slot, &feeds, catalog::end_of_wal(&control).await?)?;
+        slot::check(&slot, &self.address.database, &feeds, catalog::end_of_wal(&control).await?)?;
         let settings = Settings {
             pipeline,
             address: self.address.clone(),
@@ -261,6 +263,7 @@ impl Open for PostgresToDelta {
                 SpecialValues::DeadLetter => Specials::Reject,
                 SpecialValues::Null => Specials::Null,
             },
+            published: published.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
             copy_connections: postgres.copy_connections as usize,
             discovery: postgres.discovery.0,
             limits: self.feeds.limits(),

@@ -110,7 +110,7 @@ impl<S: Source> Reader<S> {
         Ok(())
     }
 
-    /// Ends the queues, waits for the writers, and releases what they have published.
+    /// Ends the queues, waits for the writers, releases what they have published, and takes leave of the source.
     async fn drain(mut self, read: &Checkpoint, released: &mut Checkpoint) -> Result<()> {
         for outlet in &mut self.outlets {
             outlet.queue = mpsc::channel(1).0; // The last sender goes, so the writer publishes and ends.
@@ -118,7 +118,9 @@ impl<S: Source> Reader<S> {
         for outlet in &mut self.outlets {
             while outlet.safe.changed().await.is_ok() {}
         }
-        self.release(read, released).await
+        self.release(read, released).await?;
+        self.source.close().await;
+        Ok(())
     }
 }
 

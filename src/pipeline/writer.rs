@@ -181,8 +181,12 @@ impl<K: Sink> Writer<K> {
         !self.beyond_mark && self.copied.is_none()
     }
 
+    /// Waits until the dead letters up to the last mark are published. False: their writer has ended short of it.
     async fn letters_are_safe(&mut self) -> bool {
-        letters_come_to(&mut self.lines.letters, Some(&self.came)).await
+        match &mut self.lines.letters {
+            Some(letters) => letters.wait_for(|safe| safe.read.covers(&self.came)).await.is_ok(),
+            None => true,
+        }
     }
 
     fn say_safe(&self) {
@@ -204,12 +208,4 @@ impl<K: Sink> Writer<K> {
             table.last_commit_ms = Some(telemetry::now_us() / 1000);
         });
     }
-}
-
-/// Waits until the dead letters up to `mark` are published. False: their writer has ended short of it.
-async fn letters_come_to(letters: &mut Option<watch::Receiver<Safe>>, mark: Option<&Checkpoint>) -> bool {
-    let (Some(letters), Some(mark)) = (letters, mark) else {
-        return true;
-    };
-    letters.wait_for(|safe| safe.read.covers(mark)).await.is_ok()
 }

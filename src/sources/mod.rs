@@ -31,4 +31,12 @@ pub trait Source: Send {
 
     /// No change up to `upto` will be asked for again. Losing the call costs only space.
     fn release(&mut self, upto: &Checkpoint) -> impl Future<Output = Result<()>> + Send;
+
+    /// Takes leave: what was released has been heard, and what the source held open is free, as far as a short wait can make it so.
+    fn close(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        async {}
+    }
 }

@@ -245,6 +245,12 @@ async fn a_value_that_no_column_holds_is_a_dead_letter_or_null_as_is_asked_for()
         "{letters:?}"
     );
 
+    // A row goes by its key, whatever else is told of it.
+    bank.sql("ALTER TABLE t REPLICA IDENTITY FULL; UPDATE t SET day = 'infinity' WHERE id = 3; DELETE FROM t WHERE id = 3")
+        .await;
+    bank.catch_up().await;
+    assert_eq!(bank.here("SELECT id FROM public.t", &["public.t"]).await, [["5"]]);
+
     let nulls = Bank::new(PostgresServer::shared(), "nulls", sql, &format!("{ALL}\nspecial_values = \"null\"")).await;
     nulls.catch_up().await;
     let here = nulls.here("SELECT id, day, n FROM public.t", &["public.t"]).await;

@@ -103,12 +103,12 @@ async fn every_version_tells_what_its_slots_are() {
             (slot.plugin.as_deref(), slot.database.as_deref()),
             (Some("pgoutput"), Some("postgres"))
         );
-        assert!(slot.two_phase && !slot.failover && !slot.temporary && slot.active_pid.is_none());
+        assert!(slot.two_phase && !slot.temporary && slot.active_pid.is_none());
         assert_eq!((slot.wal_status.as_deref(), slot.invalidated), (Some("reserved"), None));
         let lsn = server
             .value("postgres", "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots")
             .await;
-        assert_eq!(slot.confirmed_flush_lsn.unwrap().to_string(), lsn);
+        assert_eq!(slot.confirmed.to_string(), lsn);
         assert_eq!(found(&address, &none).await, []);
 
         let other = server.database("elsewhere").await;

@@ -98,8 +98,8 @@ impl PostgresFeeds {
             .any(|(schemas, tables)| matches(&schemas, schema) && matches(&tables, table))
     }
 
-    /// What feeds what, given the publication's tables.
-    pub(super) fn feeds(&self, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
+    /// What feeds what, given the publication and its tables.
+    pub(super) fn feeds(&self, publication: &str, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
         let mut feeds = Vec::new();
         let mut missing = Vec::new();
         for feed in &self.named {
@@ -108,15 +108,18 @@ impl PostgresFeeds {
                 .find(|table| table.schema == feed.schema && table.name == feed.table)
             {
                 Some(table) => feeds.push((feed.clone(), table.clone())),
-                None => missing.push(format!("{}.{}", feed.schema, feed.table)),
+                None => missing.push(format!(
+                    "{}.{}",
+                    connection::identifier(&feed.schema),
+                    connection::identifier(&feed.table)
+                )),
             }
         }
         if !missing.is_empty() {
-            let publication = connection::identifier(&self.postgres.publication.clone().unwrap_or_default());
+            let missing = missing.join(", ");
             let what = format!(
-                "the publication does not have {}: ALTER PUBLICATION {publication} ADD TABLE {}, or take them out of the configuration",
-                missing.join(", "),
-                missing.join(", ")
+                "the publication does not have {missing}: ALTER PUBLICATION {} ADD TABLE {missing}, or take them out of the configuration",
+                connection::identifier(publication)
             );
             return Err(Error::config("not_published", what));
         }

@@ -28,7 +28,6 @@ pub struct Column {
     pub name: String,
     pub type_oid: u32,
     pub type_modifier: i32,
-    pub not_null: bool,
 }
 
 /// A table of the publication.
@@ -46,11 +45,9 @@ pub struct PgTable {
     pub identity_index: Vec<String>,
     /// The publication's condition on rows, as SQL.
     pub row_filter: Option<String>,
-    /// Where its rows lie: itself, or its partitions, whose columns may stand in another order.
-    pub parts: Vec<Part>,
 }
 
-/// A table that holds rows.
+/// A table that holds rows: one that was asked for, or a partition of it, whose columns may stand in another order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub schema: String,
@@ -113,7 +110,6 @@ pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>
             primary_key: row.get(6),
             identity_index: row.get(7),
             row_filter: row.get(5),
-            parts: parts(control, oid).await?,
         };
         tables.insert((table.schema.clone(), table.name.clone()), table);
     }
@@ -216,18 +212,17 @@ pub async fn end_of_wal(control: &Control) -> Result<u64> {
 
 /// `shown`: the names that the publication shows; without them it shows all that are not generated.
 async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Result<Vec<Column>> {
-    let sql = "SELECT attname::text, atttypid, atttypmod, attnotnull, attgenerated::text FROM pg_attribute \
+    let sql = "SELECT attname::text, atttypid, atttypmod, attgenerated::text FROM pg_attribute \
                WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
     let mut columns = Vec::new();
     for row in control.query(sql, &[&oid]).await? {
-        let (name, generated): (String, String) = (row.get(0), row.get(4));
+        let (name, generated): (String, String) = (row.get(0), row.get(3));
         let is_shown = shown.as_ref().map_or(generated.is_empty(), |shown| shown.contains(&name));
         if is_shown {
             columns.push(Column {
                 name,
                 type_oid: row.get(1),
                 type_modifier: row.get(2),
-                not_null: row.get(3),
             });
         }
     }
@@ -235,7 +230,7 @@ async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Res
 }
 
 /// The leaves of a partitioned table, or the table itself.
-async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
+pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
     let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) \
                FROM (SELECT $1::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) t \
                JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \

@@ -54,12 +54,13 @@ struct TableState {
     counts: Counts,
 }
 
-/// What happened to one row.
+/// What happened to one row, or to all.
 #[derive(Clone, Copy)]
 enum Change<'a> {
     Insert(Tuple<'a>),
     Update(Option<Old<'a>>, Tuple<'a>),
     Delete(Old<'a>),
+    Truncate,
 }
 
 /// A table that a relation feeds.
@@ -127,8 +128,10 @@ impl Changes {
             Message::Insert { relation, new } => self.change(*relation, Change::Insert(*new), of, lsn),
             Message::Update { relation, old, new } => self.change(*relation, Change::Update(*old, *new), of, lsn),
             Message::Delete { relation, old } => self.change(*relation, Change::Delete(*old), of, lsn),
-            Message::Truncate { relations } => relations.iter().try_for_each(|relation| self.truncate(*relation, of, lsn)),
-            Message::Relation(relation) => self.relation(relation),
+            Message::Truncate { relations } => relations
+                .iter()
+                .try_for_each(|relation| self.change(*relation, Change::Truncate, of, lsn)),
+            Message::Relation(relation) => self.relation(relation, of),
             Message::Origin | Message::Type | Message::Logical { .. } => Ok(()),
             Message::TwoPhase(letter) => {
                 let what = format!(
@@ -196,31 +199,17 @@ impl Changes {
         Ok(())
     }
 
-    fn truncate(&mut self, relation: u32, of: &Transaction, lsn: u64) -> Result<()> {
-        let targets = self.relations.get(&relation).ok_or_else(|| unknown(relation, of))?;
-        for target in targets {
-            let table = &mut self.tables[target.table];
-            if of.commit_lsn < table.held {
-                table.counts.deduplicated += 1;
-                continue;
-            }
-            let op = match table.followed.becomes {
-                Becomes::State { .. } => Op::Truncate,
-                Becomes::Changes => Op::Put,
-                Becomes::Inserts => return Err(table.no_place_for("a TRUNCATE", of)),
-            };
-            table.rows.truncate(&table.followed, op, &event("t", of, lsn));
-            table.counts.written += 1;
-        }
-        Ok(())
-    }
-
-    /// A table looks like this from here on.
-    fn relation(&mut self, relation: &Relation<'_>) -> Result<()> {
+    /// A table looks like this from here on. What it looked like in transactions that a table holds already is of no concern to it: the
+    /// server says so again when it has changed.
+    fn relation(&mut self, relation: &Relation<'_>, of: &Transaction) -> Result<()> {
         let mut targets = Vec::new();
         for (number, table) in self.tables.iter_mut().enumerate() {
             let followed = &mut table.followed;
             if followed.schema != relation.namespace || followed.table != relation.name {
+                continue;
+            }
+            if of.commit_lsn < table.held {
+                targets.extend(target(number, followed, relation));
                 continue;
             }
             let id = followed.id.clone();
@@ -247,6 +236,7 @@ impl TableState {
                 Change::Insert(_) => Ok(self.append_change(target, change, of, lsn)),
                 Change::Update(..) => Err(self.no_place_for("an UPDATE", of)),
                 Change::Delete(_) => Err(self.no_place_for("a DELETE", of)),
+                Change::Truncate => Err(self.no_place_for("a TRUNCATE", of)),
             },
         }
     }
@@ -276,6 +266,10 @@ impl TableState {
                 target.must_have_key(old.tuple(), &self.followed)?;
                 self.append(target, old.tuple(), None, Op::Delete, &event("d", of, lsn))
             }
+            Change::Truncate => {
+                self.rows.truncate(&self.followed, Op::Truncate, &event("t", of, lsn));
+                Ok(())
+            }
         }
     }
 
@@ -285,6 +279,10 @@ impl TableState {
             Change::Insert(new) => (new, None, "c"),
             Change::Update(old, new) => (new, old.map(|old| old.tuple()), "u"),
             Change::Delete(old) => (old.tuple(), None, "d"),
+            Change::Truncate => {
+                self.rows.truncate(&self.followed, Op::Put, &event("t", of, lsn));
+                return Ok(());
+            }
         };
         self.append(target, tuple, before, Op::Put, &event(letter, of, lsn))
     }
@@ -395,7 +393,7 @@ fn target(table: usize, followed: &Followed, relation: &Relation<'_>) -> Result<
     }
     Ok(Target {
         table,
-        places: followed.columns.iter().map(|column| place(&column.name)).collect(),
+        places: Places::of(relation, followed),
         key,
     })
 }

@@ -28,6 +28,9 @@ pub use tokio_postgres::types::ToSql;
 
 use crate::config::Secret;
 
+/// What a server has to take leave; later the connection is cut.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// Where the server is, and as whom to come. Printing it shows no secret: a password is a reference, read at each connect.
 #[derive(Clone, Debug)]
 pub struct Address {

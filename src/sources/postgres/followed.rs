@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::catalog::PgTable;
 use super::types::{ColumnType, Types};
 use crate::error::{Error, Result};
-use crate::table::TableId;
+use crate::table::{NOT_IN_COLUMN_NAMES, TableId};
 
 /// Columns beside the row's own, as Debezium names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,11 @@ impl Followed {
         places.iter().map(|&place| self.columns[place].name.as_str())
     }
 
+    /// Whether the column of this number is one of the key.
+    pub fn is_key(&self, column: usize) -> bool {
+        matches!(&self.becomes, Becomes::State { key } if key.contains(&column))
+    }
+
     /// As people write the source.
     pub fn source(&self) -> String {
         format!("{}.{}", self.schema, self.table)
@@ -171,7 +176,7 @@ impl Followed {
                 );
                 return Err(Error::config("column_name", what));
             }
-            if let Some(character) = name.chars().find(|c| " ,;{}()\n\t=".contains(*c)) {
+            if let Some(character) = name.chars().find(|c| NOT_IN_COLUMN_NAMES.contains(c)) {
                 let what = format!(
                     "the column `{name}` of {} has a {character:?} in its name, which a Delta table cannot hold without column mapping: rename \
                      it, or leave it out of the publication",

@@ -69,6 +69,8 @@ pub struct Settings {
     pub lane: Lane,
     pub slot: String,
     pub publication: String,
+    /// The publication's tables as the flow knows them, by schema and name.
+    pub published: Vec<(String, String)>,
     /// Ask for values in binary form. False where a table has a type that is only known as text.
     pub binary: bool,
     pub specials: Specials,
@@ -120,8 +122,6 @@ pub struct PostgresSource {
     feeds: Vec<Feed>,
     ready: VecDeque<Flow>,
     looking: Interval,
-    /// The publication's tables when the flow was opened.
-    published: Vec<(String, String)>,
     read_ahead: usize,
     spool_bytes: usize,
     /// Nothing more is handed over; what the tables hold by then is still told to the server.
@@ -137,7 +137,6 @@ enum Phase {
 impl PostgresSource {
     /// Opens a flow. `control` is a connection for questions.
     pub async fn open(settings: Settings, control: Control, types: Types, feeds: Vec<Feed>, budget: &Budget) -> Result<Self> {
-        let published = catalog::published(&control, &settings.publication).await?;
         let missing: Vec<CopyOf> = feeds
             .iter()
             .filter(|feed| feed.held().is_none())
@@ -170,7 +169,6 @@ impl PostgresSource {
             feeds,
             ready: VecDeque::new(),
             looking,
-            published,
             read_ahead: (budget.limit() / READ_AHEAD_SHARE).clamp(1 << 20, 64 << 20),
             spool_bytes: budget.limit() / SPOOL_SHARE,
             ended: false,
@@ -250,9 +248,7 @@ impl PostgresSource {
             }
         }
     }
-}
 
-impl PostgresSource {
     /// Now and then: whether the publication has the tables that it had. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
@@ -265,11 +261,9 @@ impl PostgresSource {
         if let Some(lag) = slot::lag(&self.control, &self.settings.slot).await? {
             self.show(&lag, streaming.reached());
         }
-        Ok(catalog::published(&self.control, &self.settings.publication).await? == self.published)
+        Ok(catalog::published(&self.control, &self.settings.publication).await? == self.settings.published)
     }
-}
 
-impl PostgresSource {
     /// Tells dashboards how far the slot is behind.
     fn show(&self, lag: &Lag, received: u64) {
         let labels = || {
@@ -316,5 +310,11 @@ impl Source for PostgresSource {
             streaming.acknowledge(at);
         }
         Ok(())
+    }
+
+    async fn close(self) {
+        if let Phase::Streaming(streaming) = self.phase {
+            streaming.close().await;
+        }
     }
 }

@@ -3,10 +3,11 @@
 
 mod facts;
 
-pub use facts::{Facts, Found, Publication, Room, Slot, Table, Wanted, gather};
+pub use facts::{Facts, Found, Publication, Room, Table, Wanted, gather};
 
 use crate::error::{Error, Kind};
 use crate::sources::postgres::connection::{identifier, literal};
+use crate::sources::postgres::slot::Slot;
 
 /// What is wrong, and what to run or to set.
 #[derive(Clone, Debug, PartialEq, Eq)]

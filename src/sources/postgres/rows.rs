@@ -9,7 +9,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use super::followed::{Becomes, Followed, Metadata};
-use super::pgoutput::{Cell, Tuple};
+use super::pgoutput::{Cell, Relation, Tuple};
 use super::values::{BadValue, ColumnBuilder, Specials};
 use crate::batch::{ChangeBatch, Op, Unchanged};
 use crate::error::{Error, Result};
@@ -43,8 +43,27 @@ pub struct Rows {
     bad: Vec<usize>,
 }
 
-/// Which place in a tuple each column has; none where the tuple does not have it.
-pub type Places = Arc<[Option<usize>]>;
+/// How tuples of a relation are laid into the columns of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// By place in the tuple: the column; none where the table does not have it.
+    columns: Vec<Option<usize>>,
+    /// Columns that the tuple does not have.
+    absent: Vec<usize>,
+}
+
+impl Places {
+    /// By their names.
+    pub fn of(relation: &Relation<'_>, followed: &Followed) -> Self {
+        let column = |name: &str| followed.columns.iter().position(|column| column.name == name);
+        let columns: Vec<_> = relation.columns.iter().map(|sent| column(sent.name)).collect();
+        let absent = (0..followed.columns.len()).filter(|column| !columns.contains(&Some(*column)));
+        Self {
+            absent: absent.collect(),
+            columns,
+        }
+    }
+}
 
 impl Rows {
     pub fn new(followed: &Followed, specials: Specials) -> Self {
@@ -68,7 +87,8 @@ impl Rows {
         self.columns.iter().map(ColumnBuilder::bytes).sum::<usize>() + self.ops.len() * (1 + 8 * self.metadata.len())
     }
 
-    /// Appends one row. `before` fills cells that were not sent. After an error the row is left out.
+    /// Appends one row. `before` fills cells that were not sent. Of a row that goes, a state needs the key alone. After an error the row is
+    /// left out.
     pub fn append(
         &mut self,
         followed: &Followed,
@@ -78,44 +98,68 @@ impl Rows {
         op: Op,
         event: &Event,
     ) -> Result<(), BadRow> {
-        // Few columns: a tuple is laid out once, and then taken by place.
-        let cells: Vec<Cell<'_>> = tuple.cells().collect();
-        let mut before = before.map(|tuple| tuple.cells().collect::<Vec<_>>());
+        let mut before = before.map(|tuple| tuple.cells());
+        let sent = tuple.cells().zip(places.columns.iter()).filter_map(|(cell, column)| {
+            let cell = match (cell, before.as_mut().and_then(Iterator::next)) {
+                (Cell::Unchanged, Some(there)) if there != Cell::Null => there,
+                _ => cell,
+            };
+            let column = (*column)?;
+            let is_read = op != Op::Delete || followed.is_key(column);
+            Some((column, if is_read { cell } else { Cell::Null }))
+        });
+        let not_sent = places.absent.iter().map(|&column| (column, Cell::Null));
+        self.row(followed, sent.chain(not_sent), op, event)
+    }
+
+    /// Appends a copied row, whose values are in the order of the columns; None is null.
+    pub fn append_copied<'v>(
+        &mut self,
+        followed: &Followed,
+        values: impl Iterator<Item = Option<&'v [u8]>>,
+        event: &Event,
+    ) -> Result<(), BadRow> {
+        let cells = values.zip(&followed.columns).map(|(value, column)| match value {
+            None => Cell::Null,
+            Some(value) if column.kind.reads_binary() => Cell::Binary(value),
+            Some(value) => Cell::Text(value),
+        });
+        self.row(followed, cells.enumerate(), Op::Put, event)
+    }
+
+    /// All rows of the table are gone.
+    pub fn truncate(&mut self, followed: &Followed, op: Op, event: &Event) {
         let row = self.ops.len();
-        let mut failed = None;
-        let mut missing = Vec::new();
-        for (number, column) in self.columns.iter_mut().enumerate() {
-            let place = places[number];
-            let mut cell = place.and_then(|place| cells.get(place).copied()).unwrap_or(Cell::Null);
-            if let (Cell::Unchanged, Some(before), Some(place)) = (cell, &mut before, place) {
-                cell = match before.get(place) {
-                    None | Some(Cell::Null) => Cell::Unchanged,
-                    Some(there) => *there,
-                };
-            }
+        self.columns.iter_mut().for_each(ColumnBuilder::append_null);
+        self.finish_row(followed, row, op, event, &[]);
+    }
+
+    /// `cells`: one for each column, with its number.
+    fn row<'v>(
+        &mut self,
+        followed: &Followed,
+        cells: impl Iterator<Item = (usize, Cell<'v>)>,
+        op: Op,
+        event: &Event,
+    ) -> Result<(), BadRow> {
+        let (row, mut missing, mut failed) = (self.ops.len(), Vec::new(), None);
+        for (number, cell) in cells {
+            let column = &mut self.columns[number];
             let taken = match cell {
-                _ if failed.is_some() => {
+                Cell::Binary(value) if failed.is_none() => column.append_binary(value),
+                Cell::Text(value) if failed.is_none() => column.append_text(value),
+                _ => {
                     column.append_null();
+                    if cell == Cell::Unchanged {
+                        missing.push(number);
+                    }
                     Ok(())
                 }
-                Cell::Null => {
-                    column.append_null();
-                    Ok(())
-                }
-                Cell::Unchanged => {
-                    column.append_null();
-                    missing.push(number);
-                    Ok(())
-                }
-                Cell::Binary(value) => column.append_binary(value),
-                Cell::Text(value) => column.append_text(value),
             };
             if let Err(bad) = taken {
                 column.append_null();
-                failed = Some(BadRow {
-                    column: followed.columns[number].name.clone(),
-                    bad,
-                });
+                let column = followed.columns[number].name.clone();
+                failed = Some(BadRow { column, bad });
             }
         }
         self.finish_row(followed, row, op, event, &missing);
@@ -134,53 +178,6 @@ impl Rows {
         for cells in self.unchanged.values_mut().filter(|cells| cells.len() == deleted + 2) {
             cells.set_bit(deleted, true);
         }
-    }
-
-    /// Appends a copied row, whose values are in the order of the columns; None is null.
-    pub fn append_copied<'v>(
-        &mut self,
-        followed: &Followed,
-        values: impl Iterator<Item = Option<&'v [u8]>>,
-        event: &Event,
-    ) -> Result<(), BadRow> {
-        let (row, mut failed) = (self.ops.len(), None);
-        for ((column, value), followed) in self.columns.iter_mut().zip(values).zip(&followed.columns) {
-            let taken = match value {
-                Some(value) if failed.is_none() => {
-                    if followed.kind.reads_binary() {
-                        column.append_binary(value)
-                    } else {
-                        column.append_text(value)
-                    }
-                }
-                _ => {
-                    column.append_null();
-                    Ok(())
-                }
-            };
-            if let Err(bad) = taken {
-                column.append_null();
-                failed = Some(BadRow {
-                    column: followed.name.clone(),
-                    bad,
-                });
-            }
-        }
-        self.finish_row(followed, row, Op::Put, event, &[]);
-        match failed {
-            None => Ok(()),
-            Some(bad) => {
-                self.bad.push(row);
-                Err(bad)
-            }
-        }
-    }
-
-    /// All rows of the table are gone.
-    pub fn truncate(&mut self, followed: &Followed, op: Op, event: &Event) {
-        let row = self.ops.len();
-        self.columns.iter_mut().for_each(ColumnBuilder::append_null);
-        self.finish_row(followed, row, op, event, &[]);
     }
 
     fn finish_row(&mut self, followed: &Followed, row: usize, op: Op, event: &Event, missing: &[usize]) {

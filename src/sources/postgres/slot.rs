@@ -6,40 +6,42 @@ use crate::error::{Error, Result};
 use crate::position::Lsn;
 
 /// A slot as `pg_replication_slots` has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Slot {
     pub name: String,
-    pub plugin: String,
-    pub database: String,
-    pub current_database: String,
+    /// None of a physical slot.
+    pub plugin: Option<String>,
+    pub database: Option<String>,
+    pub temporary: bool,
+    pub active_pid: Option<i32>,
+    /// reserved, extended, unreserved, lost.
+    pub wal_status: Option<String>,
+    /// Why it cannot be read any more, as far as the version tells.
+    pub invalidated: Option<String>,
     /// Behind this the server sends changes: what it was told that is safe.
     pub confirmed: u64,
-    /// `lost` where the server gave its WAL up.
-    pub wal_status: String,
-    /// Why, where the server tells it (PostgreSQL 17 and newer).
-    pub invalidation: Option<String>,
-    pub temporary: bool,
+    /// Transactions are told when they are prepared, and not only when they are committed.
+    pub two_phase: bool,
 }
 
 /// None where there is no slot of this name.
 pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
-    // A column that older servers do not have reads as null.
-    let sql = "SELECT slot_name::text, plugin::text, database::text, current_database()::text, confirmed_flush_lsn::text, wal_status, \
-               to_jsonb(s) ->> 'invalidation_reason', temporary FROM pg_replication_slots s WHERE slot_name = $1";
+    // As JSON, for not every version has every column.
+    let sql = "SELECT s.plugin::text, s.database::text, s.temporary, s.active_pid, s.wal_status, \
+               coalesce(j->>'invalidation_reason', CASE WHEN j->>'conflicting' = 'true' THEN 'conflict with recovery' END), \
+               s.confirmed_flush_lsn::text, coalesce((j->>'two_phase')::bool, false) FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = $1";
     let rows = control.query(sql, &[&name]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let text = |place: usize| row.get::<_, Option<String>>(place);
-    let slot = Slot {
+    Ok(rows.first().map(|row| Slot {
         name: name.to_owned(),
-        plugin: text(1).unwrap_or_default(),
-        database: text(2).unwrap_or_default(),
-        current_database: text(3).unwrap_or_default(),
-        confirmed: text(4).as_deref().and_then(Lsn::parse).map_or(0, |lsn| lsn.0),
-        wal_status: text(5).unwrap_or_default(),
-        invalidation: text(6),
-        temporary: row.get(7),
-    };
-    Ok(Some(slot))
+        plugin: row.get(0),
+        database: row.get(1),
+        temporary: row.get(2),
+        active_pid: row.get(3),
+        wal_status: row.get(4),
+        invalidated: row.get(5),
+        confirmed: row.get::<_, Option<&str>>(6).and_then(Lsn::parse).map_or(0, |lsn| lsn.0),
+        two_phase: row.get(7),
+    }))
 }
 
 /// How far the slot is behind the server, in bytes of WAL.
@@ -95,23 +97,25 @@ pub async fn system_identifier(address: &Address) -> Result<String> {
     system.ok_or_else(|| Error::bug("the server answered IDENTIFY_SYSTEM without its identifier"))
 }
 
-/// Whether every table finds behind this slot what it does not hold yet. `end`: where the server's WAL ends.
-pub fn check(slot: &Slot, feeds: &[Feed], end: u64) -> Result<()> {
+/// Whether every table of this database finds behind the slot what it does not hold yet. `end`: where the server's WAL ends.
+pub fn check(slot: &Slot, database: &str, feeds: &[Feed], end: u64) -> Result<()> {
     let name = &slot.name;
     let refuse = |code, what: String| Err(Error::data(code, what));
     let ids = || feeds.iter().map(|feed| feed.followed.id.as_str()).collect::<Vec<_>>().join(" ");
-    if slot.plugin != "pgoutput" || slot.database != slot.current_database || slot.temporary {
+    let (plugin, of) = (slot.plugin.as_deref(), slot.database.as_deref());
+    if plugin != Some("pgoutput") || of != Some(database) || slot.temporary {
         let what = format!(
-            "the replication slot `{name}` is not one of pgoutput in the database `{}` (it is of {} in `{}`): name another `slot`",
-            slot.current_database, slot.plugin, slot.database
+            "the replication slot `{name}` is not one of pgoutput in the database `{database}` (it is of {} in `{}`): name another `slot`",
+            plugin.unwrap_or("no plugin"),
+            of.unwrap_or_default()
         );
         return Err(Error::config("wrong_slot", what));
     }
-    if slot.wal_status == "lost" || slot.invalidation.is_some() {
+    if slot.wal_status.as_deref() == Some("lost") || slot.invalidated.is_some() {
         let what = format!(
             "the server gave the replication slot `{name}` up ({}), and with it changes that the tables do not hold: drop it (SELECT \
              pg_drop_replication_slot('{name}')), raise max_slot_wal_keep_size, make it anew and copy the tables again (alluvium resnapshot {})",
-            slot.invalidation.as_deref().unwrap_or("wal_removed"),
+            slot.invalidated.as_deref().unwrap_or("wal_removed"),
             ids()
         );
         return refuse("slot_lost", what);

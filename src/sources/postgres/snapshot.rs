@@ -9,6 +9,7 @@
 //! The point is that of a slot, so the stream goes on exactly where the copy ends: a transaction is in the copy, or it comes behind P.
 
 use std::collections::VecDeque;
+use std::iter::Enumerate;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::counter;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::catalog::{Part, PgTable};
+use super::catalog::{self, Part, PgTable};
 use super::changes::reject;
 use super::connection::{self, Address, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
@@ -64,8 +65,6 @@ pub struct Settings {
 struct Job {
     table: usize,
     sql: String,
-    /// Of all jobs: part of the numbers of its dead letters.
-    number: u64,
 }
 
 enum Piece {
@@ -92,7 +91,14 @@ impl Copies {
     pub async fn begin(settings: &Settings, tables: Vec<CopyOf>) -> Result<Self> {
         let mut slot = Replication::open(&settings.address).await?;
         let (point, snapshot) = consistent_point(&mut slot).await?;
-        let jobs = jobs(&tables);
+        // Their sizes, asked once the point is there: what is written later is not copied.
+        let control = connection::control(&settings.address).await?;
+        let mut jobs = Vec::new();
+        for (number, table) in tables.iter().enumerate() {
+            let parts = catalog::parts(&control, table.source.oid).await?;
+            jobs.extend(copies_of(number, table, &parts));
+        }
+        drop(control);
         let mut left = vec![0; tables.len()];
         jobs.iter().for_each(|job| left[job.table] += 1);
         let count = settings.connections.min(jobs.len()).max(1);
@@ -102,7 +108,7 @@ impl Copies {
             ready.extend(emptied(table, settings.specials, point)?);
         }
         let shared = Arc::new(Shared {
-            jobs: Mutex::new(jobs.into()),
+            jobs: Mutex::new(jobs.into_iter().enumerate()),
             tables,
             settings: settings.clone(),
             point,
@@ -181,7 +187,8 @@ impl Copies {
 }
 
 struct Shared {
-    jobs: Mutex<VecDeque<Job>>,
+    /// With their numbers, which are part of those of their dead letters.
+    jobs: Mutex<Enumerate<std::vec::IntoIter<Job>>>,
     tables: Vec<CopyOf>,
     settings: Settings,
     point: u64,
@@ -191,10 +198,10 @@ impl Shared {
     /// Takes one job after the other until none is left.
     async fn work(&self, control: &Control, pieces: &mpsc::Sender<Result<Piece>>) -> Result<()> {
         loop {
-            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(job) = job else { return Ok(()) };
+            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, job)) = job else { return Ok(()) };
             let mut copy = control.copy_out(&job.sql).await?;
-            let mut part = CopiedPart::new(self, &job);
+            let mut part = CopiedPart::new(self, job.table, number as u64);
             while let Some(bytes) = copy.next().await? {
                 part.take(&bytes)?;
                 if part.rows.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
@@ -221,15 +228,15 @@ struct CopiedPart<'s> {
 }
 
 impl<'s> CopiedPart<'s> {
-    fn new(of: &'s Shared, job: &Job) -> Self {
-        let table = &of.tables[job.table];
+    fn new(of: &'s Shared, table: usize, job: u64) -> Self {
+        let table = &of.tables[table];
         Self {
             of,
             table,
             rows: Rows::new(&table.followed, of.settings.specials),
             letters: DeadLetters::default(),
             letters_before: 0,
-            job: job.number,
+            job,
             reader: CopyReader::default(),
         }
     }
@@ -354,21 +361,16 @@ async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)>
     Ok((point, cell(2).ok_or_else(strange)?))
 }
 
-/// All parts of all tables, in the order of the tables.
-fn jobs(tables: &[CopyOf]) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    for (number, table) in tables.iter().enumerate() {
-        for part in &table.source.parts {
-            for condition in ranges(part.bytes) {
-                jobs.push(Job {
-                    table: number,
-                    sql: copy_sql(table, part, &condition),
-                    number: jobs.len() as u64,
-                });
-            }
-        }
-    }
-    jobs
+/// What one table is copied by.
+fn copies_of(number: usize, table: &CopyOf, parts: &[Part]) -> Vec<Job> {
+    let each = parts.iter().flat_map(|part| {
+        let conditions = ranges(part.bytes).into_iter();
+        conditions.map(move |condition| Job {
+            table: number,
+            sql: copy_sql(table, part, &condition),
+        })
+    });
+    each.collect()
 }
 
 /// Conditions that part a table by the places of its rows; the last has no end, for the table may have grown.

@@ -93,6 +93,11 @@ impl Streaming {
         self.stream.acknowledge(at.0);
     }
 
+    /// Ends the session. The server has heard what was acknowledged, and the slot is free for the next one.
+    pub async fn close(self) {
+        self.stream.close().await;
+    }
+
     /// Whether all is handed over up to the end that was asked for.
     pub fn is_at_its_end(&self) -> bool {
         self.until.is_some_and(|until| self.marked >= until) && self.frames.is_empty() && self.replay.is_none()

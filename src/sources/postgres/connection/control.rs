@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,11 +17,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::refusals::{self, InClear};
 use super::socket::Socket;
-use super::{Address, SESSION, literal};
+use super::{Address, GOODBYE_MAX, SESSION, literal};
 use crate::error::{Error, Result};
-
-/// What a server has to take leave; later the connection is cut.
-const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// A session. Statements of one session run one after the other; a statement whose future is dropped still runs to its end on the server,
 /// and the next one waits for it.

@@ -9,22 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use postgres_protocol::message::frontend;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::Address;
 use super::refusals::{self, Refusal};
 use super::stream::{Frame, Frames};
 use super::wire::{Message, Wire};
+use super::{Address, GOODBYE_MAX};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::telemetry;
 
 /// Well under the shortest wal_sender_timeout that anyone sets.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// What taking leave may take.
-const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// 2000-01-01, from which PostgreSQL counts microseconds, in those of Unix.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
@@ -247,12 +244,11 @@ impl Line {
         self.result(sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
     }
 
-    /// The last status, and that it is the last: a walsender ends on it at once, in the middle of a transaction as well.
+    /// The last status, and that it is the last: a walsender ends on it at once, in the middle of a transaction as well. When it has
+    /// closed its side, it has let go of the slot.
     async fn take_leave(&mut self) {
-        let mut out = BytesMut::new();
-        frontend::terminate(&mut out);
-        if self.status(Ask::Nothing).await.is_ok() && self.wire.send(&out).await.is_ok() {
-            let _ = self.wire.shutdown().await;
+        if self.status(Ask::Nothing).await.is_ok() {
+            self.wire.take_leave().await;
         }
     }
 

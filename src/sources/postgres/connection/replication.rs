@@ -9,7 +9,7 @@ use postgres_protocol::message::frontend;
 use super::refusals::{self, Refusal};
 use super::socket::Socket;
 use super::wire::{Message, Wire};
-use super::{Address, Stream, identifier, literal, login, stream};
+use super::{Address, GOODBYE_MAX, Stream, identifier, literal, login, stream};
 use crate::error::{Error, Result};
 
 /// A session that takes replication commands and SQL, by the simple protocol. What a dropped call has begun is not waited for: drop the
@@ -103,13 +103,9 @@ impl Replication {
         }
     }
 
-    /// Takes leave of the server: what the session holds is free without delay.
+    /// Takes leave of the server, and waits a moment until what the session held is free.
     pub async fn close(mut self) {
-        let mut out = BytesMut::new();
-        frontend::terminate(&mut out);
-        if self.wire.send(&out).await.is_ok() {
-            let _ = self.wire.shutdown().await;
-        }
+        let _ = tokio::time::timeout(GOODBYE_MAX, self.wire.take_leave()).await;
     }
 
     async fn say(&mut self, sql: &str, doing: &str) -> Result<()> {

@@ -2,22 +2,19 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::Address;
 use super::pump::Pump;
 use super::wire::Wire;
+use super::{Address, GOODBYE_MAX};
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
 
 /// Batches that wait; their bytes are what is bounded, this only keeps tiny ones from piling up.
 const BATCHES_MAX: usize = 1024;
-/// What a server has to take leave; later the connection is cut.
-const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// One word of the server's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -111,7 +112,14 @@ impl Wire {
         self.socket.flush().await
     }
 
-    pub async fn shutdown(&mut self) -> io::Result<()> {
-        self.socket.shutdown().await
+    /// Says goodbye, and waits until the server has closed its side too.
+    pub async fn take_leave(&mut self) {
+        let mut out = BytesMut::new();
+        frontend::terminate(&mut out);
+        if self.send(&out).await.is_ok() && self.socket.shutdown().await.is_ok() {
+            while self.read().await.is_ok() {
+                self.buffer.clear();
+            }
+        }
     }
 }

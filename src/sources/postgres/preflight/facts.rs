@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sources::postgres::connection::{Control, literal};
+use crate::sources::postgres::slot::{self, Slot};
 
 /// What a source is going to use.
 #[derive(Clone, Debug)]
@@ -76,28 +77,12 @@ pub struct Found {
     pub row_filter: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Slot {
-    /// None of a physical slot.
-    pub plugin: Option<String>,
-    pub database: Option<String>,
-    pub temporary: bool,
-    pub active_pid: Option<i32>,
-    /// reserved, extended, unreserved, lost.
-    pub wal_status: Option<String>,
-    /// Why it cannot be read any more, as far as the version tells.
-    pub invalidated: Option<String>,
-    pub confirmed_flush_lsn: Option<u64>,
-    pub two_phase: bool,
-    pub failover: bool,
-}
-
 /// Asks for all of it.
 pub async fn gather(control: &Control, wanted: &Wanted) -> Result<Facts> {
     let mut facts = server(control).await?;
     facts.publication = publication(control, &wanted.publication).await?;
     facts.tables = tables(control, wanted).await?;
-    facts.slot = slot(control, &wanted.slot).await?;
+    facts.slot = slot::find(control, &wanted.slot).await?;
     Ok(facts)
 }
 
@@ -204,32 +189,6 @@ fn table(mut row: Fields) -> Result<Table> {
         name,
         found: Some(found),
     })
-}
-
-async fn slot(control: &Control, name: &str) -> Result<Option<Slot>> {
-    // As JSON, for not every version has every column.
-    let sql = format!(
-        "SELECT s.plugin, s.database, s.temporary, s.active_pid, s.wal_status, \
-         coalesce(j->>'invalidation_reason', CASE WHEN j->>'conflicting' = 'true' THEN 'conflict with recovery' END), \
-         s.confirmed_flush_lsn - '0/0'::pg_lsn, coalesce(j->>'two_phase', 'false'), coalesce(j->>'failover', 'false') \
-         FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = {}",
-        literal(name)
-    );
-    let Some(row) = control.rows(&sql).await?.pop() else {
-        return Ok(None);
-    };
-    let mut row = Fields::of(Some(row), "the slot")?;
-    Ok(Some(Slot {
-        plugin: row.optional()?,
-        database: row.optional()?,
-        temporary: row.truth()?,
-        active_pid: row.optional_number()?,
-        wal_status: row.optional()?,
-        invalidated: row.optional()?,
-        confirmed_flush_lsn: row.optional_number()?,
-        two_phase: row.truth()?,
-        failover: row.truth()?,
-    }))
 }
 
 /// The columns of a row of text, from left to right.

@@ -54,7 +54,7 @@ fn good_slot() -> Slot {
         plugin: Some("pgoutput".to_owned()),
         database: Some("shop".to_owned()),
         wal_status: Some("reserved".to_owned()),
-        confirmed_flush_lsn: Some(1),
+        confirmed: 1,
         ..Slot::default()
     }
 }
