@@ -73,8 +73,8 @@ pub enum Flow {
     Rows(ChangeBatch),
     /// Everything up to these positions has been handed over, and a table may be shown to readers here.
     Mark(Checkpoint),
-    /// Rows of this table alone are whole up to here: those that came before are a copy of it, made at this position. Marks of the source
-    /// may still be behind it; until they have passed it, the source hands over no further rows of the table that the copy contains.
+    /// Rows of this table alone are whole up to here: those that came before are a copy of it, made at this position. It is published when
+    /// a mark has come to it. Further rows of the table come when the flow opens again, and the source keeps what is behind the copy.
     Copied {
         table: TableId,
         mark: Checkpoint,

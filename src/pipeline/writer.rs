@@ -11,6 +11,7 @@ use crate::batch::{ChangeBatch, Flow};
 use crate::budget::Permit;
 use crate::cadence::Cadence;
 use crate::error::{Error, Result};
+use crate::log::FORGOTTEN;
 use crate::position::Checkpoint;
 use crate::sinks::{Sink, Upkeep};
 use crate::table::{Lanes, Table, Version};
@@ -21,7 +22,7 @@ use crate::telemetry;
 pub struct Safe {
     /// Nothing that was read up to here is missing in the table; where nothing was read for it, no version says so.
     pub read: Checkpoint,
-    /// The marks of the table's newest version.
+    /// The marks of the table's newest version. Of a table without its copy: all that came by, for the copy will hold it.
     pub held: Checkpoint,
 }
 
@@ -38,6 +39,23 @@ pub struct Lines {
     pub upkeep: mpsc::Sender<Upkeep>,
 }
 
+/// How far the copy is of a table that does not hold its part of a database yet. Marks are of no meaning to it: what lies between the copy
+/// and them is read when the flow opens again.
+enum Copy {
+    Awaited,
+    /// Its rows are here, at this mark.
+    Staged(Checkpoint),
+    Published,
+}
+
+impl Copy {
+    fn of(table: &Table, held: &Checkpoint) -> Option<Self> {
+        let Lanes::Slot(lane) = &table.lanes else { return None };
+        let holds = held.get(lane).is_some_and(|at| at != FORGOTTEN);
+        (!holds).then_some(Self::Awaited)
+    }
+}
+
 pub struct Writer<K> {
     sink: K,
     table: Arc<Table>,
@@ -50,8 +68,8 @@ pub struct Writer<K> {
     /// The same lanes, but never behind what the table held already: what the next commit publishes. Lanes that do not flow here are
     /// not in it: another instance may be writing them.
     mark: Checkpoint,
-    /// The mark of a copy that is staged whole, until the source comes there: all tables are published at that mark.
-    copied: Option<Checkpoint>,
+    /// None of a table that takes its part in the marks.
+    copy: Option<Copy>,
     /// Whether rows came behind it: then there is no place to publish.
     beyond_mark: bool,
 }
@@ -60,6 +78,7 @@ impl<K: Sink> Writer<K> {
     pub fn new(sink: K, table: Arc<Table>, lines: Lines, context: Context) -> Self {
         let cadence = Cadence::new(table.limits);
         Self {
+            copy: Copy::of(&table, sink.checkpoint()),
             sink,
             table,
             lines,
@@ -67,7 +86,6 @@ impl<K: Sink> Writer<K> {
             cadence,
             came: Checkpoint::default(),
             mark: Checkpoint::default(),
-            copied: None,
             beyond_mark: false,
         }
     }
@@ -91,11 +109,7 @@ impl<K: Sink> Writer<K> {
             match flow {
                 Some(Flow::Rows(batch)) => self.stage(batch).await?,
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
-                Some(Flow::Copied { mark, .. }) => {
-                    self.mark = mark.clone().join(&self.mark);
-                    self.copied = Some(mark);
-                    self.beyond_mark = false;
-                }
+                Some(Flow::Copied { mark, .. }) => self.copy = Some(Copy::Staged(mark)),
                 Some(Flow::Gap(gap)) => self.sink.note(gap),
                 Some(Flow::Reopen(_)) | None => break,
             }
@@ -128,25 +142,33 @@ impl<K: Sink> Writer<K> {
     }
 
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
-        let held = self.sink.checkpoint().only(|lane| mark.get(lane).is_some());
-        // A copy may be ahead of the source, and of the table.
-        let ahead = self.mark.only(|lane| mark.get(lane).is_some());
-        self.mark = mark.clone().join(&held).join(&ahead);
-        self.came = mark;
-        self.beyond_mark = false;
-        // The source has come to the copy, and so have the letters, which are handed each mark first.
-        let whole = self.copied.take_if(|copied| self.came.covers(copied)).is_some();
-        if self.copied.is_some() {
+        if let Some(copy) = &self.copy {
+            // The source has come to the copy, and the letters, which are handed each mark first, have those of its rows.
+            if let Copy::Staged(at) = copy
+                && mark.covers(at)
+            {
+                (self.mark, self.came) = (at.clone(), mark);
+                self.copy = Some(Copy::Published);
+                self.publish().await?;
+            } else {
+                self.lines.safe.send_replace(Safe {
+                    read: mark.clone(),
+                    held: mark,
+                });
+                self.lines.moved.notify_one();
+            }
             return Ok(());
         }
-        if whole {
-            self.publish().await?;
-        } else if self.cadence.is_empty() {
+        let held = self.sink.checkpoint().only(|lane| mark.get(lane).is_some());
+        self.mark = mark.clone().join(&held);
+        self.came = mark;
+        self.beyond_mark = false;
+        if self.cadence.is_empty() {
             if self.mark != held {
                 self.cadence.pass(Instant::now());
             }
             self.say_safe();
-        } else if self.may_publish() && self.cadence.is_due(Instant::now()) {
+        } else if self.cadence.is_due(Instant::now()) {
             self.publish().await?;
         }
         Ok(())
@@ -178,7 +200,7 @@ impl<K: Sink> Writer<K> {
 
     /// Whether what is staged ends at a mark, and may be seen.
     fn may_publish(&self) -> bool {
-        !self.beyond_mark && self.copied.is_none()
+        !self.beyond_mark && self.copy.is_none()
     }
 
     /// Waits until the dead letters up to the last mark are published. False: their writer has ended short of it.

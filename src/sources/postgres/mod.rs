@@ -34,8 +34,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use metrics::gauge;
-use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
 use self::catalog::PgTable;
@@ -43,15 +45,15 @@ use self::changes::Changes;
 use self::connection::{Address, Control, Replication};
 use self::followed::Followed;
 use self::slot::Lag;
-use self::snapshot::{Copies, CopyOf};
+use self::snapshot::Copies;
 use self::spool::Spool;
 use self::streaming::Streaming;
 use self::types::Types;
 use self::values::Specials;
 use crate::batch::Flow;
 use crate::budget::Budget;
-use crate::error::Result;
-use crate::position::{Checkpoint, Lane, Lsn};
+use crate::error::{Error, Result};
+use crate::position::{Checkpoint, Lane, Lsn, Position};
 use crate::sources::Source;
 use crate::table::{Limits, TableId};
 use crate::telemetry;
@@ -60,6 +62,8 @@ use crate::telemetry;
 const SPOOL_SHARE: usize = 16;
 /// What is read ahead from the connection may take this part.
 const READ_AHEAD_SHARE: usize = 8;
+/// A server gives a consistent point when the transactions have ended that run; the stream does not wait for long ones.
+const POINT_WAIT: Duration = Duration::from_secs(5);
 
 /// How a database is read.
 #[derive(Clone, Debug)]
@@ -113,42 +117,66 @@ impl Feed {
     }
 }
 
-/// One flow: the copies that are missing, then the stream.
+/// One flow: the stream of all tables that hold their copy, and beside it copies of some that do not. When these are published, the flow
+/// ends and is opened again: then the stream begins where they were copied.
 pub struct PostgresSource {
     settings: Settings,
     control: Control,
-    phase: Phase,
-    types: Types,
-    feeds: Vec<Feed>,
+    /// None where no table holds anything yet.
+    streaming: Option<Stage<Streaming>>,
+    /// None where nothing is to be copied, and when all is.
+    copying: Option<Stage<Copies>>,
+    /// Where tables were copied in this flow: what is behind it is still needed.
+    copied: Option<u64>,
+    /// The stream waits so long for the copies' point, so that all tables are published there.
+    wait_for_point: Instant,
     ready: VecDeque<Flow>,
     looking: Interval,
-    read_ahead: usize,
-    spool_bytes: usize,
     /// Nothing more is handed over; what the tables hold by then is still told to the server.
     ended: bool,
 }
 
-enum Phase {
-    Copying(Box<Copies>),
-    Copied,
-    Streaming(Box<Streaming>),
+/// Something that takes time to begin.
+enum Stage<T> {
+    Beginning(BoxFuture<'static, Result<T>>),
+    UnderWay(Box<T>),
+}
+
+impl<T> Stage<T> {
+    /// Cancel safe: what has begun goes on with the next call.
+    async fn under_way(&mut self) -> Result<&mut T> {
+        if let Stage::Beginning(beginning) = self {
+            *self = Stage::UnderWay(Box::new(beginning.await?));
+        }
+        match self {
+            Stage::UnderWay(it) => Ok(it),
+            Stage::Beginning(_) => Err(Error::bug("what has begun is still beginning")),
+        }
+    }
+
+    fn get(&self) -> Option<&T> {
+        match self {
+            Stage::UnderWay(it) => Some(it),
+            Stage::Beginning(_) => None,
+        }
+    }
+
+    fn get_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Stage::UnderWay(it) => Some(it),
+            Stage::Beginning(_) => None,
+        }
+    }
 }
 
 impl PostgresSource {
     /// Opens a flow. `control` is a connection for questions.
     pub async fn open(settings: Settings, control: Control, types: Types, feeds: Vec<Feed>, budget: &Budget) -> Result<Self> {
-        let missing: Vec<CopyOf> = feeds
-            .iter()
-            .filter(|feed| feed.held().is_none())
-            .map(|feed| CopyOf {
-                source: feed.source.clone(),
-                followed: feed.followed.clone(),
-                replaces: feed.holds == Holds::OldCopy,
-            })
-            .collect();
-        let phase = if missing.is_empty() {
-            Phase::Copied
+        let (holding, missing): (Vec<_>, Vec<_>) = feeds.into_iter().partition(|feed| feed.held().is_some());
+        let copying = if missing.is_empty() {
+            None
         } else {
+            let group = snapshot::first_group(&control, missing).await?;
             let copying = snapshot::Settings {
                 address: settings.address.clone(),
                 pipeline: Arc::clone(&settings.pipeline),
@@ -157,111 +185,101 @@ impl PostgresSource {
                 specials: settings.specials,
                 letters: settings.letters.clone(),
             };
-            Phase::Copying(Box::new(Copies::begin(&copying, missing).await?))
+            Some(Stage::Beginning(Copies::begin(copying, group).boxed()))
         };
+        let streaming = (!holding.is_empty()).then(|| Stage::Beginning(start(settings.clone(), types, holding, budget.limit()).boxed()));
         let mut looking = interval(settings.discovery);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.reset();
         Ok(Self {
             control,
-            phase,
-            types,
-            feeds,
+            streaming,
+            copying,
+            copied: None,
+            wait_for_point: Instant::now() + POINT_WAIT,
             ready: VecDeque::new(),
             looking,
-            read_ahead: (budget.limit() / READ_AHEAD_SHARE).clamp(1 << 20, 64 << 20),
-            spool_bytes: budget.limit() / SPOOL_SHARE,
             ended: false,
             settings,
         })
     }
 
-    /// Begins to read at the lowest position that a table holds.
-    async fn start(&self) -> Result<Streaming> {
-        let settings = &self.settings;
-        let held: Vec<u64> = self.feeds.iter().filter_map(Feed::held).collect();
-        let from = held.iter().copied().min().unwrap_or(0);
-        let until = if settings.until_caught_up {
-            Some(catalog::end_of_wal(&self.control).await?)
-        } else {
-            None
-        };
-        let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
-        // Streaming of transactions in progress is of version 2, which all servers know that are still maintained.
-        options.push(("proto_version", "2".to_owned()));
-        options.push(("streaming", "on".to_owned()));
-        if settings.binary {
-            options.push(("binary", "true".to_owned()));
+    /// The next rows of a copy, or the end of one.
+    async fn copy(copying: &mut Option<Stage<Copies>>) -> Result<Option<Flow>> {
+        match copying {
+            Some(stage) => stage.under_way().await?.next().await,
+            None => std::future::pending().await,
         }
-        let connection = Replication::open(&settings.address).await?;
-        let stream = connection.start(&settings.slot, from, &options, self.read_ahead).await?;
-        info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(from), "following");
-        let tables = self
-            .feeds
-            .iter()
-            .map(|feed| (feed.followed.clone(), feed.held().unwrap_or(0)))
-            .collect();
-        let changes = Changes::new(
-            settings.lane.clone(),
-            Arc::clone(&settings.pipeline),
-            tables,
-            self.types.clone(),
-            settings.specials,
-            settings.letters.clone(),
-        );
-        let spool = Spool::new(&settings.spool, self.spool_bytes);
-        Ok(Streaming::new(
-            settings.lane.clone(),
-            stream,
-            changes,
-            spool,
-            settings.limits,
-            &held,
-            until,
-        ))
     }
 
-    async fn next_of_phase(&mut self) -> Result<Option<Flow>> {
-        match &mut self.phase {
-            Phase::Copying(copies) => match copies.next().await? {
-                Some(flow) => Ok(Some(flow)),
-                None => {
-                    let point = copies.point();
-                    for feed in &mut self.feeds {
-                        if feed.held().is_none() {
-                            feed.holds = Holds::UpTo(point);
-                        }
-                    }
-                    self.phase = Phase::Copied;
-                    Box::pin(self.next_of_phase()).await
-                }
+    async fn stream(streaming: &mut Option<Stage<Streaming>>, ready: &mut VecDeque<Flow>) -> Result<()> {
+        match streaming {
+            Some(stage) => stage.under_way().await?.read(ready).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads what comes next, from the copies or from the stream.
+    async fn read(&mut self) -> Result<()> {
+        let point_is_known = self.copying.as_ref().is_none_or(|copying| copying.get().is_some());
+        let stream_may_begin = point_is_known || Instant::now() >= self.wait_for_point;
+        let stream_goes_on = stream_may_begin && !self.stream_is_at_its_end();
+        tokio::select! {
+            flow = Self::copy(&mut self.copying) => match flow? {
+                Some(flow) => self.ready.push_back(flow),
+                None => self.copies_are_whole(),
             },
-            Phase::Copied => {
-                self.phase = Phase::Streaming(Box::new(self.start().await?));
-                Box::pin(self.next_of_phase()).await
-            }
-            Phase::Streaming(streaming) => {
-                streaming.read(&mut self.ready).await?;
-                streaming.count(&self.settings);
-                self.ended = streaming.is_at_its_end();
-                Ok(self.ready.pop_front())
-            }
+            read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => read?,
+            () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
+        }
+        if let (Some(copies), None) = (self.copying.as_ref().and_then(Stage::get), self.copied) {
+            self.copied = Some(copies.point());
+        }
+        if let (Some(streaming), Some(point)) = (self.streaming.as_mut().and_then(Stage::get_mut), self.copied) {
+            streaming.stop_at(point);
+        }
+        Ok(())
+    }
+
+    /// Without a stream there is no other mark at which the copies could be published.
+    fn copies_are_whole(&mut self) {
+        self.copying = None;
+        if let (None, Some(point)) = (&self.streaming, self.copied) {
+            let mut mark = Checkpoint::default();
+            mark.set(self.settings.lane.clone(), Position(point));
+            self.ready.push_back(Flow::Mark(mark));
         }
     }
 
-    /// Now and then: whether the publication has the tables that it had. A look that is dropped is taken again at the next time.
+    /// Whether what was copied in this flow has been handed over, with a mark at which it is published.
+    fn has_copied(&self) -> bool {
+        let marked = |point| match &self.streaming {
+            None => true,
+            Some(stage) => stage.get().is_some_and(|streaming| streaming.marked() >= point),
+        };
+        self.copying.is_none() && self.copied.is_some_and(marked)
+    }
+
+    fn stream_is_at_its_end(&self) -> bool {
+        let streaming = self.streaming.as_ref().and_then(Stage::get);
+        streaming.is_some_and(Streaming::is_at_its_end)
+    }
+
+    /// Now and then: whether the publication has the tables that it had. Copies are not given up for others: these are seen when they are
+    /// whole. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
-        let Phase::Streaming(streaming) = &self.phase else {
-            return Ok(true);
-        };
         if !due {
             return Ok(true);
         }
-        if let Some(lag) = slot::lag(&self.control, &self.settings.slot).await? {
+        if let (Some(streaming), Some(lag)) = (
+            self.streaming.as_ref().and_then(Stage::get),
+            slot::lag(&self.control, &self.settings.slot).await?,
+        ) {
             self.show(&lag, streaming.reached());
         }
-        Ok(catalog::published(&self.control, &self.settings.publication).await? == self.settings.published)
+        let published = || catalog::published(&self.control, &self.settings.publication);
+        Ok(self.copying.is_some() || published().await? == self.settings.published)
     }
 
     /// Tells dashboards how far the slot is behind.
@@ -295,26 +313,83 @@ impl Source for PostgresSource {
             if self.ended {
                 return Ok(None);
             }
-            if !self.take_a_look().await? {
+            if let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) {
+                streaming.count(&self.settings);
+            }
+            let why = if self.has_copied() {
+                "tables have been copied"
+            } else if self.copying.is_none() && self.stream_is_at_its_end() {
                 self.ended = true;
-                return Ok(Some(Flow::Reopen("the tables of the publication have changed".to_owned())));
-            }
-            if let Some(flow) = self.next_of_phase().await? {
-                return Ok(Some(flow));
-            }
+                continue;
+            } else if !self.take_a_look().await? {
+                "the tables of the publication have changed"
+            } else {
+                self.read().await?;
+                continue;
+            };
+            self.ended = true;
+            return Ok(Some(Flow::Reopen(why.to_owned())));
         }
     }
 
     async fn release(&mut self, upto: &Checkpoint) -> Result<()> {
-        if let (Phase::Streaming(streaming), Some(at)) = (&mut self.phase, upto.get(&self.settings.lane)) {
-            streaming.acknowledge(at);
+        let beginning = matches!(self.copying, Some(Stage::Beginning(_)));
+        let streaming = self.streaming.as_mut().and_then(Stage::get_mut);
+        // Where the tables will have been copied is not known yet: then it is better to wait.
+        if let (Some(streaming), Some(at), false) = (streaming, upto.get(&self.settings.lane), beginning) {
+            streaming.acknowledge(Position(at.0.min(self.copied.unwrap_or(u64::MAX))));
         }
         Ok(())
     }
 
     async fn close(self) {
-        if let Phase::Streaming(streaming) = self.phase {
+        if let Some(Stage::UnderWay(streaming)) = self.streaming {
             streaming.close().await;
         }
     }
+}
+
+/// Begins to read at the lowest position that a table holds.
+async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize) -> Result<Streaming> {
+    let held: Vec<u64> = feeds.iter().filter_map(Feed::held).collect();
+    let from = held.iter().copied().min().unwrap_or(0);
+    let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
+    // Streaming of transactions in progress is of version 2, which all servers know that are still maintained.
+    options.push(("proto_version", "2".to_owned()));
+    options.push(("streaming", "on".to_owned()));
+    if settings.binary {
+        options.push(("binary", "true".to_owned()));
+    }
+    let until = if settings.until_caught_up {
+        let control = connection::control(&settings.address).await?;
+        Some(catalog::end_of_wal(&control).await?)
+    } else {
+        None
+    };
+    let connection = Replication::open(&settings.address).await?;
+    let read_ahead = (budget / READ_AHEAD_SHARE).clamp(1 << 20, 64 << 20);
+    let stream = connection.start(&settings.slot, from, &options, read_ahead).await?;
+    info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(from), "following");
+    let tables = feeds.into_iter().filter_map(|feed| {
+        let held = feed.held()?;
+        Some((feed.followed, held))
+    });
+    let changes = Changes::new(
+        settings.lane.clone(),
+        Arc::clone(&settings.pipeline),
+        tables.collect(),
+        types,
+        settings.specials,
+        settings.letters.clone(),
+    );
+    let spool = Spool::new(&settings.spool, budget / SPOOL_SHARE);
+    Ok(Streaming::new(
+        settings.lane.clone(),
+        stream,
+        changes,
+        spool,
+        settings.limits,
+        &held,
+        until,
+    ))
 }

@@ -24,6 +24,7 @@ use super::copying::{CopyReader, Values};
 use super::followed::{Becomes, Followed, FollowedColumn};
 use super::rows::{Event, Rows};
 use super::values::Specials;
+use super::{Feed, Holds};
 use crate::batch::{ChangeBatch, Flow, Op};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
@@ -39,6 +40,9 @@ const PAGE_BYTES: u64 = 8192;
 const BATCH_BYTES: usize = 2 << 20;
 /// Batches that wait to be taken.
 const QUEUE_LENGTH: usize = 2;
+
+/// Tables are copied together up to so much: what is copied is published when all of them are, and is not copied again after that.
+const GROUP_BYTES: u64 = 1 << 30;
 
 /// A table that is to be copied.
 #[derive(Clone, Debug)]
@@ -72,6 +76,24 @@ enum Piece {
     Done { table: usize },
 }
 
+/// The tables that are copied next, of those that are to be copied: one at least.
+pub async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<CopyOf>> {
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for feed in missing {
+        let parts = catalog::parts(control, feed.source.oid).await?;
+        bytes += parts.iter().map(|part| part.bytes).sum::<u64>();
+        if bytes > GROUP_BYTES && !group.is_empty() {
+            break;
+        }
+        group.push(CopyOf {
+            replaces: feed.holds == Holds::OldCopy,
+            source: feed.source,
+            followed: feed.followed,
+        });
+    }
+    Ok(group)
+}
+
 /// Copies under way. Dropping it ends them.
 pub struct Copies {
     tables: Vec<TableId>,
@@ -88,7 +110,7 @@ pub struct Copies {
 
 impl Copies {
     /// Takes a consistent point, and begins to copy all tables at it.
-    pub async fn begin(settings: &Settings, tables: Vec<CopyOf>) -> Result<Self> {
+    pub async fn begin(settings: Settings, tables: Vec<CopyOf>) -> Result<Self> {
         let mut slot = Replication::open(&settings.address).await?;
         let (point, snapshot) = consistent_point(&mut slot).await?;
         // Their sizes, asked once the point is there: what is written later is not copied.
@@ -110,13 +132,13 @@ impl Copies {
         let shared = Arc::new(Shared {
             jobs: Mutex::new(jobs.into_iter().enumerate()),
             tables,
-            settings: settings.clone(),
+            settings,
             point,
         });
         let (pieces_tx, pieces) = mpsc::channel(QUEUE_LENGTH);
         let mut workers = JoinSet::new();
         for _ in 0..count {
-            let control = connection::control(&settings.address).await?;
+            let control = connection::control(&shared.settings.address).await?;
             let begin = format!(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
                 literal(&snapshot)
@@ -134,7 +156,7 @@ impl Copies {
             tables: shared.tables.iter().map(|table| table.followed.id.clone()).collect(),
             left,
             point,
-            lane: settings.lane.clone(),
+            lane: shared.settings.lane.clone(),
             pieces,
             _workers: workers,
             _slot: slot,

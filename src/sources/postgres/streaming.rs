@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use metrics::counter;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until};
 
 use super::Settings;
 use super::changes::{Changes, Transaction};
@@ -22,6 +22,8 @@ use crate::telemetry;
 
 /// Rows are handed on when they weigh so much, even in the middle of a transaction.
 const BATCH_BYTES: usize = 4 << 20; // A good size for columns, and a small part of any budget.
+/// Where some tables are ahead, the others are published where these are; after this time anyway, for what they have must not be lost.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the head of the file.
 pub struct Streaming {
@@ -53,6 +55,7 @@ pub struct Streaming {
     received: (u64, u64),
     /// When the next mark is due.
     cadence: Cadence,
+    limits: Limits,
 }
 
 impl Streaming {
@@ -63,6 +66,12 @@ impl Streaming {
         stops.dedup();
         // The first of them is marked, too: what was copied is published there.
         let from = stops.last().copied().unwrap_or(0);
+        let patient = Limits {
+            interval: limits.interval.max(PATIENCE),
+            rows: usize::MAX,
+            bytes: usize::MAX,
+            ..limits
+        };
         Self {
             lane,
             stream,
@@ -79,7 +88,8 @@ impl Streaming {
             stops,
             weight: 0,
             received: (0, 0),
-            cadence: Cadence::new(limits),
+            cadence: Cadence::new(patient),
+            limits,
         }
     }
 
@@ -246,15 +256,33 @@ impl Streaming {
             self.reached = self.reached.max(stop);
             self.drain(ready)?;
             self.mark(ready);
+            if self.stops.is_empty() {
+                self.cadence = Cadence::new(self.limits);
+            }
         }
         Ok(())
+    }
+
+    /// The others are published where a table was copied, too; and the stream does not end before.
+    pub fn stop_at(&mut self, point: u64) {
+        if point > self.reached && !self.stops.contains(&point) {
+            self.stops.push(point);
+            self.stops.sort_unstable_by_key(|&at| std::cmp::Reverse(at));
+        }
+        self.until = self.until.map(|until| until.max(point));
+    }
+
+    /// What the last mark said.
+    pub fn marked(&self) -> u64 {
+        self.marked
     }
 
     /// Hands over rows, and where it is due the mark that contains them. No transaction is read halfway.
     fn pass(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
         self.drain(ready)?;
         let at_the_end = self.until.is_some_and(|until| self.reached >= until);
-        let due = self.cadence.is_empty() || self.cadence.is_due(Instant::now()) || at_the_end;
+        let nothing_waits = self.cadence.is_empty() && self.stops.is_empty();
+        let due = nothing_waits || self.cadence.is_due(Instant::now()) || at_the_end;
         if due {
             self.mark(ready);
         }
