@@ -40,6 +40,8 @@ pub struct ChangeBatch {
     /// One per row, beside the rows, so that it cannot clash with a user's column.
     pub ops: Vec<Op>,
     pub unchanged: Option<Unchanged>,
+    /// When the newest of these records came to be at the source, in milliseconds since 1970; None where the source does not tell.
+    pub newest_ms: Option<i64>,
     /// Memory, given back when the rows are dropped. The source takes it where it can; else the reader does.
     pub permit: Option<Permit>,
 }
@@ -53,6 +55,7 @@ impl ChangeBatch {
             rows,
             ops,
             unchanged: None,
+            newest_ms: None,
             permit: None,
         }
     }

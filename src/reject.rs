@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use metrics::counter;
 
 use crate::error::{Error, Result};
+use crate::telemetry;
 
 /// Longest key or value kept in a dead letter; more is cut, and `value_bytes` tells the true size.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 10; // Enough to see what is wrong, small enough that a bad topic does not fill a disk.
@@ -117,22 +119,27 @@ impl DeadLetters {
         self.schema_id.append_option(letter.schema_id);
     }
 
-    /// The rows collected so far, or None when there are none. `now_us`: microseconds since 1970.
+    /// The rows collected so far, which are counted, or None when there are none. `now_us`: microseconds since 1970.
     pub fn take(&mut self, pipeline: &str, now_us: i64) -> Result<Option<RecordBatch>> {
         let rows = self.len();
         if rows == 0 {
             return Ok(None);
         }
         let [id, lane, table, stage, code, message] = &mut self.text;
+        let (table, code) = (table.finish(), code.finish());
+        for (table, reason) in table.iter().flatten().zip(code.iter().flatten()) {
+            let (pipeline, table, reason) = (pipeline.to_owned(), table.to_owned(), reason.to_owned());
+            counter!(telemetry::DEAD_LETTERS, "pipeline" => pipeline, "table" => table, "reason" => reason).increment(1);
+        }
         let same = |text: &str| -> ArrayRef { Arc::new(arrow::array::StringArray::from_iter_values(std::iter::repeat_n(text, rows))) };
         let now = arrow::array::TimestampMicrosecondArray::from_value(now_us, rows).with_timezone("UTC");
         let columns: Vec<ArrayRef> = vec![
             Arc::new(id.finish()),
             Arc::new(lane.finish()),
             Arc::new(self.position.finish()),
-            Arc::new(table.finish()),
+            Arc::new(table),
             Arc::new(stage.finish()),
-            Arc::new(code.finish()),
+            Arc::new(code),
             Arc::new(message.finish()),
             Arc::new(self.key.finish()),
             Arc::new(self.value.finish()),

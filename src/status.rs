@@ -11,6 +11,8 @@ pub enum State {
     #[default]
     Starting,
     Running,
+    /// Running without tables that no longer fit what their source sends.
+    Degraded,
     /// Waiting before it opens again from the log.
     Retrying,
     /// Stopped by an error that needs a person.
@@ -19,13 +21,21 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 5] = [State::Starting, State::Running, State::Retrying, State::Failed, State::Stopped];
+    pub const ALL: [State; 6] = [
+        State::Starting,
+        State::Running,
+        State::Degraded,
+        State::Retrying,
+        State::Failed,
+        State::Stopped,
+    ];
 
     /// The label of `pipeline_state{state}`.
     pub fn name(self) -> &'static str {
         match self {
             State::Starting => "starting",
             State::Running => "running",
+            State::Degraded => "degraded",
             State::Retrying => "retrying",
             State::Failed => "failed",
             State::Stopped => "stopped",
@@ -36,7 +46,7 @@ impl State {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PipelineStatus {
     pub state: State,
-    /// Why it is not running, and what to do.
+    /// Why it does not work now, and what to do. What stopped single tables stands with these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub tables: BTreeMap<String, TableStatus>,
@@ -49,7 +59,11 @@ pub struct TableStatus {
     pub rows_committed: u64,
     /// Last position contained, by lane name.
     pub positions: BTreeMap<String, u64>,
+    /// The same as `--position` takes it: `orders/0:41 orders/1:17`, or `slot:0/16B3748`.
+    pub mark: String,
     pub last_commit_ms: Option<i64>,
+    /// When the newest published record came to be at the source, where the source tells it.
+    pub source_ms: Option<i64>,
     /// Why the table stopped while the others go on, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,

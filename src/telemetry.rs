@@ -69,7 +69,7 @@ metrics! {
     BUFFER_LIMIT_BYTES: Gauge = "alluvium_buffer_limit_bytes" ["pipeline"] "Memory that rows in flight may hold."
     BACKPRESSURE_ACTIVE: Gauge = "alluvium_backpressure_active" ["pipeline"] "1 while rows in flight hold more than seven eighths of their memory: the source waits, or soon will."
     PIPELINE_STATE: Gauge = "alluvium_pipeline_state" ["pipeline" "state"]
-        "1 for the state that the pipeline is in: starting, running, retrying, failed or stopped."
+        "1 for the state that the pipeline is in: starting, running, degraded (a table has stopped), retrying, failed or stopped."
     BUILD_INFO: Gauge = "alluvium_build_info" ["version"] "Always 1."
     PANICS: Counter = "alluvium_panics_total" [] "Panics: each is a bug of alluvium."
 }

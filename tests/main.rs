@@ -17,3 +17,4 @@ mod simulate;
 mod sink;
 mod stores;
 mod support;
+mod watching;

@@ -111,6 +111,7 @@ fn copy(batch: &ChangeBatch) -> ChangeBatch {
         rows: batch.rows.clone(),
         ops: batch.ops.clone(),
         unchanged: None,
+        newest_ms: batch.newest_ms,
         permit: None,
     }
 }

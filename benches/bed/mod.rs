@@ -66,6 +66,7 @@ pub fn changes(table: &Table, rng: &mut SmallRng, keys: i64, count: usize, turn:
             rows: orders(ids, turn),
             ops,
             unchanged: None,
+            newest_ms: None,
             permit: None,
         }
     };

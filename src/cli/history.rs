@@ -107,6 +107,7 @@ fn to_json(entry: &Entry) -> serde_json::Value {
     json!({
         "version": entry.version,
         "timestamp": time(entry.timestamp_ms),
+        "positions": positions(entry),
         "operation": entry.operation,
         "engine": entry.engine,
         "metrics": entry.metrics,

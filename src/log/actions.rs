@@ -186,6 +186,9 @@ pub struct UserMetadata {
     /// Whether the version repeats the marks of all lanes of the pipeline, moved or not (see `positions.rs`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all_marks: bool,
+    /// When the newest record of the version came to be at the source, in milliseconds since 1970, where the source tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_ms: Option<i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, Value>,
 }

@@ -45,6 +45,8 @@ pub struct Change {
     pub operation: &'static str,
     /// `commitInfo.operationMetrics`, beside those that the log counts itself.
     pub metrics: BTreeMap<&'static str, u64>,
+    /// When the newest of its records came to be at the source, in milliseconds since 1970, for `commitInfo.userMetadata`.
+    pub source_ms: Option<i64>,
     /// Further facts for `commitInfo.userMetadata`, beside the range of positions: a gap that was passed over, for example.
     pub notes: BTreeMap<String, serde_json::Value>,
 }

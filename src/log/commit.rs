@@ -138,7 +138,7 @@ impl Log {
         for (lane, to) in change.mark.iter() {
             let (base, there) = (change.base.get(lane), held.and_then(|held| held.get(lane)));
             if there != base {
-                let say = |at: Option<Position>| at.map_or_else(|| "unread".to_owned(), |at| at.to_string());
+                let say = |at: Option<Position>| at.map_or_else(|| "unread".to_owned(), |at| lane.show(at));
                 let what = format!(
                     "lane {lane} of {} stands at {}, not at {}: another writer has it; this one opens again from the log",
                     self.url,
@@ -148,6 +148,7 @@ impl Log {
                 return Err(Error::fenced(what));
             }
             if base.is_some_and(|base| base > to) {
+                let to = lane.show(to);
                 return Err(Error::bug(format!("the mark of lane {lane} of {} would go back to {to}", self.url)));
             }
         }

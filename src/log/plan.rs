@@ -134,6 +134,7 @@ impl Log {
                 .map(|(lane, from, to)| (lane.as_str().to_owned(), (from.map(|from| from.0 + 1), to.0)))
                 .collect(),
             all_marks: repeats_all_marks,
+            source_ms: change.source_ms,
             notes: match &grown {
                 Some(grown) => change.notes.clone().into_iter().chain(grown.growth.notes()?).collect(),
                 None => change.notes.clone(),

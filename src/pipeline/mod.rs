@@ -272,8 +272,11 @@ fn died<T>(how: JoinError) -> Result<T> {
     Err(Error::bug("a task panicked; what was published is whole: please report this").because(how))
 }
 
-fn enter(context: &Context, state: State, why: Option<&Error>) {
+fn enter(context: &Context, mut state: State, why: Option<&Error>) {
     context.board.update(&context.pipeline, |status| {
+        if state == State::Running && status.tables.values().any(|table| table.stopped.is_some()) {
+            state = State::Degraded;
+        }
         status.state = state;
         status.reason = why.map(ToString::to_string);
     });

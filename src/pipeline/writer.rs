@@ -72,6 +72,8 @@ pub struct Writer<K> {
     copy: Option<Copy>,
     /// Whether rows came behind it: then there is no place to publish.
     beyond_mark: bool,
+    /// When the newest staged record came to be at the source.
+    newest_ms: Option<i64>,
 }
 
 impl<K: Sink> Writer<K> {
@@ -87,6 +89,7 @@ impl<K: Sink> Writer<K> {
             came: Checkpoint::default(),
             mark: Checkpoint::default(),
             beyond_mark: false,
+            newest_ms: None,
         }
     }
 
@@ -138,6 +141,7 @@ impl<K: Sink> Writer<K> {
         let bytes = batch.permit.as_ref().map_or(0, Permit::bytes);
         self.cadence.stage(rows, bytes, Instant::now());
         self.beyond_mark = true;
+        self.newest_ms = self.newest_ms.max(batch.newest_ms);
         self.sink.write(batch).await
     }
 
@@ -220,13 +224,16 @@ impl<K: Sink> Writer<K> {
         self.lines.moved.notify_one();
     }
 
-    fn report(&self, version: Version, rows: usize) {
+    fn report(&mut self, version: Version, rows: usize) {
         self.context.commits.fetch_add(1, Ordering::Relaxed);
+        let newest_ms = self.newest_ms.take();
         self.context.board.update(&self.context.pipeline, |status| {
             let table = status.tables.entry(self.table.id.to_string()).or_default();
             table.version = Some(version);
             table.rows_committed += rows as u64;
             table.positions = self.mark.iter().map(|(lane, at)| (lane.name().to_owned(), at.0)).collect();
+            table.mark = self.mark.to_string();
+            table.source_ms = newest_ms.or(table.source_ms);
             table.last_commit_ms = Some(telemetry::now_us() / 1000);
         });
     }

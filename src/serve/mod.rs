@@ -1,7 +1,7 @@
 //! HTTP for operators: `/metrics`, `/livez`, `/readyz` and `/status`.
 //!
 //! `/livez` is about this process alone: a pipeline that waits for a person must not be killed over and over. `/readyz` is 503 while any
-//! pipeline cannot work, and says why. `/status` tells everything on the [`Board`].
+//! pipeline cannot work, or one of its tables, and says why. `/status` tells everything on the [`Board`].
 
 mod metrics;
 
@@ -110,15 +110,28 @@ async fn serve_ready(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// A line on a pipeline that cannot work now.
+/// A line on a pipeline that cannot work now, and on each of its tables that has stopped.
 fn why_not_ready(name: &str, status: &PipelineStatus) -> Option<String> {
     let works = match status.state {
+        // It tells by its reason that its source does not answer.
+        status::State::Running => status.reason.is_none(),
         // A pipeline that was asked to stop has done what it should.
-        status::State::Running | status::State::Stopped => true,
-        status::State::Starting | status::State::Retrying | status::State::Failed => false,
+        status::State::Stopped => true,
+        status::State::Starting | status::State::Degraded | status::State::Retrying | status::State::Failed => false,
     };
+    if works {
+        return None;
+    }
     let reason = status.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    (!works).then(|| format!("{name} is {}{reason}\n", status.state.name()))
+    let stopped = status.tables.iter().filter_map(|(table, status)| {
+        let why = status.stopped.as_deref()?;
+        Some(format!("{name}: table {table} has stopped: {why}\n"))
+    });
+    Some(format!(
+        "{name} is {}{reason}\n{}",
+        status.state.name(),
+        stopped.collect::<String>()
+    ))
 }
 
 async fn serve_status(State(shared): State<Shared>) -> Response {

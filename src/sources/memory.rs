@@ -92,6 +92,7 @@ impl MemorySource {
                     rows,
                     ops,
                     unchanged: None,
+                    newest_ms: None,
                     permit: None,
                 }));
             }

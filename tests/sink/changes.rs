@@ -123,6 +123,7 @@ pub fn batch(changes: &[Change]) -> ChangeBatch {
         rows: RecordBatch::try_new(schema(), vec![ids, places, v, body]).unwrap(),
         ops: changes.iter().map(|c| c.op).collect(),
         unchanged,
+        newest_ms: None,
         permit: None,
     }
 }

@@ -116,6 +116,7 @@ fn batch(rng: &mut SmallRng, model: &mut Model, ids: &[i64], known: &[String]) -
         rows: RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap(),
         ops,
         unchanged: (!masks.is_empty()).then_some(Unchanged(masks)),
+        newest_ms: None,
         permit: None,
     }
 }

@@ -233,6 +233,13 @@ pub fn metric(port: u16, name: &str) -> f64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
+/// One metric of these labels (`table="orders"`); None where there is none.
+pub fn labelled(port: u16, name: &str, labels: &[&str]) -> Option<f64> {
+    let (_, text) = get(port, "/metrics")?;
+    let is_it = |line: &&str| line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label));
+    text.lines().find(is_it)?.rsplit(' ').next()?.parse().ok()
+}
+
 /// What `/status` says.
 pub fn status(port: u16) -> Option<Value> {
     let (_, text) = get(port, "/status")?;

@@ -145,7 +145,7 @@ impl Sink for DeltaSink {
             self.grow().await?;
         }
         self.columns.arrange(&mut batch)?;
-        self.counts.add(&batch.ops);
+        self.counts.add(&batch);
         match &mut self.content {
             Content::Append(_) if batch.unchanged.is_some() => {
                 let what = format!("rows for `{}` leave cells out that only an upsert table could fill", self.table.id);
@@ -181,6 +181,7 @@ impl Sink for DeltaSink {
                 columns: self.columns.wanted(),
                 mark: mark.clone(),
                 base: base.clone(),
+                source_ms: self.counts.newest_ms,
                 notes: notes.clone(),
                 ..planned.change
             };

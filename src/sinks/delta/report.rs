@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::compact::choose::Policy;
-use crate::batch::Op;
+use crate::batch::{ChangeBatch, Op};
 use crate::log::{Change, Snapshot};
 use crate::table::Version;
 use crate::telemetry;
@@ -21,10 +21,14 @@ pub struct Counts {
     pub puts: u64,
     pub deletes: u64,
     pub truncates: u64,
+    /// When the newest of their records came to be at the source.
+    pub newest_ms: Option<i64>,
 }
 
 impl Counts {
-    pub fn add(&mut self, ops: &[Op]) {
+    pub fn add(&mut self, batch: &ChangeBatch) {
+        let ops = &batch.ops;
+        self.newest_ms = self.newest_ms.max(batch.newest_ms);
         let puts = ops.iter().filter(|&&op| op == Op::Put).count();
         let deletes = ops.iter().filter(|&&op| op == Op::Delete).count();
         self.puts += puts as u64;
@@ -78,6 +82,12 @@ impl Reporter {
         gauge!(telemetry::TABLE_VERSION, &labels).set(version as f64);
         gauge!(telemetry::TABLE_FILES, &labels).set(now.files.len() as f64);
         gauge!(telemetry::LAST_COMMIT_TIMESTAMP, &labels).set(now.timestamp_ms as f64 / 1e3);
+        if let Some(newest_ms) = counts.newest_ms {
+            // A clock of the source that is ahead of ours makes nothing older than it is.
+            let age_us = (telemetry::now_us() - newest_ms.saturating_mul(1000)).max(0);
+            histogram!(telemetry::FRESHNESS, &labels).record(age_us as f64 / 1e6);
+            gauge!(telemetry::COMMITTED_SOURCE_TIMESTAMP, &labels).set(newest_ms as f64 / 1e3);
+        }
         self.count_files(now);
         info!(
             pipeline = self.pipeline,

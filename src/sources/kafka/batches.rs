@@ -284,6 +284,7 @@ impl Batcher {
         if let Some(decoded) = &decoded {
             self.weigh(feed, fit.messages.iter().map(bytes).sum(), &decoded.rows);
         }
+        let newest_ms = fit.messages.iter().filter_map(|message| message.timestamp_ms).max();
         let decoded_rejects = decoded
             .iter()
             .flat_map(|decoded| &decoded.rejects)
@@ -305,6 +306,7 @@ impl Batcher {
                     rows: decoded.rows.clone(),
                     ops: decoded.ops.clone(),
                     unchanged: decoded.unchanged.clone(),
+                    newest_ms,
                     permit: Some(permit.split(decoded.rows.get_array_memory_size())),
                 });
             }
@@ -368,8 +370,6 @@ impl Batcher {
                 schema_id: None,
                 reject,
             });
-            metrics::counter!(telemetry::DEAD_LETTERS, "pipeline" => self.pipeline.to_string(), "table" => self.tables[table].id.to_string(), "reason" => reject.code)
-                .increment(1);
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ pub struct Rows {
     unchanged: BTreeMap<usize, BooleanBufferBuilder>,
     /// Rows that are to be left out, by their numbers.
     bad: Vec<usize>,
+    /// When the newest of the rows was committed.
+    newest_ms: Option<i64>,
 }
 
 /// How tuples of a relation are laid into the columns of a table.
@@ -79,6 +81,7 @@ impl Rows {
             ops: Vec::new(),
             unchanged: BTreeMap::new(),
             bad: Vec::new(),
+            newest_ms: None,
         }
     }
 
@@ -185,6 +188,7 @@ impl Rows {
             builder.append(*metadata, followed, event, missing);
         }
         self.ops.push(op);
+        self.newest_ms = self.newest_ms.max(event.committed_ms);
         // A row of changes says by itself what it lacks; only a state is filled.
         if !missing.is_empty() && matches!(followed.becomes, Becomes::State { .. }) && op == Op::Put {
             for &column in missing {
@@ -212,7 +216,7 @@ impl Rows {
             cells.append_n(rows - cells.len(), false);
             unchanged.0.insert(column, cells.finish());
         }
-        let bad = std::mem::take(&mut self.bad);
+        let (bad, newest_ms) = (std::mem::take(&mut self.bad), self.newest_ms.take());
         if !bad.is_empty() {
             let mut keep = vec![true; rows];
             bad.iter().for_each(|&row| keep[row] = false);
@@ -234,6 +238,7 @@ impl Rows {
             rows: batch,
             ops,
             unchanged: (!unchanged.0.is_empty()).then_some(unchanged),
+            newest_ms,
             permit: None,
         }))
     }
