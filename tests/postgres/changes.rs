@@ -259,36 +259,3 @@ async fn a_value_that_no_column_holds_is_a_dead_letter_or_null_as_is_asked_for()
         [["1", "NULL", "1.00"], ["2", "2026-01-01", "NULL"], ["3", "2026-01-02", "3.00"]]
     );
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
-    let bank = Bank::new(
-        PostgresServer::shared(),
-        "joined",
-        "CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first VALUES (1)",
-        &format!("{ALL}\ndiscovery = \"200 ms\""),
-    )
-    .await;
-    bank.catch_up().await;
-    let mut program = bank.site.run("service", &bank.config);
-    bank.sql("CREATE TABLE second (id int PRIMARY KEY); INSERT INTO second SELECT generate_series(1, 1000)")
-        .await;
-    bank.sql(&format!("ALTER PUBLICATION pub_{} ADD TABLE second", bank.database)).await;
-    bank.sql("INSERT INTO second VALUES (1001); INSERT INTO first VALUES (2)").await;
-    let log = bank.site.table("public").join("second/_delta_log");
-    program
-        .until("the second table is there", std::time::Duration::from_secs(30), || {
-            log.join(format!("{:020}.json", 1)).exists().then_some(())
-        })
-        .await;
-    bank.sql("INSERT INTO second VALUES (1002)").await;
-    program.signal(libc::SIGTERM);
-    assert!(
-        program.wait(std::time::Duration::from_secs(30)).await.status.success(),
-        "{}",
-        program.log_tail()
-    );
-    bank.catch_up().await;
-    bank.agrees("SELECT count(*), max(id) FROM public.second", &["public.second"]).await;
-    bank.agrees("SELECT id FROM public.first", &["public.first"]).await;
-}

@@ -2,6 +2,7 @@
 
 mod changes;
 mod connection;
+mod copies;
 mod pgbench;
 mod preflight;
 mod printed;

@@ -176,7 +176,6 @@ impl PostgresSource {
         let copying = if missing.is_empty() {
             None
         } else {
-            let group = snapshot::first_group(&control, missing).await?;
             let copying = snapshot::Settings {
                 address: settings.address.clone(),
                 pipeline: Arc::clone(&settings.pipeline),
@@ -185,7 +184,7 @@ impl PostgresSource {
                 specials: settings.specials,
                 letters: settings.letters.clone(),
             };
-            Some(Stage::Beginning(Copies::begin(copying, group).boxed()))
+            Some(Stage::Beginning(Copies::begin(copying, missing).boxed()))
         };
         let streaming = (!holding.is_empty()).then(|| Stage::Beginning(start(settings.clone(), types, holding, budget.limit()).boxed()));
         let mut looking = interval(settings.discovery);

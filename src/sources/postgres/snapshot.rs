@@ -77,7 +77,7 @@ enum Piece {
 }
 
 /// The tables that are copied next, of those that are to be copied: one at least.
-pub async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<CopyOf>> {
+async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<CopyOf>> {
     let (mut group, mut bytes) = (Vec::new(), 0);
     for feed in missing {
         let parts = catalog::parts(control, feed.source.oid).await?;
@@ -109,12 +109,15 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Takes a consistent point, and begins to copy all tables at it.
-    pub async fn begin(settings: Settings, tables: Vec<CopyOf>) -> Result<Self> {
+    /// Takes a consistent point, and begins to copy tables at it: as many as make a group, one at least. That takes as long as
+    /// transactions last that are under way, or that lock these tables.
+    pub async fn begin(settings: Settings, missing: Vec<Feed>) -> Result<Self> {
+        info!(pipeline = %settings.pipeline, tables = missing.len(), "taking a consistent point for copies");
+        let control = connection::control(&settings.address).await?;
+        let tables = first_group(&control, missing).await?;
         let mut slot = Replication::open(&settings.address).await?;
         let (point, snapshot) = consistent_point(&mut slot).await?;
-        // Their sizes, asked once the point is there: what is written later is not copied.
-        let control = connection::control(&settings.address).await?;
+        // What there is once the point is there: what is added later is not copied.
         let mut jobs = Vec::new();
         for (number, table) in tables.iter().enumerate() {
             let parts = catalog::parts(&control, table.source.oid).await?;

@@ -1,0 +1,135 @@
+//! Copies beside the stream: tables that are copied again, or that come later.
+
+use std::time::Duration;
+
+use crate::support::bank::Bank;
+use crate::support::postgres::{Options, PostgresServer, wait_until};
+
+const ALL: &str = "create = true\nfollow = [\"public.*\"]";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks for another copy.
+async fn resnapshot(bank: &Bank<'_>, table: &str) -> Option<i32> {
+    let config = bank.config.to_str().expect("a path in UTF-8");
+    let mut asked = bank.site.start("ask", &["resnapshot", "--config", config, table]);
+    asked.wait(PATIENCE).await.status.code()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its_history_stays() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i; CREATE TABLE other (id int PRIMARY KEY)";
+    let bank = Bank::new(PostgresServer::shared(), "again", sql, ALL).await;
+    bank.catch_up().await;
+    let first = bank.versions("public.t").await;
+    let mut service = bank.site.run("service", &bank.config);
+    bank.sql("UPDATE t SET v = 1; INSERT INTO other VALUES (1)").await;
+    // What the table holds was spoilt from outside, say; its next copy is right whatever it was.
+    assert_eq!(resnapshot(&bank, "public.t").await, Some(0));
+    bank.sql("UPDATE t SET v = 2 WHERE id <= 10; DELETE FROM t WHERE id = 100; INSERT INTO other VALUES (2)")
+        .await;
+    let copied = || service.log_text().matches("\"message\":\"copied\"").count() == 1;
+    wait_until("it is copied again", async || copied()).await;
+    service.signal(libc::SIGTERM);
+    assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+    bank.catch_up().await;
+    bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
+    bank.agrees("SELECT id FROM public.other", &["public.other"]).await;
+    // The versions before are there, and no version is without rows.
+    let table = bank.table("public.t");
+    for version in first..=bank.versions("public.t").await {
+        let when = alluvium::log::When::Version(version);
+        let tables = std::slice::from_ref(&table);
+        let rows = alluvium::query::query("SELECT count(*) FROM public.t", tables, &when)
+            .await
+            .expect("a query");
+        let rows = crate::support::bank::rows(&rows.collect().await.expect("rows"));
+        let count: u32 = rows[0][0].parse().expect("a number");
+        assert!((99..=100).contains(&count), "version {version} has {count} rows");
+    }
+    for name in ["public.tt", "bank_dead_letters"] {
+        assert_eq!(resnapshot(&bank, name).await, Some(64), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
+    let bank = Bank::new(
+        PostgresServer::shared(),
+        "joined",
+        "CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first VALUES (1)",
+        &format!("{ALL}\ndiscovery = \"200 ms\""),
+    )
+    .await;
+    bank.catch_up().await;
+    let mut program = bank.site.run("service", &bank.config);
+    bank.sql("CREATE TABLE second (id int PRIMARY KEY); INSERT INTO second SELECT generate_series(1, 1000)")
+        .await;
+    bank.sql(&format!("ALTER PUBLICATION pub_{} ADD TABLE second", bank.database)).await;
+    bank.sql("INSERT INTO second VALUES (1001); INSERT INTO first VALUES (2)").await;
+    let log = bank.site.table("public").join("second/_delta_log");
+    program
+        .until("the second table is there", PATIENCE, || {
+            log.join(format!("{:020}.json", 1)).exists().then_some(())
+        })
+        .await;
+    bank.sql("INSERT INTO second VALUES (1002)").await;
+    program.signal(libc::SIGTERM);
+    assert!(program.wait(PATIENCE).await.status.success(), "{}", program.log_tail());
+    bank.catch_up().await;
+    bank.agrees("SELECT count(*), max(id) FROM public.second", &["public.second"]).await;
+    bank.agrees("SELECT id FROM public.first", &["public.first"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_go_on_while_a_table_waits_for_its_copy() {
+    // A server of its own: a consistent point comes when all transactions of the server have ended that run.
+    let server = PostgresServer::start(Options::default());
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000); CREATE TABLE other (id int PRIMARY KEY)";
+    let bank = Bank::new(&server, "beside", sql, ALL).await;
+    bank.catch_up().await;
+    let long = server.client(&bank.database).await;
+    let mut service = bank.site.run("service", &bank.config);
+    long.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; DELETE FROM t WHERE id <= 10")
+        .await
+        .expect("a lock");
+    assert_eq!(resnapshot(&bank, "public.t").await, Some(0));
+    // The service finds out with its next version.
+    bank.sql("INSERT INTO other VALUES (0)").await;
+    for stop in [true, false] {
+        wait_until("a copy begins", async || service.log_text().contains("taking a consistent point")).await;
+        let before = bank.value("SELECT count(*) FROM other").await;
+        bank.sql("INSERT INTO other SELECT 1 + count(*) FROM other").await;
+        wait_until("the other table goes on", async || {
+            bank.here("SELECT count(*) FROM public.other", &["public.other"]).await != [[before.clone()]]
+        })
+        .await;
+        assert!(
+            !service.log_text().contains("\"message\":\"copied\""),
+            "it was copied through a lock"
+        );
+        // What is read until it is whole is the copy of before.
+        assert_eq!(bank.here("SELECT count(*) FROM public.t", &["public.t"]).await, [["1000"]]);
+        if stop {
+            service.signal(libc::SIGTERM);
+            assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+            service = bank.site.run("service", &bank.config);
+        }
+    }
+    long.batch_execute("COMMIT").await.expect("the end");
+    wait_until("the copy is there", async || {
+        bank.here("SELECT count(*) FROM public.t", &["public.t"]).await == [["990"]]
+    })
+    .await;
+    bank.sql("INSERT INTO t VALUES (5000); INSERT INTO other VALUES (5000)").await;
+    wait_until("the table is followed again", async || {
+        bank.here("SELECT max(id) FROM public.t", &["public.t"]).await == [["5000"]]
+    })
+    .await;
+    service.signal(libc::SIGTERM);
+    assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+    bank.catch_up().await;
+    for table in ["t", "other"] {
+        bank.agrees(&format!("SELECT id FROM public.{table}"), &[&format!("public.{table}")])
+            .await;
+    }
+}
