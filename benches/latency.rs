@@ -1,28 +1,34 @@
-//! From produce to visible: how long it takes until an independent reader (Python deltalake, in a process of its own) sees a version that
-//! holds a record, at two commit intervals.
+//! From produce or COMMIT to visible: how long it takes until an independent reader (Python deltalake, in a process of its own) sees a
+//! version that holds a record, at two commit intervals, of Kafka and of Postgres.
 //!
 //! ```text
-//! cargo bench --profile release --bench latency            30 s for each interval
-//! cargo bench --profile release --bench latency -- 5       seconds
+//! cargo bench --profile release --bench latency                     30 s for each interval
+//! cargo bench --profile release --bench latency -- 5                seconds
+//! cargo bench --profile release --bench latency -- 5 postgres       of one source alone: kafka or postgres
 //! ```
-//! A record's time runs from before it is handed to the producer, whose own waiting is set to a millisecond, to the reader's sight of a
-//! version whose marks contain it. The aims stand in the table.
+//! A record's time runs from before it is handed to the producer, whose own waiting is set to a millisecond, or from before its transaction
+//! (one statement, so its COMMIT) is sent, to the reader's sight of a version whose marks contain it. The aims stand in the table.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use alluvium::telemetry::now_us;
+use support::bank::Bank;
 use support::changes::{Changes, Encoding};
 use support::history;
 use support::kafka::Broker;
 use support::model::Model;
+use support::postgres::PostgresServer;
 use support::producer::Producer;
 use support::program::Site;
 use support::python;
@@ -31,31 +37,60 @@ use support::shop::{Shop, Source};
 /// Commit interval, and the aim for the 99th percentile.
 const CASES: [(&str, u64); 2] = [("1 s", 1_400), ("100 ms", 350)];
 const PER_SECOND: usize = 1_000;
+const ROWS_EACH: usize = 5;
+
+/// What was written: its lane as the reader names it, its position there, and when, in microseconds since 1970.
+struct Sent {
+    lane: String,
+    position: u64,
+    at: i64,
+}
 
 #[tokio::main]
 async fn main() {
-    let seconds = std::env::args().find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(30);
-    let broker = Broker::start("");
-    println!("{PER_SECOND} records a second for {seconds} s, 4 partitions");
+    let arguments: Vec<String> = std::env::args().collect();
+    let seconds = arguments.iter().find_map(|arg| arg.parse::<usize>().ok()).unwrap_or(30);
+    let without = |source: &str| !arguments.iter().any(|argument| argument == source);
+    if without("postgres") {
+        let broker = Broker::start("");
+        head(&format!("Kafka: {PER_SECOND} records a second for {seconds} s, 4 partitions"));
+        for (interval, aim) in CASES {
+            report(interval, aim, kafka(&broker, interval, seconds).await);
+        }
+    }
+    if without("kafka") {
+        let server = PostgresServer::start(Default::default());
+        let (version, each) = (server.version(), PER_SECOND / ROWS_EACH);
+        head(&format!(
+            "PostgreSQL {version}: {each} transactions of {ROWS_EACH} rows a second for {seconds} s"
+        ));
+        for (interval, aim) in CASES {
+            report(interval, aim, postgres(&server, interval, seconds).await);
+        }
+    }
+}
+
+fn head(what: &str) {
+    println!("{what}");
     println!(
         "{:>10} {:>8} {:>8} {:>8} {:>8} {:>10}",
         "interval", "p50 ms", "p99 ms", "max ms", "aim ms", "versions"
     );
-    for (interval, aim) in CASES {
-        let (mut waits, versions) = measure(&broker, interval, seconds).await;
-        waits.sort_unstable();
-        let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] / 1000;
-        println!(
-            "{interval:>10} {:>8} {:>8} {:>8} {aim:>8} {versions:>10}",
-            at(0.5),
-            at(0.99),
-            at(1.0)
-        );
-    }
+}
+
+fn report(interval: &str, aim: u64, (mut waits, versions): (Vec<i64>, usize)) {
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] / 1000;
+    println!(
+        "{interval:>10} {:>8} {:>8} {:>8} {aim:>8} {versions:>10}",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
 }
 
 /// The wait of every record in microseconds, and how many versions the reader saw.
-async fn measure(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, usize) {
+async fn kafka(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, usize) {
     let source = Source::new(broker, 4).await;
     let site = Site::new();
     let commit = format!("interval = \"{interval}\"");
@@ -69,7 +104,7 @@ async fn measure(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, 
     // The first records make the table; they are not counted.
     changes.by_ref().take(PER_SECOND).for_each(|change| producer.send(&change));
     producer.flush();
-    let mut program = site.start("program", &["run", "--config", config.to_str().expect("a path in UTF-8")]);
+    let mut program = site.run("program", &config);
     let table = site.table("audit");
     let warm = producer.model.end();
     program
@@ -77,41 +112,115 @@ async fn measure(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, 
             (history::marks(&table) == warm).then_some(())
         })
         .await;
-    let (mut child, mut sights) = watch(&table).await;
-
-    let produced = tokio::task::spawn_blocking(move || {
-        let mut times = Vec::new(); // (partition, offset, microseconds since 1970)
-        let mut tick = now_us();
-        for change in changes.take(PER_SECOND * seconds) {
-            while now_us() < tick {
-                producer.poll(Duration::from_micros(200));
+    let writing = || {
+        tokio::task::spawn_blocking(move || {
+            let mut sent = Vec::new();
+            let mut tick = now_us();
+            for change in changes.take(PER_SECOND * seconds) {
+                while now_us() < tick {
+                    producer.poll(Duration::from_micros(200));
+                }
+                tick += 1_000_000 / PER_SECOND as i64;
+                let at = now_us();
+                producer.send(&change);
+                let partition = producer.model.partition_of(change.id);
+                let position = producer.model.partition(partition).len() as u64 - 1;
+                let lane = partition.to_string();
+                sent.push(Sent { lane, position, at });
             }
-            tick += 1_000_000 / PER_SECOND as i64;
-            let at = now_us();
-            producer.send(&change);
-            let partition = producer.model.partition_of(change.id);
-            times.push((partition, producer.model.partition(partition).len() as u64 - 1, at));
-        }
-        producer.flush();
-        (times, producer.model.end())
-    });
-    let mut seen = Vec::new();
-    let reader = async {
-        while let Some(line) = sights.next_line().await.expect("the reader writes lines") {
-            seen.push(serde_json::from_str::<serde_json::Value>(&line).expect("a line is JSON"));
-            let end = warm.values().sum::<u64>() + (PER_SECOND * seconds) as u64;
-            let marks = seen.last().expect("just pushed")["marks"].as_object().expect("marks");
-            if marks.values().filter_map(serde_json::Value::as_u64).sum::<u64>() >= end {
-                break;
+            producer.flush();
+            sent
+        })
+    };
+    measure(&table, seconds, writing).await
+}
+
+/// The wait of every transaction in microseconds, and how many versions the reader saw.
+async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> (Vec<i64>, usize) {
+    let sql = "CREATE TABLE orders (id bigint PRIMARY KEY, customer text, amount numeric(12, 2), note text); \
+               INSERT INTO orders SELECT i, 'customer', i, 'note' FROM generate_series(1, 1000) i";
+    let bank = Bank::new(server, "latency", sql, "create = true\nfollow = [\"public.*\"]").await;
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    let text = text.replace("interval = \"100 ms\"", &format!("interval = \"{interval}\""));
+    std::fs::write(&bank.config, text).expect("the configuration");
+    let mut program = bank.site.run("program", &bank.config);
+    let table = bank.site.table("public/orders");
+    // With the copy the table has a mark; then its stream begins.
+    program
+        .until("the stream", Duration::from_secs(60), || {
+            (!history::app_ids(&table).is_empty() && program_follows(&bank)).then_some(())
+        })
+        .await;
+    let (client, lane) = (server.client(&bank.database).await, bank.slot());
+    let writing = move || {
+        tokio::spawn(async move {
+            let insert = "INSERT INTO orders SELECT $1 + i, 'customer', i, repeat('x', 150) FROM generate_series(1, $2) i";
+            let insert = client.prepare(insert).await.expect("a statement");
+            let end = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+            let end = client.prepare(end).await.expect("a statement");
+            let mut sent = Vec::new();
+            let mut tick = now_us();
+            for number in 1..=(PER_SECOND / ROWS_EACH * seconds) as i64 {
+                let early = tick - now_us();
+                tokio::time::sleep(Duration::from_micros(early.max(0).cast_unsigned())).await;
+                tick += 1_000_000 / (PER_SECOND / ROWS_EACH) as i64;
+                let at = now_us();
+                let parameters = (number * 1_000_000, ROWS_EACH as i32);
+                client.execute(&insert, &[&parameters.0, &parameters.1]).await.expect("an insert");
+                // Where its commit ends, or a little later.
+                let position = client
+                    .query_one(&end, &[])
+                    .await
+                    .expect("a position")
+                    .get::<_, i64>(0)
+                    .cast_unsigned();
+                let lane = lane.clone();
+                sent.push(Sent { lane, position, at });
+            }
+            sent
+        })
+    };
+    measure(&table, seconds, writing).await
+}
+
+fn program_follows(bank: &Bank<'_>) -> bool {
+    let log = std::fs::read_to_string(bank.site.path("program.log")).unwrap_or_default();
+    log.contains("\"following\"")
+}
+
+/// Writes while the independent reader watches the table.
+async fn measure(table: &Path, seconds: usize, writing: impl FnOnce() -> JoinHandle<Vec<Sent>>) -> (Vec<i64>, usize) {
+    let (mut child, mut sights) = watch(table).await;
+    let mut writing = writing();
+    let mut sent: Option<Vec<Sent>> = None;
+    let mut seen: Vec<Value> = Vec::new();
+    let all_is_seen = async {
+        loop {
+            tokio::select! {
+                written = &mut writing, if sent.is_none() => sent = Some(written.expect("the writer does not panic")),
+                line = sights.next_line() => {
+                    let line = line.expect("the reader writes lines").expect("the reader goes on");
+                    seen.push(serde_json::from_str(&line).expect("a line is JSON"));
+                }
+            }
+            let ends = sent.as_ref().map(|sent| ends(sent));
+            if ends.is_some_and(|ends| {
+                seen.last()
+                    .is_some_and(|sight| ends.iter().all(|(lane, end)| holds(sight, lane, *end)))
+            }) {
+                return;
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(seconds as u64 + 60), reader)
+    tokio::time::timeout(Duration::from_secs(seconds as u64 + 60), all_is_seen)
         .await
         .expect("the reader sees all records");
     child.kill().await.expect("the reader ends");
-    let (times, _) = produced.await.expect("the producer does not panic");
-    (waits(&times, &seen), seen.len())
+    let wait = |sent: &Sent| {
+        let sight = seen.iter().find(|sight| holds(sight, &sent.lane, sent.position));
+        sight.expect("every record was seen")["seen_us"].as_i64().expect("microseconds") - sent.at
+    };
+    (sent.iter().flatten().map(wait).collect(), seen.len())
 }
 
 /// Starts the independent reader, and waits until it has opened the table.
@@ -130,11 +239,11 @@ async fn watch(table: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
     (child, lines)
 }
 
-fn waits(times: &[(i32, u64, i64)], seen: &[serde_json::Value]) -> Vec<i64> {
-    let wait = |(partition, offset, at): &(i32, u64, i64)| {
-        let holds = |sight: &&serde_json::Value| sight["marks"][partition.to_string()].as_u64() >= Some(*offset);
-        let sight = seen.iter().find(holds).expect("every record was seen");
-        sight["seen_us"].as_i64().expect("microseconds") - at
-    };
-    times.iter().map(wait).collect()
+/// The last position of each lane.
+fn ends(sent: &[Sent]) -> BTreeMap<&str, u64> {
+    sent.iter().map(|sent| (sent.lane.as_str(), sent.position)).collect()
+}
+
+fn holds(sight: &Value, lane: &str, position: u64) -> bool {
+    sight["marks"][lane].as_u64() >= Some(position)
 }

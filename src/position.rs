@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use crate::error::{Error, Result};
 
 /// One totally ordered lane of a source: `topic/partition` of Kafka, or the name of a replication slot.
@@ -84,6 +86,12 @@ impl Lsn {
         let (high, low) = text.split_once('/')?;
         let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u64::from);
         Some(Self(number(high)? << 32 | number(low)?))
+    }
+}
+
+impl Serialize for Lsn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

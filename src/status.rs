@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::position::Lsn;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +54,26 @@ pub struct PipelineStatus {
     pub reason: Option<String>,
     pub tables: BTreeMap<String, TableStatus>,
     pub lanes: BTreeMap<String, LaneStatus>,
+    /// All tables that are copied, together; until the last of them is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyStatus>,
+}
+
+impl PipelineStatus {
+    /// Sums up what the tables say of their copies.
+    pub fn sum_copies(&mut self, now: Instant) {
+        let copies = self.tables.values().filter_map(|table| table.copy.as_ref());
+        let (rows, bytes, total_bytes) = copies.fold((0, 0, 0), |(rows, bytes, total), copy| {
+            (rows + copy.rows, bytes + copy.bytes, total + copy.total_bytes)
+        });
+        let began = self.copy.as_ref().and_then(|copy| copy.began);
+        let mut sum = CopyStatus {
+            began,
+            ..CopyStatus::of(total_bytes)
+        };
+        sum.add(rows, bytes, now);
+        self.copy = Some(sum);
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -67,16 +90,85 @@ pub struct TableStatus {
     /// Why the table stopped while the others go on, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// The copy of what was there before the table was followed, until those of all tables are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyStatus>,
+}
+
+/// How far a copy is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CopyStatus {
+    pub rows: u64,
+    /// Of `total_bytes`, which it weighs at the source.
+    pub bytes: u64,
+    pub total_bytes: u64,
+    /// What the rest takes, if it goes on as it went since it began.
+    pub left_seconds: Option<u64>,
+    #[serde(skip)]
+    began: Option<Instant>,
+}
+
+impl CopyStatus {
+    /// One that has not begun.
+    pub fn of(total_bytes: u64) -> Self {
+        Self {
+            total_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// More was copied; or nothing yet, and it begins.
+    pub fn add(&mut self, rows: u64, bytes: u64, now: Instant) {
+        let began = *self.began.get_or_insert(now);
+        self.rows += rows;
+        self.bytes += bytes;
+        let (done, left) = (self.bytes as f64, self.total_bytes.saturating_sub(self.bytes) as f64);
+        self.left_seconds = (done > 0.0).then(|| ((now - began).as_secs_f64() * left / done).ceil() as u64);
+    }
+
+    /// Whether it has begun, and is not whole.
+    pub fn is_under_way(&self) -> bool {
+        self.began.is_some() && self.bytes < self.total_bytes
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LaneStatus {
-    /// First position of the lane's end: what a record written now would get.
+    /// First position of the lane's end: what a record written now would get; of a slot, where the server's WAL ends.
     pub end: Option<u64>,
     /// Last position read.
     pub read: Option<u64>,
-    /// Records not yet read, by offsets: an upper bound where a topic is compacted.
+    /// Records not yet read, by offsets: an upper bound where a topic is compacted. Of a slot nobody can tell: see its bytes.
     pub lag: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotStatus>,
+}
+
+/// What only a replication slot has: positions as Postgres writes them, and bytes of its WAL.
+#[derive(Clone, Debug, Serialize)]
+pub struct SlotStatus {
+    pub phase: Phase,
+    /// Where the server's WAL ends.
+    pub end: Lsn,
+    /// All transactions up to here were read.
+    pub read: Option<Lsn>,
+    /// The server was told that all tables have everything up to here.
+    pub committed: Lsn,
+    /// From what was read to the end; while nothing was read, from what is committed.
+    pub lag_bytes: u64,
+    pub committed_lag_bytes: u64,
+    /// Kept for the slot.
+    pub retained_bytes: u64,
+    /// May still be written before the server gives the slot up; None where it has no such limit.
+    pub safe_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Tables are copied; those that are there already are followed meanwhile.
+    Copying,
+    Streaming,
 }
 
 /// Shared by everything in the process. Held only for moments: never across an await.

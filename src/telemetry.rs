@@ -59,6 +59,8 @@ metrics! {
     PG_SLOT_RETAINED_WAL_BYTES: Gauge = "alluvium_pg_slot_retained_wal_bytes" ["pipeline" "source"] "WAL that the server keeps for the slot."
     PG_SLOT_SAFE_WAL_BYTES: Gauge = "alluvium_pg_slot_safe_wal_bytes" ["pipeline" "source"] "WAL that may still be written before the server gives the slot up; absent where it has no such limit."
     SNAPSHOT_ROWS: Counter = "alluvium_snapshot_rows_total" ["pipeline" "table"] "Rows copied from the source's table."
+    SNAPSHOT_DONE_BYTES: Gauge = "alluvium_snapshot_done_bytes" ["pipeline" "table"] "How much of alluvium_snapshot_size_bytes is copied."
+    SNAPSHOT_SIZE_BYTES: Gauge = "alluvium_snapshot_size_bytes" ["pipeline" "table"] "What the source's table weighed when its copy was planned."
     ERRORS: Counter = "alluvium_errors_total" ["pipeline" "stage" "code" "kind"] "Errors that ended a run of the pipeline."
     DEAD_LETTERS: Counter = "alluvium_dead_letters_total" ["pipeline" "table" "reason"] "Records that could not be read and went to the dead-letter table."
     GAP_RECORDS: Counter = "alluvium_gap_records_total" ["pipeline" "source"] "Offsets that retention took before they were read, where on_gap allows to go on."
@@ -138,6 +140,8 @@ gauge alluvium_pg_lag_bytes{pipeline,source,stage}
 gauge alluvium_pg_slot_retained_wal_bytes{pipeline,source}
 gauge alluvium_pg_slot_safe_wal_bytes{pipeline,source}
 counter alluvium_snapshot_rows_total{pipeline,table}
+gauge alluvium_snapshot_done_bytes{pipeline,table}
+gauge alluvium_snapshot_size_bytes{pipeline,table}
 counter alluvium_errors_total{pipeline,stage,code,kind}
 counter alluvium_dead_letters_total{pipeline,table,reason}
 counter alluvium_gap_records_total{pipeline,source}

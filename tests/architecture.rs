@@ -41,6 +41,7 @@ const MAY_SPAWN: &[&str] = &[
     "src/pipeline/all.rs",
     "src/sources/kafka/consumer",
     "src/sources/postgres/connection",
+    "src/sources/postgres/progress.rs",
     "src/sources/postgres/snapshot.rs",
     "src/serve/",
 ];

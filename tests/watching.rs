@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alluvium::position::Lsn;
 use serde_json::Value;
 
 use crate::support::bank::Bank;
@@ -10,6 +11,7 @@ use crate::support::kafka::Broker;
 use crate::support::model::Model;
 use crate::support::postgres::PostgresServer;
 use crate::support::program::{Program, Site, free_port, get, http, labelled, status};
+use crate::support::proxy::Proxy;
 use crate::support::shop::{Shop, Source};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +25,16 @@ async fn until_readyz(program: &mut Program, port: u16, code: u16, words: &[&str
             .map(drop)
     };
     program.until(&format!("/readyz {code} with {words:?}"), PATIENCE, says).await;
+}
+
+/// Waits until a table of a database is published, and returns what it holds.
+async fn published(program: &mut Program, port: u16, table: &str) -> String {
+    let mark = || {
+        let status = status(port)?;
+        let mark = status["pipelines"]["bank"]["tables"][table]["mark"].as_str()?;
+        (!mark.is_empty()).then(|| mark.to_owned())
+    };
+    program.until("the table is published", PATIENCE, mark).await
 }
 
 /// The newest versions of a table, as `alluvium history` tells them, oldest first.
@@ -101,14 +113,7 @@ async fn freshness_runs_from_a_transactions_commit_to_that_of_its_table() {
     let port = free_port();
     bank.reconfigure_with(&http(port), FOLLOWED);
     let mut program = bank.site.run("service", &bank.config);
-    let mark = |table: &str| {
-        let status = status(port)?;
-        let mark = &status["pipelines"]["bank"]["tables"][table]["mark"];
-        mark.as_str().map(str::to_owned)
-    };
-    let copied = program
-        .until("the copy", PATIENCE, || mark("public.t").filter(|mark| !mark.is_empty()))
-        .await;
+    let copied = published(&mut program, port, "public.t").await;
     assert!(copied.starts_with(&format!("{}:0/", bank.slot())), "{copied}");
     let of = ["table=\"public.t\""];
     assert_eq!(
@@ -137,6 +142,7 @@ async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_
     let port = free_port();
     bank.reconfigure_with(&http(port), FOLLOWED);
     let mut program = bank.site.run("service", &bank.config);
+    published(&mut program, port, "public.loose").await;
     until_readyz(&mut program, port, 200, &["ok"]).await;
     bank.sql("ALTER TABLE loose REPLICA IDENTITY FULL; INSERT INTO loose VALUES (1)")
         .await;
@@ -157,4 +163,126 @@ async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_
     let rows = |port| labelled(port, "alluvium_rows_total", &["table=\"public.t\"", "op=\"put\""]).filter(|rows| *rows > 0.0);
     bank.sql("INSERT INTO t VALUES (1)").await;
     program.until("the row of the other table", PATIENCE, || rows(port)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k3_a_pipeline_whose_brokers_are_gone_is_not_ready_until_they_are_back() {
+    let mut broker = Broker::start("");
+    let source = Source::new(&broker, 1).await;
+    let (site, port) = (Site::new(), free_port());
+    let top = http(port);
+    let shop = Shop {
+        top: &top,
+        kafka: "discovery = \"500 ms\"",
+        ..Shop::on(&source)
+    };
+    let config = shop.configure(&site);
+    let mut program = site.run("program", &config);
+    until_readyz(&mut program, port, 200, &["ok"]).await;
+    broker.kill();
+    until_readyz(&mut program, port, 503, &["shop is", &source.brokers]).await;
+    assert_eq!(get(port, "/livez").map(|(code, _)| code), Some(200));
+    broker.resume();
+    until_readyz(&mut program, port, 200, &["ok"]).await;
+}
+
+/// What `/status` says of the slot's lane.
+fn lane(port: u16, slot: &str) -> Option<Value> {
+    let status = status(port)?;
+    let lane = &status["pipelines"]["bank"]["lanes"][slot];
+    lane["slot"].is_object().then(|| lane.clone())
+}
+
+fn lsn(value: &Value) -> Option<u64> {
+    Some(Lsn::parse(value.as_str()?).expect("an LSN").0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_tells_where_it_is_and_how_far_behind_in_numbers_and_as_postgres_writes_them() {
+    let mut bank = Bank::new(PostgresServer::shared(), "lane", "CREATE TABLE t (id int PRIMARY KEY)", FOLLOWED).await;
+    let port = free_port();
+    bank.reconfigure_with(&http(port), FOLLOWED);
+    let mut program = bank.site.run("service", &bank.config);
+    bank.sql("INSERT INTO t SELECT generate_series(1, 1000)").await;
+    let end = lsn(&Value::String(bank.value("SELECT pg_current_wal_lsn()").await)).expect("a position");
+    let there =
+        || lane(port, &bank.slot()).filter(|lane| lane["read"].as_u64() >= Some(end) && lsn(&lane["slot"]["committed"]) >= Some(end));
+    let lane = program.until("all is committed", PATIENCE, there).await;
+    let slot = &lane["slot"];
+    assert_eq!(slot["phase"], "streaming", "{lane}");
+    assert_eq!(
+        (lsn(&slot["end"]), lsn(&slot["read"])),
+        (lane["end"].as_u64(), lane["read"].as_u64()),
+        "{lane}"
+    );
+    let (end, read) = (lane["end"].as_u64().expect("an end"), lane["read"].as_u64().expect("a position"));
+    assert_eq!(slot["lag_bytes"].as_u64(), Some(end - read), "{lane}");
+    assert!(
+        slot["committed_lag_bytes"].as_u64() >= slot["lag_bytes"].as_u64() && slot["retained_bytes"].is_u64(),
+        "{lane}"
+    );
+    assert_eq!(lane["lag"], Value::Null, "nobody counts the records of a slot: {lane}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and_the_log() {
+    let server = PostgresServer::shared();
+    let sql = "CREATE TABLE large (id int PRIMARY KEY, v text); INSERT INTO large SELECT i, repeat('x', 1000) FROM generate_series(1, 30000) i; \
+               CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small VALUES (1)";
+    let mut bank = Bank::new(server, "copying", sql, FOLLOWED).await;
+    let (port, proxy) = (free_port(), Proxy::before(server.port()).await);
+    bank.reconfigure_with(&http(port), FOLLOWED);
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    let text = text.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    std::fs::write(&bank.config, text).expect("the configuration");
+    // A line of some 1 MB a second and connection.
+    proxy.delay(Duration::from_millis(60));
+    let mut program = bank.site.run("service", &bank.config);
+    let size: u64 = bank.value("SELECT pg_table_size('large')").await.parse().expect("a number");
+    let of = "table=\"public.large\"";
+    let pipeline = || Some(status(port)?["pipelines"]["bank"].clone());
+    let under_way = || {
+        pipeline()
+            .filter(|pipeline| pipeline["tables"]["public.large"]["copy"]["left_seconds"].is_u64() && lane(port, &bank.slot()).is_some())
+    };
+    let pipeline = program.until("some of it is copied", PATIENCE, under_way).await;
+    let copy = &pipeline["tables"]["public.large"]["copy"];
+    let number = |of: &Value, what: &str| of[what].as_u64().expect("a number");
+    assert_eq!(number(copy, "total_bytes"), size, "{copy}");
+    assert!(
+        (1..30_000).contains(&number(copy, "rows")) && (1..size).contains(&number(copy, "bytes")),
+        "{copy}"
+    );
+    let sum = &pipeline["copy"];
+    assert!(
+        number(sum, "total_bytes") >= size && number(sum, "bytes") >= number(copy, "bytes"),
+        "{pipeline}"
+    );
+    assert_eq!(pipeline["lanes"][bank.slot()]["slot"]["phase"], "copying", "{pipeline}");
+    let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
+    assert_eq!(told("alluvium_snapshot_size_bytes"), size as f64);
+    assert!(told("alluvium_snapshot_done_bytes") > 0.0 && told("alluvium_snapshot_rows_total") > 0.0);
+    let log = bank.site.path("service.log");
+    let lines = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let of_copies: Vec<Value> = lines.into_iter().filter(|line| line["message"] == "copy under way").collect();
+        (!of_copies.is_empty()).then_some(of_copies)
+    };
+    let lines = program.until("the log tells of it", PATIENCE, lines).await;
+    assert!(lines[0]["table"].is_null() && number(&lines[0], "total_bytes") >= size, "{lines:?}");
+    assert!(
+        lines[1]["table"] == "public.large" && number(&lines[1], "rows") > 0 && lines[1]["left_seconds"].is_u64(),
+        "{lines:?}"
+    );
+    proxy.delay(Duration::ZERO);
+    let done = || {
+        let pipeline = status(port)?["pipelines"]["bank"].clone();
+        let gone = pipeline["copy"].is_null() && pipeline["tables"]["public.large"]["copy"].is_null();
+        (gone && lane(port, &bank.slot())?["slot"]["phase"] == "streaming").then_some(())
+    };
+    program.until("the copy is there", PATIENCE, done).await;
+    let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
+    assert_eq!(told("alluvium_snapshot_done_bytes"), size as f64);
+    assert_eq!(told("alluvium_snapshot_rows_total"), 30_000.0);
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use indicatif::HumanBytes;
 use object_store::ObjectStore;
 use url::Url;
 
@@ -18,7 +19,7 @@ use crate::pipeline::assembly::KafkaToDelta;
 use crate::pipeline::postgres::{PostgresFeeds, PostgresToDelta};
 use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
 use crate::pipeline::tables::open_store;
-use crate::position::Checkpoint;
+use crate::position::{Checkpoint, Lsn};
 use crate::sources::Resume;
 use crate::status::{Board, PipelineStatus};
 use crate::table::{Mode, Table};
@@ -96,7 +97,7 @@ impl Report {
     }
 
     async fn postgres(&mut self, pipeline: &Resolved, feeds: PostgresFeeds, budget: Budget) {
-        let opener = match PostgresToDelta::new(pipeline.clone(), feeds, budget, false) {
+        let opener = match PostgresToDelta::new(pipeline.clone(), feeds, budget, Board::default(), false) {
             Ok(opener) => opener,
             Err(wrong) => return self.wrong("postgres", &wrong),
         };
@@ -104,7 +105,11 @@ impl Report {
             Ok(found) => found,
             Err(wrong) => return self.wrong(&format!("postgres {}", opener.address()), &wrong),
         };
-        self.line(&format!("postgres {}: reachable, {}", opener.address(), found.slot));
+        let lag = found.lag.map_or_else(String::new, |lag| {
+            let (bytes, end) = (HumanBytes(lag.end.saturating_sub(lag.confirmed)), Lsn(lag.end));
+            format!(", {bytes} of WAL to read up to {end}")
+        });
+        self.line(&format!("postgres {}: reachable, {}{lag}", opener.address(), found.slot));
         for problem in &found.problems {
             let wrong = Error::config(problem.code, format!("{}. {}", problem.what, problem.fix));
             self.wrong("postgres", &wrong);

@@ -72,7 +72,7 @@ async fn run_one(resolved: Resolved, budget: Budget, together: Together, stop: C
             run(opener, settings, stop).await
         }
         Source::Postgres(feeds) => {
-            let opener = PostgresToDelta::new(resolved, feeds, budget, until_caught_up).map_err(cannot_start)?;
+            let opener = PostgresToDelta::new(resolved, feeds, budget, board.clone(), until_caught_up).map_err(cannot_start)?;
             run(opener, settings, stop).await
         }
     }

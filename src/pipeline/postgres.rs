@@ -25,10 +25,11 @@ use crate::sources::postgres::catalog::{self, PgTable};
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
-use crate::sources::postgres::slot::{self, Slot};
+use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, Holds, PostgresSource, Settings};
+use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
 /// A mark that moved without rows is published at the latest after this time: until then the server keeps the WAL behind it.
@@ -46,6 +47,7 @@ pub struct PostgresToDelta {
     address: Address,
     tables: Tables,
     budget: Budget,
+    board: Board,
     until_caught_up: bool,
     /// Tables that what the server sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
@@ -58,6 +60,8 @@ pub struct PostgresToDelta {
 pub struct Found {
     /// The slot, for a person.
     pub slot: String,
+    /// How far the slot is behind the server, if there is one.
+    pub lag: Option<Lag>,
     /// What stands in the way, and what only some will want to change.
     pub problems: Vec<Problem>,
     pub advice: Vec<Problem>,
@@ -72,7 +76,7 @@ struct Fed {
 }
 
 impl PostgresToDelta {
-    pub fn new(resolved: Resolved, feeds: PostgresFeeds, budget: Budget, until_caught_up: bool) -> Result<Self> {
+    pub fn new(resolved: Resolved, feeds: PostgresFeeds, budget: Budget, board: Board, until_caught_up: bool) -> Result<Self> {
         let address = address(&feeds.postgres, &resolved.name)?;
         if feeds.postgres.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
             warn!(pipeline = %resolved.name, "`tls.insecure_skip_verify` is set: the server is believed whatever its certificate says");
@@ -83,6 +87,7 @@ impl PostgresToDelta {
             feeds,
             address,
             budget,
+            board,
             until_caught_up,
             left_out: BTreeSet::new(),
             held: Vec::new(),
@@ -125,6 +130,7 @@ impl PostgresToDelta {
                     connection::literal(&name)
                 ),
             },
+            lag: slot::lag(&control, &name).await?,
             problems,
             advice,
             tables: Vec::new(),
@@ -266,6 +272,7 @@ impl Open for PostgresToDelta {
             published: published.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
             copy_connections: postgres.copy_connections as usize,
             discovery: postgres.discovery.0,
+            board: self.board.clone(),
             limits: self.feeds.limits(),
             until_caught_up: self.until_caught_up,
             letters: letters.id.clone(),

@@ -160,6 +160,7 @@ async fn p24_check_prints_the_sql_for_all_that_is_missing_and_nothing_is_left_wh
     bank.sql(slot.split(';').next().expect("its text")).await;
     let (code, said) = check().await;
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("B of WAL to read up to 0/"), "{said}");
     assert!(
         said.contains("REPLICA IDENTITY FULL") && said.contains("upsert by id") && said.contains("will be created"),
         "{said}"

@@ -71,6 +71,7 @@ impl Progress {
                     end: Some(end),
                     read: next.checked_sub(1),
                     lag: Some(end - next),
+                    slot: None,
                 },
             ));
         }

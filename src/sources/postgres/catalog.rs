@@ -54,6 +54,8 @@ pub struct Part {
     pub name: String,
     /// Bytes of its main fork: what a copy reads.
     pub bytes: u64,
+    /// With the values that are kept beside it (TOAST).
+    pub bytes_in_all: u64,
 }
 
 impl PgTable {
@@ -231,7 +233,7 @@ async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Res
 
 /// The leaves of a partitioned table, or the table itself.
 pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
-    let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid) \
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid), pg_table_size(c.oid) \
                FROM (SELECT $1::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) t \
                JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE c.relkind <> 'p' ORDER BY 1, 2";
@@ -239,9 +241,25 @@ pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
     let parts = rows.iter().map(|row| Part {
         schema: row.get(0),
         name: row.get(1),
-        bytes: u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
+        bytes: bytes(row.get(2)),
+        bytes_in_all: bytes(row.get(3)),
     });
     Ok(parts.collect())
+}
+
+/// What tables weigh, their partitions and the values kept beside them included, as VACUUM or ANALYZE last counted it: to ask for more would
+/// wait for whoever has locked one of them.
+pub async fn estimated_bytes(control: &Control, oids: &[u32]) -> Result<BTreeMap<u32, u64>> {
+    let sql = "WITH RECURSIVE tree(root, relid) AS (SELECT o, o FROM unnest($1::oid[]) o \
+                   UNION SELECT root, inhrelid FROM tree JOIN pg_inherits ON inhparent = relid) \
+               SELECT root, sum(greatest(c.relpages, 0) + greatest(coalesce(t.relpages, 0), 0))::bigint * current_setting('block_size')::bigint \
+               FROM tree JOIN pg_class c ON c.oid = relid LEFT JOIN pg_class t ON t.oid = c.reltoastrelid GROUP BY root";
+    let rows = control.query(sql, &[&oids]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), bytes(row.get(1)))).collect())
+}
+
+fn bytes(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 fn identity(letter: &str) -> Result<Identity> {

@@ -21,6 +21,7 @@ mod copying;
 pub mod followed;
 pub mod pgoutput;
 pub mod preflight;
+mod progress;
 mod rows;
 pub mod slot;
 mod snapshot;
@@ -36,7 +37,7 @@ use std::task::Poll;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use metrics::gauge;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
@@ -44,7 +45,7 @@ use self::catalog::PgTable;
 use self::changes::Changes;
 use self::connection::{Address, Control, Replication};
 use self::followed::Followed;
-use self::slot::Lag;
+use self::progress::Progress;
 use self::snapshot::Copies;
 use self::spool::Spool;
 use self::streaming::Streaming;
@@ -55,8 +56,8 @@ use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
 use crate::sources::Source;
+use crate::status::Board;
 use crate::table::{Limits, TableId};
-use crate::telemetry;
 
 /// Transactions in progress may take this part of the budget; the rest of them lies in files.
 const SPOOL_SHARE: usize = 16;
@@ -80,6 +81,7 @@ pub struct Settings {
     pub specials: Specials,
     pub copy_connections: usize,
     pub discovery: Duration,
+    pub board: Board,
     /// When all tables are published.
     pub limits: Limits,
     /// End at the end that the server's WAL has when the stream begins.
@@ -121,7 +123,9 @@ impl Feed {
 /// ends and is opened again: then the stream begins where they were copied.
 pub struct PostgresSource {
     settings: Settings,
-    control: Control,
+    control: Arc<Control>,
+    progress: Arc<Progress>,
+    _watch: JoinSet<()>,
     /// None where no table holds anything yet.
     streaming: Option<Stage<Streaming>>,
     /// None where nothing is to be copied, and when all is.
@@ -173,7 +177,9 @@ impl PostgresSource {
     /// Opens a flow. `control` is a connection for questions.
     pub async fn open(settings: Settings, control: Control, types: Types, feeds: Vec<Feed>, budget: &Budget) -> Result<Self> {
         let (holding, missing): (Vec<_>, Vec<_>) = feeds.into_iter().partition(|feed| feed.held().is_some());
+        let progress = Arc::new(Progress::new(&settings.pipeline, &settings.slot, &settings.board));
         let copying = if missing.is_empty() {
+            progress.all_copied();
             None
         } else {
             let copying = snapshot::Settings {
@@ -183,6 +189,7 @@ impl PostgresSource {
                 connections: settings.copy_connections,
                 specials: settings.specials,
                 letters: settings.letters.clone(),
+                progress: Arc::clone(&progress),
             };
             Some(Stage::Beginning(Copies::begin(copying, missing).boxed()))
         };
@@ -190,8 +197,11 @@ impl PostgresSource {
         let mut looking = interval(settings.discovery);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.reset();
+        let control = Arc::new(control);
         Ok(Self {
+            _watch: progress::watch(Arc::clone(&control), Arc::clone(&progress)),
             control,
+            progress,
             streaming,
             copying,
             copied: None,
@@ -271,35 +281,8 @@ impl PostgresSource {
         if !due {
             return Ok(true);
         }
-        if let (Some(streaming), Some(lag)) = (
-            self.streaming.as_ref().and_then(Stage::get),
-            slot::lag(&self.control, &self.settings.slot).await?,
-        ) {
-            self.show(&lag, streaming.reached());
-        }
         let published = || catalog::published(&self.control, &self.settings.publication);
         Ok(self.copying.is_some() || published().await? == self.settings.published)
-    }
-
-    /// Tells dashboards how far the slot is behind.
-    fn show(&self, lag: &Lag, received: u64) {
-        let labels = || {
-            [
-                ("pipeline", self.settings.pipeline.to_string()),
-                ("source", self.settings.slot.clone()),
-            ]
-        };
-        let bytes = |stage: &'static str, at: u64| {
-            let [pipeline, source] = labels();
-            let labels = [pipeline, source, ("stage", stage.to_owned())];
-            gauge!(telemetry::PG_LAG_BYTES, &labels).set(lag.end.saturating_sub(at) as f64);
-        };
-        bytes("received", received);
-        bytes("committed", lag.confirmed);
-        gauge!(telemetry::PG_SLOT_RETAINED_WAL_BYTES, &labels()).set(lag.retained as f64);
-        if let Some(safe) = lag.safe {
-            gauge!(telemetry::PG_SLOT_SAFE_WAL_BYTES, &labels()).set(safe as f64);
-        }
     }
 }
 
@@ -314,6 +297,7 @@ impl Source for PostgresSource {
             }
             if let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) {
                 streaming.count(&self.settings);
+                self.progress.read(streaming.reached());
             }
             let why = if self.has_copied() {
                 "tables have been copied"

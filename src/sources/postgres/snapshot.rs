@@ -22,6 +22,7 @@ use super::changes::reject;
 use super::connection::{self, Address, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
 use super::followed::{Becomes, Followed, FollowedColumn};
+use super::progress::{PartProgress, Progress};
 use super::rows::{Event, Rows};
 use super::values::Specials;
 use super::{Feed, Holds};
@@ -62,6 +63,7 @@ pub struct Settings {
     pub connections: usize,
     pub specials: Specials,
     pub letters: TableId,
+    pub progress: Arc<Progress>,
 }
 
 /// A run of rows of one table by their places.
@@ -69,6 +71,8 @@ pub struct Settings {
 struct Job {
     table: usize,
     sql: String,
+    /// What it weighs at the source.
+    bytes: u64,
 }
 
 enum Piece {
@@ -114,6 +118,12 @@ impl Copies {
     pub async fn begin(settings: Settings, missing: Vec<Feed>) -> Result<Self> {
         info!(pipeline = %settings.pipeline, tables = missing.len(), "taking a consistent point for copies");
         let control = connection::control(&settings.address).await?;
+        let oids: Vec<u32> = missing.iter().map(|feed| feed.source.oid).collect();
+        let estimates = catalog::estimated_bytes(&control, &oids).await?;
+        for feed in &missing {
+            let bytes = estimates.get(&feed.source.oid).copied().unwrap_or(0);
+            settings.progress.will_copy(&feed.followed.id, bytes);
+        }
         let tables = first_group(&control, missing).await?;
         let mut slot = Replication::open(&settings.address).await?;
         let (point, snapshot) = consistent_point(&mut slot).await?;
@@ -126,6 +136,10 @@ impl Copies {
         drop(control);
         let mut left = vec![0; tables.len()];
         jobs.iter().for_each(|job| left[job.table] += 1);
+        for (number, table) in tables.iter().enumerate() {
+            let of_table = jobs.iter().filter(|job| job.table == number);
+            settings.progress.will_copy(&table.followed.id, of_table.map(|job| job.bytes).sum());
+        }
         let count = settings.connections.min(jobs.len()).max(1);
         info!(pipeline = %settings.pipeline, tables = tables.len(), parts = jobs.len(), connections = count, lsn = %Lsn(point), "copying");
         let mut ready = VecDeque::new();
@@ -226,8 +240,9 @@ impl Shared {
             let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((number, job)) = job else { return Ok(()) };
             let mut copy = control.copy_out(&job.sql).await?;
-            let mut part = CopiedPart::new(self, job.table, number as u64);
+            let mut part = CopiedPart::new(self, &job, number as u64);
             while let Some(bytes) = copy.next().await? {
+                part.progress.receive(bytes.len());
                 part.take(&bytes)?;
                 if part.rows.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
                     return Ok(());
@@ -237,6 +252,7 @@ impl Shared {
             if !part.hand_over(pieces).await? || pieces.send(Ok(Piece::Done { table: job.table })).await.is_err() {
                 return Ok(());
             }
+            part.progress.finish();
         }
     }
 }
@@ -250,19 +266,21 @@ struct CopiedPart<'s> {
     letters_before: u64,
     job: u64,
     reader: CopyReader,
+    progress: PartProgress,
 }
 
 impl<'s> CopiedPart<'s> {
-    fn new(of: &'s Shared, table: usize, job: u64) -> Self {
-        let table = &of.tables[table];
+    fn new(of: &'s Shared, job: &Job, number: u64) -> Self {
+        let table = &of.tables[job.table];
         Self {
             of,
             table,
             rows: Rows::new(&table.followed, of.settings.specials),
             letters: DeadLetters::default(),
             letters_before: 0,
-            job,
+            job: number,
             reader: CopyReader::default(),
+            progress: of.settings.progress.part(&table.followed.id, job.bytes),
         }
     }
 
@@ -322,13 +340,9 @@ impl<'s> CopiedPart<'s> {
             return Ok(true);
         };
         let rows = batch.ops.len() as u64;
-        let labels = [
-            ("pipeline", pipeline.clone()),
-            ("table", table.clone()),
-            ("outcome", "written".to_owned()),
-        ];
+        let labels = [("pipeline", pipeline), ("table", table), ("outcome", "written".to_owned())];
         counter!(telemetry::RECORDS, &labels).increment(rows);
-        counter!(telemetry::SNAPSHOT_ROWS, "pipeline" => pipeline, "table" => table).increment(rows);
+        self.progress.hand_over(rows);
         Ok(pieces.send(Ok(Piece::Rows(batch))).await.is_ok())
     }
 
@@ -389,10 +403,12 @@ async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)>
 /// What one table is copied by.
 fn copies_of(number: usize, table: &CopyOf, parts: &[Part]) -> Vec<Job> {
     let each = parts.iter().flat_map(|part| {
-        let conditions = ranges(part.bytes).into_iter();
-        conditions.map(move |condition| Job {
+        let conditions = ranges(part.bytes);
+        let bytes = part.bytes_in_all / conditions.len() as u64;
+        conditions.into_iter().map(move |condition| Job {
             table: number,
             sql: copy_sql(table, part, &condition),
+            bytes,
         })
     });
     each.collect()
