@@ -39,3 +39,4 @@ pub mod sources;
 pub mod status;
 pub mod table;
 pub mod telemetry;
+pub mod widening;

@@ -146,4 +146,6 @@ pub struct Table {
     /// Table properties to set at creation, beside alluvium's own.
     pub properties: BTreeMap<String, String>,
     pub comment: Option<String>,
+    /// Whether its columns may get wider types with their source. Readers must know a feature of their own for that.
+    pub type_widening: bool,
 }

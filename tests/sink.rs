@@ -11,3 +11,4 @@ mod growth;
 mod restart;
 mod rivals;
 mod upsert;
+mod widening;

@@ -85,6 +85,7 @@ pub fn table(folder: &Path, mode: Mode) -> Table {
         layout: Layout::default(),
         properties: BTreeMap::new(),
         comment: None,
+        type_widening: false,
     }
 }
 

@@ -22,12 +22,16 @@ const COPY_CONNECTIONS_MAX: u32 = 32;
 const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
 const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
 /// Properties that alluvium sets itself, or that would take from its tables what it promises.
-const PROPERTIES_REFUSED: [(&str, &str); 4] = [
+const PROPERTIES_REFUSED: [(&str, &str); 5] = [
     ("delta.appendOnly", "alluvium sets it: on tables without a key, and never with one"),
     ("delta.enableDeletionVectors", "it follows from `key` and `merge`"),
     (
         "delta.setTransactionRetentionDuration",
         "it would let the marks expire, and the table would be read into twice",
+    ),
+    (
+        "delta.enableTypeWidening",
+        "set `type_widening = true`, which sets it once a column needs it",
     ),
     ("delta.columnMapping.mode", "alluvium does not write tables with column mapping"),
 ];

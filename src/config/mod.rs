@@ -70,6 +70,12 @@ pub struct Pipeline {
     pub commit: Commit,
     #[serde(default)]
     pub dead_letters: DeadLetterTable,
+    /// Give columns a wider type where the source did (int to long, float to double, a decimal with more digits and so on, as far as Delta
+    /// allows), unless a table says otherwise. Without it the table stops. From the version that does it on, only readers that know
+    /// Delta's feature `typeWidening` read the table: Spark 4 and DuckDB do; deltalake, polars and daft refuse it; Trino 476 leaves the
+    /// columns out without a word.
+    #[serde(default)]
+    pub type_widening: bool,
     /// Each table by its name, which no other table of the file has.
     #[serde(default)]
     pub tables: BTreeMap<String, Table>,
@@ -265,6 +271,8 @@ pub struct Table {
     /// When this table is published, where it differs from the pipeline.
     #[serde(default)]
     pub commit: TableCommit,
+    /// Give columns a wider type where the source did. Default: the pipeline's.
+    pub type_widening: Option<bool>,
     /// Delta table properties to set at creation.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::CommitInfo;
-use crate::log::columns::grew;
+use crate::log::columns::{Widening, grew};
 use crate::log::entries::Commit;
 use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
@@ -111,7 +111,11 @@ impl Log {
                 return stop("table_replaced", what);
             }
             // Another instance of the pipeline may see a new column first, and an operator may add one.
-            grown = grew(&self.snapshot.schema, &super::schema::from_delta(&metadata.schema_string)?);
+            grown = grew(
+                &self.snapshot.schema,
+                &super::schema::from_delta(&metadata.schema_string)?,
+                &Widening::of(table),
+            );
             if grown.is_none() || metadata.partition_columns != self.snapshot.partition_by {
                 let what = "changed the columns: change the configuration to match them and start again, or restore the version before";
                 return stop("schema_changed", what.to_owned());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::Protocol;
-use crate::log::columns::Growth;
+use crate::log::columns::{Growth, TYPE_WIDENING, Widening};
 use crate::log::retention;
 use crate::log::snapshot::Snapshot;
 use crate::table::{Merge, Mode, Table};
@@ -15,10 +15,11 @@ pub(crate) const KEY_PROPERTY: &str = "alluvium.key";
 
 /// Features that alluvium fulfils when it writes. Those of the second line ask for nothing unless a property or a column uses them,
 /// and that is looked for by itself.
-const WRITER_FEATURES: [&str; 11] = [
+const WRITER_FEATURES: [&str; 12] = [
     "appendOnly",
     "deletionVectors",
     "timestampNtz",
+    TYPE_WIDENING,
     "v2Checkpoint",
     "vacuumProtocolCheck",
     "changeDataFeed",
@@ -29,12 +30,11 @@ const WRITER_FEATURES: [&str; 11] = [
     "invariants",
 ];
 /// Properties of which any value but this one asks a writer for something that alluvium does not do.
-const PROPERTIES_REFUSED: [(&str, &str); 7] = [
+const PROPERTIES_REFUSED: [(&str, &str); 6] = [
     ("delta.columnMapping.mode", "none"),
     ("delta.enableChangeDataFeed", "false"),
     ("delta.enableInCommitTimestamps", "false"),
     ("delta.enableRowTracking", "false"),
-    ("delta.enableTypeWidening", "false"),
     ("delta.randomizeFilePrefixes", "false"),
     ("delta.checkpoint.writeStatsAsJson", "true"),
 ];
@@ -118,7 +118,9 @@ pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, w
 /// Columns and partition columns, all differences in one answer. That either side has columns that the other has not is none: the
 /// table gains them with the first rows that bring them, and is null where rows do not.
 fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
-    let mut differences = Growth::between(&snapshot.schema, &table.schema).err().unwrap_or_default();
+    let mut differences = Growth::between(&snapshot.schema, &table.schema, &Widening::of(table))
+        .err()
+        .unwrap_or_default();
     for field in snapshot.schema.fields() {
         if let Some(key) = COLUMN_KEYS_REFUSED.iter().find(|key| field.metadata().contains_key(**key)) {
             differences.push(format!("column `{}` has `{key}`, which alluvium does not fulfil", field.name()));

@@ -1,23 +1,29 @@
 //! What the columns of a table may become while changes flow.
 //!
 //! Sources change: they gain columns, lose some, and let in nulls where there were none. A table follows where no row that it holds
-//! changes its meaning: it gains nullable columns behind its own, and a column may be null from now on. Nothing is ever taken away or
-//! turned into another type; that needs a person.
+//! changes its meaning: it gains nullable columns behind its own, a column may be null from now on, and, where the configuration asks for
+//! it, a column gets a wider type (`type_widening`). Nothing is ever taken away or turned into another type; that needs a person.
+
+mod compare;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::compare::Comparison;
 use crate::error::{Error, Result};
 use crate::log::actions::{MetaData, Protocol};
-use crate::log::schema;
-use crate::table::NOT_IN_COLUMN_NAMES;
+use crate::log::{schema, type_changes};
+use crate::table::{Mode, NOT_IN_COLUMN_NAMES, Table};
 
 /// The feature of tables with timestamps without a zone.
 const TIMESTAMP_NTZ: &str = "timestampNtz";
+/// The feature of tables with columns that became wider, and the property that lets them.
+pub(super) const TYPE_WIDENING: &str = "typeWidening";
+pub(super) const ENABLE_TYPE_WIDENING: &str = "delta.enableTypeWidening";
 
 /// What to do about rows that a table cannot hold.
 pub const NEXT: &str = "Change it back at the source, or let a new table begin with it: name another `location`";
@@ -29,17 +35,44 @@ pub struct Growth {
     pub added: Vec<FieldRef>,
     /// Columns that may be null from now on.
     pub nullable: Vec<String>,
+    /// Columns of a wider type than before, as they are from now on.
+    pub widened: Vec<FieldRef>,
+}
+
+/// Whether columns of a table may get wider types, and which of them only if their values are still written alike.
+#[derive(Clone, Debug, Default)]
+pub struct Widening {
+    allowed: bool,
+    /// Key columns, whose values are hashed, and partition columns, whose values stand in the log as text.
+    written: Vec<String>,
+}
+
+impl Widening {
+    pub fn of(table: &Table) -> Self {
+        let key = match &table.mode {
+            Mode::Upsert { key, .. } => key.as_slice(),
+            Mode::Append => &[],
+        };
+        Self {
+            allowed: table.type_widening,
+            written: key.iter().chain(&table.partition_by).cloned().collect(),
+        }
+    }
 }
 
 impl Growth {
     /// What a table with the columns `table` needs to hold rows of the columns `rows` too; columns are matched by their names. The
     /// error is all that it cannot hold, one sentence each.
-    pub fn between(table: &Schema, rows: &Schema) -> Result<Self, Vec<String>> {
+    pub fn between(table: &Schema, rows: &Schema, widening: &Widening) -> Result<Self, Vec<String>> {
         let (mut growth, mut differences) = (Self::default(), Vec::new());
         for field in rows.fields() {
             match table.fields().find(field.name()) {
                 Some((_, own)) => {
-                    compare_types(own.data_type(), field.data_type(), field.name(), &mut differences);
+                    let mut comparison = Comparison::new(widening, field.name(), &mut differences);
+                    let widened = comparison.widened(own.data_type(), field.data_type(), field.name());
+                    if widened != *own.data_type() {
+                        growth.widened.push(Arc::new(own.as_ref().clone().with_data_type(widened)));
+                    }
                     if field.is_nullable() && !own.is_nullable() {
                         growth.nullable.push(field.name().clone());
                     }
@@ -54,7 +87,7 @@ impl Growth {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.nullable.is_empty()
+        self.added.is_empty() && self.nullable.is_empty() && self.widened.is_empty()
     }
 
     /// The columns of the table once it has grown.
@@ -62,9 +95,12 @@ impl Growth {
         if self.is_empty() {
             return Arc::clone(table);
         }
-        let own = table.fields().iter().map(|field| match self.nullable.contains(field.name()) {
-            true => Arc::new(field.as_ref().clone().with_nullable(true)),
-            false => Arc::clone(field),
+        let own = table.fields().iter().map(|field| {
+            let field = self.widened.iter().find(|widened| widened.name() == field.name()).unwrap_or(field);
+            match self.nullable.contains(field.name()) {
+                true => Arc::new(field.as_ref().clone().with_nullable(true)),
+                false => Arc::clone(field),
+            }
         });
         let fields: Vec<FieldRef> = own.chain(self.added.iter().cloned()).collect();
         Arc::new(Schema::new_with_metadata(fields, table.metadata().clone()))
@@ -81,6 +117,10 @@ impl Growth {
         if !self.nullable.is_empty() {
             notes.insert("columnsNullable".to_owned(), self.nullable.clone().into());
         }
+        if !self.widened.is_empty() {
+            let names: Vec<&str> = self.widened.iter().map(|field| field.name().as_str()).collect();
+            notes.insert("columnsWidened".to_owned(), names.into());
+        }
         Ok(notes)
     }
 
@@ -96,32 +136,50 @@ impl Growth {
                 .transpose()
                 .map_err(unreadable)?
                 .unwrap_or_default();
+            if let Some(field) = self.widened.iter().find(|field| *field.name() == name) {
+                type_changes::widen(&mut members, field).map_err(unreadable)?;
+            }
             if self.nullable.contains(&name) {
                 members.insert("nullable".to_owned(), serde_json::value::to_raw_value(&true).map_err(unreadable)?);
+            }
+            if self.changes(&name) {
                 *column = serde_json::value::to_raw_value(&members).map_err(unreadable)?;
             }
         }
         let added: Root = serde_json::from_str(&schema::to_delta(&Schema::new(self.added.clone()))?).map_err(unreadable)?;
         root.fields.extend(added.fields);
-        Ok(MetaData {
+        let mut after = MetaData {
             schema_string: serde_json::to_string(&root).map_err(unreadable)?,
             ..before.clone()
-        })
+        };
+        if !self.widened.is_empty() {
+            after.configuration.insert(ENABLE_TYPE_WIDENING.to_owned(), "true".to_owned());
+        }
+        Ok(after)
+    }
+
+    /// Whether a column that was there becomes another.
+    fn changes(&self, name: &String) -> bool {
+        self.nullable.contains(name) || self.widened.iter().any(|field| field.name() == name)
     }
 
     /// The protocol that the table needs once it has grown, if that is another.
     pub(super) fn protocol(&self, before: &Protocol) -> Option<Protocol> {
-        let added: Fields = self.added.clone().into();
-        let known = |features: &Option<Vec<String>>| features.iter().flatten().any(|feature| feature == TIMESTAMP_NTZ);
-        if !schema::has_timestamp_ntz(&added) || (known(&before.reader_features) && known(&before.writer_features)) {
+        let listed = |features: &Option<Vec<String>>, name: &str| features.iter().flatten().any(|feature| feature == name);
+        let known = |name: &&str| listed(&before.reader_features, name) && listed(&before.writer_features, name);
+        let new: Fields = self.added.iter().chain(&self.widened).cloned().collect();
+        let local_times = schema::has_timestamp_ntz(&new).then_some(TIMESTAMP_NTZ);
+        let wider = (!self.widened.is_empty()).then_some(TYPE_WIDENING);
+        let needed: Vec<&str> = local_times.into_iter().chain(wider).filter(|name| !known(name)).collect();
+        if needed.is_empty() {
             return None;
         }
         let with = |features: &Option<Vec<String>>, legacy: &[&str]| {
             let listed = features
                 .clone()
                 .unwrap_or_else(|| legacy.iter().map(|name| (*name).to_owned()).collect());
-            let others = listed.into_iter().filter(|feature| feature != TIMESTAMP_NTZ);
-            Some(others.chain([TIMESTAMP_NTZ.to_owned()]).collect())
+            let others = listed.into_iter().filter(|feature| !needed.contains(&feature.as_str()));
+            Some(others.chain(needed.iter().map(|name| (*name).to_owned())).collect())
         };
         Some(Protocol {
             min_reader_version: 3,
@@ -141,12 +199,14 @@ struct Root {
 }
 
 /// Whether the columns `after` are those before, grown.
-pub(super) fn grew(before: &Schema, after: &Schema) -> Option<Growth> {
-    let growth = Growth::between(before, after).ok()?;
+pub(super) fn grew(before: &Schema, after: &Schema, widening: &Widening) -> Option<Growth> {
+    let growth = Growth::between(before, after, widening).ok()?;
     let fields = after.fields().iter().enumerate();
     let same = |(place, field): (usize, &FieldRef)| match before.fields().get(place) {
         Some(own) => {
-            let name_and_type = own.name() == field.name() && own.data_type() == field.data_type() && own.metadata() == field.metadata();
+            let own = growth.widened.iter().find(|widened| widened.name() == own.name()).unwrap_or(own);
+            let bare = |field: &Field| type_changes::without(field).with_nullable(true);
+            let name_and_type = bare(own) == bare(field);
             name_and_type && (field.is_nullable() || !own.is_nullable())
         }
         None => field.is_nullable(),
@@ -200,50 +260,23 @@ fn addable(own: &Fields, added: &[FieldRef], field: &Field) -> Result<(), String
         .map_err(|error| error.to_string())
 }
 
-fn compare(there: &Fields, coming: &Fields, path: &str, differences: &mut Vec<String>) {
-    for field in coming {
-        let name = format!("{path}.{}", field.name());
-        match there.find(field.name()) {
-            Some((_, own)) => compare_inner(own, field, &name, differences),
-            None => differences.push(format!("field `{name}` is not in the table")),
-        }
-    }
-    for field in there.iter().filter(|field| coming.find(field.name()).is_none()) {
-        differences.push(format!("field `{path}.{}` is in the table only", field.name()));
-    }
-}
-
-fn compare_inner(there: &Field, coming: &Field, name: &str, differences: &mut Vec<String>) {
-    if coming.is_nullable() && !there.is_nullable() {
-        differences.push(format!("field `{name}` is never null in the table, and may be null here"));
-    }
-    compare_types(there.data_type(), coming.data_type(), name, differences);
-}
-
-/// Tells where values of a type cannot stand in a column. A narrower type of the same kind can: its values are all in the wider one.
-fn compare_types(there: &DataType, coming: &DataType, name: &str, differences: &mut Vec<String>) {
-    match (there, coming) {
-        (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => {}
-        (DataType::Decimal128(p, s), DataType::Decimal128(own_p, own_s))
-            if own_s <= s && i16::from(*own_p) - i16::from(*own_s) <= i16::from(*p) - i16::from(*s) => {}
-        (DataType::Struct(there), DataType::Struct(coming)) => compare(there, coming, name, differences),
-        (DataType::List(there), DataType::List(coming)) => compare_inner(there, coming, &format!("{name}.element"), differences),
-        (DataType::Map(there, _), DataType::Map(coming, _)) => match (there.data_type(), coming.data_type()) {
-            // The names inside of a map are Arrow's matter, not Delta's: by place.
-            (DataType::Struct(there), DataType::Struct(coming)) if there.len() == 2 && coming.len() == 2 => {
-                compare_types(there[0].data_type(), coming[0].data_type(), &format!("{name}.key"), differences);
-                compare_inner(&there[1], &coming[1], &format!("{name}.value"), differences);
-            }
-            _ => differences.push(format!("column `{name}` is not a map of keys and values")),
-        },
-        _ if there != coming => differences.push(format!("column `{name}` is {there} in the table and {coming} here")),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType;
+
     use super::*;
+
+    const STAY: Widening = Widening {
+        allowed: false,
+        written: Vec::new(),
+    };
+
+    fn widening(written: &[&str]) -> Widening {
+        Widening {
+            allowed: true,
+            written: written.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
 
     fn columns(fields: &[(&str, DataType, bool)]) -> Schema {
         Schema::new(
@@ -267,7 +300,7 @@ mod tests {
             ("id", DataType::Int32, false),
             ("w", DataType::Utf8, false),
         ]);
-        let growth = Growth::between(&table, &rows).unwrap();
+        let growth = Growth::between(&table, &rows, &STAY).unwrap();
         assert_eq!(growth.nullable, ["v"], "`w` stays nullable, `id` required");
         let grown = growth.applied_to(&Arc::new(table.clone()));
         let expected = columns(&[
@@ -277,9 +310,12 @@ mod tests {
             ("n", DataType::Date32, true),
         ]);
         assert_eq!(*grown, expected);
-        assert!(Growth::between(&grown, &rows).unwrap().is_empty(), "a grown table needs no more");
-        assert_eq!(grew(&table, &grown), Some(growth));
-        assert_eq!(grew(&grown, &table), None, "nothing shrinks");
+        assert!(
+            Growth::between(&grown, &rows, &STAY).unwrap().is_empty(),
+            "a grown table needs no more"
+        );
+        assert_eq!(grew(&table, &grown, &STAY), Some(growth));
+        assert_eq!(grew(&grown, &table, &STAY), None, "nothing shrinks");
         assert_eq!(
             grew(
                 &table,
@@ -287,7 +323,8 @@ mod tests {
                     ("v", DataType::Utf8, false),
                     ("id", DataType::Int64, false),
                     ("w", DataType::Utf8, true)
-                ])
+                ]),
+                &STAY
             ),
             None,
             "nor changes its order"
@@ -303,7 +340,10 @@ mod tests {
             ("l", inner(DataType::Int32), true),
         ]);
         let cases = [
-            (("id", DataType::Int64), "`id` is Int32 in the table and Int64 here"),
+            (
+                ("id", DataType::Int64),
+                "`id` is Int32 in the table and Int64 here, which the column could be widened to: set `type_widening = true`",
+            ),
             (("d", DataType::Decimal128(11, 2)), "`d` is Decimal128(10, 2)"),
             (("l", inner(DataType::Utf8)), "`l.element` is Int32"),
             (("ID", DataType::Int32), "`ID` differs from `id` in case only"),
@@ -311,13 +351,13 @@ mod tests {
             (("u", DataType::UInt64), "`u` has the type UInt64"),
         ];
         let all = columns(&cases.clone().map(|((name, kind), _)| (name, kind, true)));
-        let differences = Growth::between(&table, &all).unwrap_err();
+        let differences = Growth::between(&table, &all, &STAY).unwrap_err();
         assert_eq!(differences.len(), cases.len(), "{differences:?}");
         for ((_, part), difference) in cases.iter().zip(differences) {
             assert!(difference.contains(part), "{difference}");
         }
         let narrower = columns(&[("d", DataType::Decimal128(9, 1), true), ("l", inner(DataType::Int32), true)]);
-        assert!(Growth::between(&table, &narrower).unwrap().is_empty());
+        assert!(Growth::between(&table, &narrower, &STAY).unwrap().is_empty());
     }
 
     #[test]
@@ -330,6 +370,7 @@ mod tests {
         let growth = Growth {
             added: vec![Arc::new(Field::new("n", DataType::Date32, true))],
             nullable: vec!["v".to_owned()],
+            ..Growth::default()
         };
         let after = growth.metadata(&before).unwrap().schema_string;
         let expected = r#"{"type":"struct","fields":[{"name":"id","type":"long","nullable":false,"metadata":{"delta.identity.start":1, "x":[1.50]}},{"metadata":{},"name":"v","nullable":true,"type":"string"},{"metadata":{},"name":"n","nullable":true,"type":"date"}]}"#;
@@ -341,7 +382,7 @@ mod tests {
         let ntz = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
         let growth = Growth {
             added: vec![Arc::new(Field::new("t", ntz, true))],
-            nullable: Vec::new(),
+            ..Growth::default()
         };
         let before: Protocol = serde_json::from_str(r#"{"minReaderVersion":1,"minWriterVersion":2}"#).unwrap();
         let after = growth.protocol(&before).unwrap();
@@ -353,5 +394,71 @@ mod tests {
         );
         assert_eq!(growth.protocol(&after), None, "once is enough");
         assert_eq!(Growth::default().protocol(&before), None);
+    }
+
+    #[test]
+    fn s9_columns_are_widened_where_that_is_asked_for_and_told_beside_their_fields() {
+        let text = r#"{"type":"struct","fields":[
+            {"name":"id","type":"integer","nullable":false,"metadata":{"comment":"c","delta.typeChanges":[{"fromType":"short","toType":"integer"}]}},
+            {"name":"s","type":{"type":"struct","fields":[{"name":"d","type":"decimal(5,2)","nullable":true,"metadata":{}}]},"nullable":true,"metadata":{}},
+            {"name":"m","type":{"type":"map","keyType":"string","valueType":{"type":"array","elementType":"float","containsNull":true},"valueContainsNull":true},"nullable":true,"metadata":{}},
+            {"name":"v","type":"string","nullable":true,"metadata":{}}]}"#;
+        let before = MetaData {
+            schema_string: text.to_owned(),
+            ..MetaData::default()
+        };
+        let table = schema::from_delta(text).unwrap();
+        let rows = text
+            .replace("\"integer\",\"nullable", "\"long\",\"nullable")
+            .replace("decimal(5,2)", "decimal(4,3)")
+            .replace("float", "double");
+        let rows = schema::from_delta(&rows).unwrap();
+        let growth = Growth::between(&table, &rows, &widening(&["id"])).unwrap();
+        let after = growth.metadata(&before).unwrap();
+        assert_eq!(after.configuration["delta.enableTypeWidening"], "true");
+        let schema: serde_json::Value = serde_json::from_str(&after.schema_string).unwrap();
+        let changes = |field: &serde_json::Value| field["metadata"]["delta.typeChanges"].clone();
+        let fields = &schema["fields"];
+        let told = serde_json::json!([{"fromType": "short", "toType": "integer"}, {"fromType": "integer", "toType": "long"}]);
+        assert_eq!((&fields[0]["type"], changes(&fields[0])), (&"long".into(), told));
+        assert_eq!(fields[0]["metadata"]["comment"], "c");
+        let inner = &fields[1]["type"]["fields"][0];
+        let told = serde_json::json!([{"fromType": "decimal(5,2)", "toType": "decimal(6,3)"}]);
+        assert_eq!((&inner["type"], changes(inner)), (&"decimal(6,3)".into(), told));
+        let told = serde_json::json!([{"fromType": "float", "toType": "double", "fieldPath": "value.element"}]);
+        assert_eq!(changes(&fields[2]), told);
+        assert_eq!((changes(&fields[1]), changes(&fields[3])), Default::default());
+        let grown = growth.applied_to(&Arc::new(table.clone()));
+        let read = schema::from_delta(&after.schema_string).unwrap();
+        assert_eq!(
+            grew(&table, &read, &widening(&[])),
+            Some(growth.clone()),
+            "as another instance sees it"
+        );
+        assert_eq!(grew(&table, &read, &STAY), None);
+        assert!(
+            Growth::between(&grown, &rows, &widening(&["id"])).unwrap().is_empty(),
+            "once is enough"
+        );
+        let protocol = growth.protocol(&Protocol::default()).unwrap();
+        assert_eq!(protocol.reader_features.as_deref(), Some(&["typeWidening".to_owned()][..]));
+        assert_eq!(growth.protocol(&protocol), None);
+    }
+
+    #[test]
+    fn s9_values_of_keys_and_partitions_are_written_alike_or_stay_as_they_are() {
+        let table = columns(&[("i", DataType::Int32, false), ("d", DataType::Decimal128(5, 2), true)]);
+        let cases = [
+            ("i", DataType::Int64, true),
+            ("i", DataType::Decimal128(10, 0), false),
+            ("d", DataType::Decimal128(9, 2), true),
+            ("d", DataType::Decimal128(9, 3), false),
+        ];
+        for (name, kind, fits) in cases {
+            let rows = columns(&[(name, kind.clone(), false)]);
+            let of_key = Growth::between(&table, &rows, &widening(&["i", "d"]));
+            assert_eq!(of_key.is_ok(), fits, "{kind}: {of_key:?}");
+            assert!(Growth::between(&table, &rows, &widening(&[])).is_ok(), "{kind}");
+        }
     }
 }

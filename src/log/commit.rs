@@ -260,7 +260,12 @@ impl Log {
 
     fn count(&self, growth: &Growth) {
         let table = self.table.as_ref().map_or("", |table| table.id.as_str());
-        for (change, columns) in [("add_column", growth.added.len()), ("make_nullable", growth.nullable.len())] {
+        let changes = [
+            ("add_column", growth.added.len()),
+            ("make_nullable", growth.nullable.len()),
+            ("widen_type", growth.widened.len()),
+        ];
+        for (change, columns) in changes {
             let labels = [
                 ("pipeline", self.pipeline.to_string()),
                 ("table", table.to_owned()),
@@ -270,7 +275,8 @@ impl Log {
             counter!(telemetry::SCHEMA_CHANGES, &labels).increment(columns as u64);
         }
         let added: Vec<&str> = growth.added.iter().map(|field| field.name().as_str()).collect();
-        info!(pipeline = %self.pipeline, table, ?added, nullable = ?growth.nullable, "the table has grown with its source");
+        let widened: Vec<&str> = growth.widened.iter().map(|field| field.name().as_str()).collect();
+        info!(pipeline = %self.pipeline, table, ?added, nullable = ?growth.nullable, ?widened, "the table has grown with its source");
     }
 
     /// Waits longer with each try, and never as long as a rival that began at the same moment.

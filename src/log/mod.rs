@@ -29,9 +29,11 @@ mod plan;
 mod positions;
 mod replay;
 mod retention;
+pub(crate) mod scannable;
 mod schema;
 pub mod snapshot;
 pub mod store;
+mod type_changes;
 mod vectors;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use object_store::path::Path;
 
 use crate::error::{Error, Result};
 use crate::log::actions::{CommitInfo, Protocol};
+use crate::log::columns::TYPE_WIDENING;
 use crate::log::entries::{Commit, Entries};
 use crate::log::snapshot::Snapshot;
 use crate::table::Version;
@@ -14,7 +15,7 @@ pub const CHECKPOINT_INTERVAL: u64 = 100; // Opening reads at most this many sma
 /// Checkpoints that are looked for by name before the whole log is listed.
 const CHECKPOINT_GUESSES: u64 = 4;
 /// Features of readers that this replay and DataFusion's scans understand.
-const READER_FEATURES: [&str; 4] = ["columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint"];
+const READER_FEATURES: [&str; 5] = ["columnMapping", "deletionVectors", "timestampNtz", TYPE_WIDENING, "v2Checkpoint"];
 
 /// A state, and what was learnt on the way to it.
 #[derive(Debug)]

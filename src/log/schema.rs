@@ -55,7 +55,7 @@ fn field_to_delta(field: &Field, path: &str) -> Result<Value> {
     Ok(json!({ "name": field.name(), "type": kind, "nullable": field.is_nullable(), "metadata": metadata }))
 }
 
-fn type_to_delta(kind: &DataType, path: &str) -> Result<Value> {
+pub(super) fn type_to_delta(kind: &DataType, path: &str) -> Result<Value> {
     Ok(match kind {
         DataType::Boolean => json!("boolean"),
         DataType::Int32 => json!("integer"),
@@ -112,7 +112,7 @@ fn field_from_delta(value: &Value, path: &str) -> Result<Field> {
     Ok(field.with_metadata(metadata))
 }
 
-fn type_from_delta(value: &Value, path: &str) -> Result<DataType> {
+pub(super) fn type_from_delta(value: &Value, path: &str) -> Result<DataType> {
     if let Some(name) = value.as_str() {
         return primitive_from_delta(name, path);
     }
@@ -173,7 +173,7 @@ fn strange(path: &str, value: &Value) -> Error {
     Error::data("bad_log", format!("the table's schema cannot be read at column `{path}`: {value}"))
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {

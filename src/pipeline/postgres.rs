@@ -181,14 +181,15 @@ impl PostgresToDelta {
             interval: Duration::ZERO,
             ..self.feeds.limits()
         };
-        let each = feeds
-            .into_iter()
-            .map(|(feed, source)| fed(&feed, source, types, lane, limits).map_err(|error| error.of(&feed.id)));
+        let each = feeds.into_iter().map(|(feed, source)| {
+            let widens = feed.options.type_widening.unwrap_or(self.feeds.type_widening);
+            fed(&feed, source, types, lane, limits, widens).map_err(|error| error.of(&feed.id))
+        });
         each.collect()
     }
 }
 
-fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits: Limits) -> Result<Fed> {
+fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits: Limits, type_widening: bool) -> Result<Fed> {
     let options = &feed.options;
     let key = if options.key.is_empty() { source.key() } else { &options.key };
     let append = match options.mode {
@@ -216,6 +217,7 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
         limits,
         properties: options.properties.clone(),
         comment: options.comment.clone(),
+        type_widening,
     };
     Ok(Fed { source, followed, table })
 }

@@ -72,6 +72,7 @@ pub struct Feed {
     /// The record's columns by the schema file. Without one they are those of the table, or, where there is none yet, of the messages.
     pub columns: Option<SchemaRef>,
     limits: Limits,
+    type_widening: bool,
     options: config::Table,
 }
 
@@ -129,7 +130,7 @@ fn kafka_feeds(
 ) -> KafkaFeeds {
     kafka_options(&at.key("kafka"), name, kafka, wrong);
     let feeds = pipeline.tables.iter().filter_map(|(table, options)| {
-        let feed = feed(config, &pipeline.commit, table, options);
+        let feed = feed(config, pipeline, table, options);
         let here = at.key("tables").key(table);
         let place = |Wrong(key, what)| Wrong(here.join(&key), what);
         feed.map_err(|all| wrong.extend(all.into_iter().map(place))).ok()
@@ -161,6 +162,7 @@ fn postgres_feeds(
         postgres: postgres.clone(),
         named,
         commit: pipeline.commit.clone(),
+        type_widening: pipeline.type_widening,
         config: config.clone(),
     }
 }
@@ -182,10 +184,10 @@ fn kafka_options(at: &KeyPath, name: &str, kafka: &config::Kafka, wrong: &mut Ve
     }
 }
 
-fn feed(config: &Config, commit: &config::Commit, name: &str, options: &config::Table) -> Result<Feed, Vec<Wrong>> {
+fn feed(config: &Config, pipeline: &config::Pipeline, name: &str, options: &config::Table) -> Result<Feed, Vec<Wrong>> {
     let wrong = |option: &str, what: String| vec![Wrong(KeyPath::of([option]), what)];
     let columns = options.schema.as_deref().map(columns::from_file).transpose();
-    let limits = limits(commit, &options.commit, IDLE_KAFKA);
+    let limits = limits(&pipeline.commit, &options.commit, IDLE_KAFKA);
     let location = config.table_url(name, options.location.as_deref());
     let feed = Feed {
         id: TableId::new(name),
@@ -193,6 +195,7 @@ fn feed(config: &Config, commit: &config::Commit, name: &str, options: &config::
         lanes: lanes(options).map_err(|what| wrong("topic_pattern", what))?,
         columns: columns.map_err(|error| wrong("schema", error.to_string()))?,
         limits,
+        type_widening: options.type_widening.unwrap_or(pipeline.type_widening),
         options: options.clone(),
     };
     if let Some(columns) = &feed.columns {
@@ -251,6 +254,7 @@ fn dead_letters(config: &Config, pipeline: &str, options: &config::Pipeline) -> 
         layout: Layout::default(),
         properties: BTreeMap::new(),
         comment: Some(format!("records that pipeline {pipeline} could not read")),
+        type_widening: false,
     })
 }
 
@@ -320,6 +324,7 @@ impl Feed {
             layout: layout(options),
             properties: options.properties.clone(),
             comment: options.comment.clone(),
+            type_widening: self.type_widening,
         };
         Ok((table, spec))
     }

@@ -21,6 +21,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
+use crate::log::scannable::scannable;
 use crate::log::{Log, When, maintain};
 use crate::table::Version;
 
@@ -120,7 +121,9 @@ async fn register(context: &SessionContext, reference: TableReference, table: &N
     };
     let log = Log::open(&table.url, Arc::clone(&table.store), "").await?.ok_or_else(no_table)?;
     let version = log.version_at(when).await?;
-    let opened = maintain::open(Arc::clone(&table.store), version).await;
+    let snapshot = log.at(When::Version(version)).await?;
+    let (store, scanned) = scannable(Arc::clone(&table.store), &snapshot).await?;
+    let opened = maintain::open(store, scanned).await;
     let unreadable = |e: Box<dyn std::error::Error + Send + Sync>| {
         Error::data(
             "query_failed",

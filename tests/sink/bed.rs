@@ -42,6 +42,7 @@ impl Bed {
             layout: Layout::default(),
             properties: BTreeMap::new(),
             comment: None,
+            type_widening: false,
         };
         Self {
             store: Arc::new(InMemory::new()),

@@ -42,6 +42,7 @@ pub fn table(mode: Mode) -> Table {
         layout: Layout::default(),
         properties: BTreeMap::new(),
         comment: None,
+        type_widening: false,
     }
 }
 

@@ -44,5 +44,6 @@ pub fn table(name: &str, limits: Limits) -> Arc<Table> {
         layout: Layout::default(),
         properties: Default::default(),
         comment: None,
+        type_widening: false,
     })
 }

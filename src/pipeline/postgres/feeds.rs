@@ -21,6 +21,8 @@ pub struct PostgresFeeds {
     /// Those that the configuration names, each with options of its own.
     pub named: Vec<PostgresFeed>,
     pub commit: config::Commit,
+    /// Of tables that do not say otherwise.
+    pub type_widening: bool,
     pub config: Config,
 }
 

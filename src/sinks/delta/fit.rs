@@ -13,11 +13,15 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use crate::batch::{ChangeBatch, Op, Unchanged};
 use crate::error::{Error, Result};
-use crate::log::columns::{Growth, NEXT};
+use crate::log::columns::{Growth, NEXT, Widening};
+use crate::table::Table;
 
 /// The columns that a sink writes.
 #[derive(Clone, Debug)]
 pub struct Columns {
+    /// The table's name.
+    name: Arc<str>,
+    widening: Widening,
     /// The table's, as the log last said.
     table: SchemaRef,
     /// With those that staged rows need: what data files have.
@@ -27,11 +31,14 @@ pub struct Columns {
 }
 
 impl Columns {
-    pub fn of(table: &SchemaRef) -> Self {
+    /// `columns`: the table's, as the log says.
+    pub fn of(table: &Table, columns: &SchemaRef) -> Self {
         Self {
-            table: Arc::clone(table),
-            written: Arc::clone(table),
-            staged: nullable(table),
+            name: table.id.as_str().into(),
+            widening: Widening::of(table),
+            table: Arc::clone(columns),
+            written: Arc::clone(columns),
+            staged: nullable(columns),
         }
     }
 
@@ -41,16 +48,16 @@ impl Columns {
     }
 
     /// Follows the log, where others may have added columns. True: rows and files are of other columns from now on.
-    pub fn follow(&mut self, table: &SchemaRef, name: &str) -> Result<bool> {
+    pub fn follow(&mut self, table: &SchemaRef) -> Result<bool> {
         if Arc::ptr_eq(&self.table, table) {
             return Ok(false);
         }
         self.table = Arc::clone(table);
-        self.set(growth(table, &self.written, name)?.applied_to(table))
+        self.set(self.growth(table, &self.written)?.applied_to(table))
     }
 
     /// Takes the columns of a batch in. True: rows and files are of other columns from now on.
-    pub fn take_in(&mut self, batch: &ChangeBatch, name: &str) -> Result<bool> {
+    pub fn take_in(&mut self, batch: &ChangeBatch) -> Result<bool> {
         let theirs = batch.rows.schema_ref();
         if same(theirs, &self.written)
             && !self
@@ -70,7 +77,7 @@ impl Columns {
                 .map(|field| Arc::new(field.as_ref().clone().with_nullable(false)))
                 .collect::<Vec<_>>(),
         );
-        let growth = growth(&self.written, &theirs, name)?;
+        let growth = self.growth(&self.written, &theirs)?;
         let mut grown = growth.applied_to(&self.written);
         let nullable = grown
             .fields()
@@ -79,7 +86,7 @@ impl Columns {
             .map(|field| field.name().clone());
         let nullable = Growth {
             nullable: nullable.collect(),
-            added: Vec::new(),
+            ..Growth::default()
         };
         grown = nullable.applied_to(&grown);
         self.set(grown)
@@ -88,6 +95,17 @@ impl Columns {
     /// Arranges a batch, of which [`Self::take_in`] has seen the columns.
     pub fn arrange(&self, batch: &mut ChangeBatch) -> Result<()> {
         arrange(&mut batch.rows, &mut batch.unchanged, &self.staged)
+    }
+
+    fn growth(&self, table: &SchemaRef, rows: &Schema) -> Result<Growth> {
+        Growth::between(table, rows, &self.widening).map_err(|differences| {
+            let what = format!(
+                "the rows for `{}` do not fit the table: {}. {NEXT}",
+                self.name,
+                differences.join("; ")
+            );
+            Error::data("schema_changed", what)
+        })
     }
 
     fn set(&mut self, written: SchemaRef) -> Result<bool> {
@@ -155,15 +173,6 @@ fn must_relax(field: &Field, place: Option<usize>, batch: &ChangeBatch) -> bool 
             puts().any(|(row, _)| values.is_null(row) && !unsent.is_some_and(|cells| cells.value(row)))
         }
     }
-}
-
-fn growth(table: &SchemaRef, rows: &Schema, name: &str) -> Result<Growth> {
-    Growth::between(table, rows).map_err(|differences| {
-        Error::data(
-            "schema_changed",
-            format!("the rows for `{name}` do not fit the table: {}. {NEXT}", differences.join("; ")),
-        )
-    })
 }
 
 fn nullable(columns: &SchemaRef) -> SchemaRef {

@@ -86,7 +86,7 @@ impl DeltaSink {
     /// be made again.
     pub async fn open(table: &Table, mut log: Log, pipeline: &str, share: usize, state: &Path) -> Result<Self> {
         // The table's own columns, which may be more than the configuration knows, or not yet all that it knows.
-        let columns = Columns::of(&log.snapshot().schema);
+        let columns = Columns::of(table, &log.snapshot().schema);
         let content = match &table.mode {
             Mode::Append => {
                 let (files, partitions) = appended(table, &log, &columns.written, share)?;
@@ -139,8 +139,7 @@ impl Sink for DeltaSink {
     async fn write(&mut self, mut batch: ChangeBatch) -> Result<()> {
         self.age.begin();
         self.age.check(&self.table.id, &self.log)?;
-        let name = self.table.id.as_str();
-        let grown = self.columns.take_in(&batch, name).inspect_err(|error| self.refused(error))?;
+        let grown = self.columns.take_in(&batch).inspect_err(|error| self.refused(error))?;
         if grown {
             self.grow().await?;
         }
@@ -237,7 +236,8 @@ impl DeltaSink {
     /// A round of compaction, where one is due.
     fn compaction(&mut self) -> Option<Upkeep> {
         let groups = self.compactor.choose(self.log.snapshot())?;
-        // What is compacted has the columns that the table has now. Those that it gains meanwhile are null in all of these rows.
+        // What is compacted has the columns that the table has now. Those that it gains meanwhile are null in all of these rows, and values of
+        // a type that gets wider meanwhile are read as of the wider one.
         let columns = &self.log.snapshot().schema;
         let (files, _) = appended(&self.table, &self.log, columns, self.share)
             .inspect_err(|error| warn!(table = %self.table.id, %error, "no compaction"))
@@ -262,7 +262,7 @@ impl DeltaSink {
 
     /// Takes in what others have made of the columns since.
     async fn follow(&mut self) -> Result<()> {
-        let followed = self.columns.follow(&self.log.snapshot().schema, self.table.id.as_str());
+        let followed = self.columns.follow(&self.log.snapshot().schema);
         if followed.inspect_err(|error| self.refused(error))? {
             self.grow().await?;
         }

@@ -1,0 +1,102 @@
+//! A column of a table beside that of rows which come: whether it holds them as it is, or in a wider type, or not at all.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields};
+
+use super::Widening;
+use crate::widening::{widened, writes_alike};
+
+/// Compares one column. What cannot be held is told among the differences, one sentence each.
+pub(super) struct Comparison<'a> {
+    widening: &'a Widening,
+    /// Whether its values are written elsewhere, too, as a key's or a partition's.
+    is_written: bool,
+    differences: &'a mut Vec<String>,
+}
+
+impl<'a> Comparison<'a> {
+    pub fn new(widening: &'a Widening, column: &String, differences: &'a mut Vec<String>) -> Self {
+        Self {
+            is_written: widening.written.contains(column),
+            widening,
+            differences,
+        }
+    }
+
+    /// The type that holds what is there and what comes. It is the table's own where that does, and after a difference.
+    pub fn widened(&mut self, there: &DataType, coming: &DataType, name: &str) -> DataType {
+        match (there, coming) {
+            (DataType::Struct(there), DataType::Struct(coming)) => DataType::Struct(self.structs(there, coming, name)),
+            (DataType::List(there), DataType::List(coming)) => {
+                DataType::List(Arc::new(self.inner(there, coming, &format!("{name}.element"))))
+            }
+            (DataType::Map(there, sorted), DataType::Map(coming, _)) => match (there.data_type(), coming.data_type()) {
+                // The names inside of a map are Arrow's matter, not Delta's: by place.
+                (DataType::Struct(own), DataType::Struct(coming)) if own.len() == 2 && coming.len() == 2 => {
+                    let key = self.widened(own[0].data_type(), coming[0].data_type(), &format!("{name}.key"));
+                    let value = self.inner(&own[1], &coming[1], &format!("{name}.value"));
+                    let pair = vec![Arc::new(own[0].as_ref().clone().with_data_type(key)), Arc::new(value)];
+                    let entries = there.as_ref().clone().with_data_type(DataType::Struct(pair.into()));
+                    DataType::Map(Arc::new(entries), *sorted)
+                }
+                _ => {
+                    self.differences.push(format!("column `{name}` is not a map of keys and values"));
+                    there.data_type().clone()
+                }
+            },
+            _ => self.plain(there, coming, name),
+        }
+    }
+
+    fn structs(&mut self, there: &Fields, coming: &Fields, path: &str) -> Fields {
+        for field in coming.iter().filter(|field| there.find(field.name()).is_none()) {
+            self.differences
+                .push(format!("field `{path}.{}` is not in the table", field.name()));
+        }
+        let own = there.iter().map(|own| match coming.find(own.name()) {
+            Some((_, field)) => Arc::new(self.inner(own, field, &format!("{path}.{}", own.name()))),
+            None => {
+                self.differences.push(format!("field `{path}.{}` is in the table only", own.name()));
+                Arc::clone(own)
+            }
+        });
+        own.collect()
+    }
+
+    fn inner(&mut self, there: &Field, coming: &Field, name: &str) -> Field {
+        if coming.is_nullable() && !there.is_nullable() {
+            self.differences
+                .push(format!("field `{name}` is never null in the table, and may be null here"));
+        }
+        there
+            .clone()
+            .with_data_type(self.widened(there.data_type(), coming.data_type(), name))
+    }
+
+    fn plain(&mut self, there: &DataType, coming: &DataType, name: &str) -> DataType {
+        if there == coming || holds(there, coming) {
+            return there.clone();
+        }
+        let advice = match widened(there, coming) {
+            Some(wider) if self.widening.allowed && (!self.is_written || writes_alike(there, &wider)) => return wider,
+            Some(_) if self.widening.allowed => {
+                ", and a column of the key or of `partition_by` can only become a larger integer, or a decimal of as many decimal places"
+            }
+            Some(_) => ", which the column could be widened to: set `type_widening = true`",
+            None => "",
+        };
+        self.differences
+            .push(format!("column `{name}` is {there} in the table and {coming} here{advice}"));
+        there.clone()
+    }
+}
+
+/// Whether a column holds a narrower type of the same kind, whatever the configuration says.
+fn holds(there: &DataType, coming: &DataType) -> bool {
+    match (there, coming) {
+        (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => true,
+        (DataType::Decimal128(..), DataType::Decimal128(..)) => widened(there, coming).as_ref() == Some(there),
+        _ => false,
+    }
+}

@@ -1,0 +1,129 @@
+//! Columns of wider types in a table's `schemaString`: what was there stays as it is written, and each change is told beside its field.
+//!
+//! ```json
+//! {"name": "n", "type": "long", "nullable": true, "metadata": {"delta.typeChanges": [{"fromType": "integer", "toType": "long"}]}}
+//! ```
+//! A change within an array or a map stands with the nearest field around it, with its path from there (`fieldPath`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::log::schema;
+
+/// The key in a field's metadata.
+const TYPE_CHANGES: &str = "delta.typeChanges";
+
+/// The members of a JSON object, as they are written.
+type Members = BTreeMap<String, Box<RawValue>>;
+
+/// A change of a type, as a field tells of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeChange {
+    from_type: Value,
+    to_type: Value,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    field_path: String,
+}
+
+/// Gives a field, by its members in the schema, the types that it has in `to`.
+pub(super) fn widen(members: &mut Members, to: &Field) -> serde_json::Result<()> {
+    let Some(kind) = members.get("type") else { return Ok(()) };
+    let mut changes = Vec::new();
+    let kind = widen_type(kind, to.data_type(), "", &mut changes)?;
+    members.insert("type".to_owned(), kind);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut metadata: Members = part(members, "metadata")?.unwrap_or_default();
+    let mut told: Vec<Box<RawValue>> = part(&metadata, TYPE_CHANGES)?.unwrap_or_default();
+    for change in &changes {
+        told.push(to_raw_value(change)?);
+    }
+    metadata.insert(TYPE_CHANGES.to_owned(), to_raw_value(&told)?);
+    members.insert("metadata".to_owned(), to_raw_value(&metadata)?);
+    Ok(())
+}
+
+/// A type with the types that it has in `to`. `path`: from the field around it.
+fn widen_type(kind: &RawValue, to: &DataType, path: &str, changes: &mut Vec<TypeChange>) -> serde_json::Result<Box<RawValue>> {
+    let Ok(mut members) = serde_json::from_str::<Members>(kind.get()) else {
+        let from: Value = serde_json::from_str(kind.get())?;
+        let stays = schema::type_from_delta(&from, path).is_ok_and(|own| own == *to);
+        return match schema::type_to_delta(to, path) {
+            Ok(to) if !stays => {
+                let written = to_raw_value(&to)?;
+                changes.push(TypeChange {
+                    from_type: from,
+                    to_type: to,
+                    field_path: path.to_owned(),
+                });
+                Ok(written)
+            }
+            _ => Ok(kind.to_owned()),
+        };
+    };
+    match to {
+        DataType::Struct(fields) => widen_fields(&mut members, fields)?,
+        DataType::List(item) => widen_part(
+            &mut members,
+            "elementType",
+            item.data_type(),
+            &schema::join(path, "element"),
+            changes,
+        )?,
+        DataType::Map(entries, _) => {
+            if let DataType::Struct(pair) = entries.data_type()
+                && let [key, value] = pair.as_ref()
+            {
+                widen_part(&mut members, "keyType", key.data_type(), &schema::join(path, "key"), changes)?;
+                widen_part(&mut members, "valueType", value.data_type(), &schema::join(path, "value"), changes)?;
+            }
+        }
+        _ => {}
+    }
+    to_raw_value(&members)
+}
+
+fn widen_part(members: &mut Members, name: &str, to: &DataType, path: &str, changes: &mut Vec<TypeChange>) -> serde_json::Result<()> {
+    if let Some(kind) = members.get(name) {
+        let kind = widen_type(kind, to, path, changes)?;
+        members.insert(name.to_owned(), kind);
+    }
+    Ok(())
+}
+
+/// The fields of a struct tell of their own changes.
+fn widen_fields(members: &mut Members, to: &Fields) -> serde_json::Result<()> {
+    let mut fields: Vec<Members> = part(members, "fields")?.unwrap_or_default();
+    for field in &mut fields {
+        let name: Option<String> = part(field, "name")?;
+        if let Some((_, to)) = name.and_then(|name| to.find(&name)) {
+            widen(field, to)?;
+        }
+    }
+    members.insert("fields".to_owned(), to_raw_value(&fields)?);
+    Ok(())
+}
+
+fn part<T: serde::de::DeserializeOwned>(members: &Members, name: &str) -> serde_json::Result<Option<T>> {
+    members.get(name).map(|part| serde_json::from_str(part.get())).transpose()
+}
+
+/// A field without what it tells of changes, all the way down.
+pub(super) fn without(field: &Field) -> Field {
+    let inner = |field: &FieldRef| FieldRef::new(without(field));
+    let kind = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        DataType::List(item) => DataType::List(inner(item)),
+        DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
+        plain => plain.clone(),
+    };
+    let metadata = field.metadata().iter().filter(|(key, _)| *key != TYPE_CHANGES);
+    let metadata: HashMap<String, String> = metadata.map(|(key, text)| (key.clone(), text.clone())).collect();
+    Field::new(field.name(), kind, field.is_nullable()).with_metadata(metadata)
+}
