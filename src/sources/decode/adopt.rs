@@ -1,8 +1,9 @@
 //! The schema inside of the messages against the columns of the table.
 //!
 //! A writer may write the table's columns otherwise than before (milliseconds for microseconds, a decimal with its scale), and then they
-//! are read otherwise. Columns that it has no more are null; those that the table has not yet are added, where the table's columns come
-//! from the messages. What does not fit the table stops it.
+//! are read otherwise. Columns that it has no more are null; where the table's columns come from the messages, those that the table has
+//! not yet are added, and those that it has get a wider type with their writer. Whether the table may have that is its sink's to say. What
+//! does not fit the table stops it.
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 
@@ -12,6 +13,7 @@ use super::columns::connect::ConnectSchema;
 use super::encoding::Encoding;
 use super::event::Event;
 use crate::error::{Error, Result};
+use crate::widening::widened;
 
 /// The columns that a schema inside of messages describes, for a change or a flattened row.
 pub(super) fn columns_of(schema: &ConnectSchema, event: &Event<'_>) -> Result<Vec<Field>> {
@@ -62,6 +64,9 @@ pub(super) fn adopt(columns: &mut [Column], key: &[usize], writer: &[Field], new
 const NEXT: &str = "Let a new table begin with it, or change it back at the source";
 
 fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) -> Result<(), String> {
+    if let Some(wider) = wider(column.field.data_type(), writer.data_type()).filter(|_| new_columns == NewColumns::Add) {
+        column.widen(&wider).map_err(|why| format!("`{}`: {why}", writer.name()))?;
+    }
     let clash = || {
         format!(
             "`{}` is {} there and {} here",
@@ -74,6 +79,10 @@ fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) ->
     let encoding = match (table, written) {
         _ if !table.is_nested() && table == written => Encoding::of(writer),
         (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => Encoding::of(writer),
+        // Writers take turns: the table's columns may be wider than this one's.
+        (DataType::Float64, DataType::Int32) | (DataType::Timestamp(_, None), DataType::Date32) if new_columns == NewColumns::Add => {
+            Encoding::of(writer)
+        }
         // What does not fit is refused cell by cell; where the table was made from the messages, it is refused at once.
         (DataType::Decimal128(p, s), DataType::Decimal128(wp, ws))
             if new_columns == NewColumns::Ignore || (ws <= s && i16::from(*wp) - i16::from(*ws) <= i16::from(*p) - i16::from(*s)) =>
@@ -87,17 +96,34 @@ fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) ->
         (DataType::Timestamp(..), DataType::Timestamp(..)) if new_columns == NewColumns::Ignore => Encoding::of(writer),
         (DataType::Struct(_), DataType::Struct(fields)) => return adopt_struct(column, fields, new_columns),
         (DataType::List(_), DataType::List(item)) => match &mut column.cells {
-            Cells::List(_, own) => return adopt_column(own, item, new_columns),
+            Cells::List(_, own) => {
+                adopt_column(own, item, new_columns)?;
+                column.follow_inner_types();
+                return Ok(());
+            }
             _ => return Err(clash()),
         },
         (DataType::Map(..), DataType::Map(entries, _)) => match (&mut column.cells, entries.data_type()) {
-            (Cells::Map { values, .. }, DataType::Struct(pair)) if pair.len() == 2 => return adopt_column(values, &pair[1], new_columns),
+            (Cells::Map { values, .. }, DataType::Struct(pair)) if pair.len() == 2 => {
+                adopt_column(values, &pair[1], new_columns)?;
+                column.follow_inner_types();
+                return Ok(());
+            }
             _ => return Err(clash()),
         },
         _ => return Err(clash()),
     };
     column.encoding = encoding;
     Ok(())
+}
+
+/// The type that a column has to become for a writer, if another than its own.
+fn wider(own: &DataType, writer: &DataType) -> Option<DataType> {
+    match (own, writer) {
+        // A number in a column of decimals is refused cell by cell where it does not fit.
+        (DataType::Decimal128(..), writer) if writer.is_integer() => None,
+        _ => widened(own, writer).filter(|wider| wider != own),
+    }
 }
 
 fn adopt_struct(column: &mut Column, writer: &[FieldRef], new_columns: NewColumns) -> Result<(), String> {
@@ -110,5 +136,6 @@ fn adopt_struct(column: &mut Column, writer: &[FieldRef], new_columns: NewColumn
             None => {}
         }
     }
+    column.follow_inner_types();
     Ok(())
 }

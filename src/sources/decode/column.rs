@@ -17,7 +17,7 @@ use super::fault::{Code, Fault, Read};
 use super::names::Names;
 use super::scanner::Scanner;
 use super::time::Zone;
-use super::{decimal, read};
+use super::{decimal, read, widen};
 use crate::error::{Error, Result};
 use crate::sources::cells::{Bytes, Ends, Validity};
 
@@ -130,6 +130,34 @@ impl Column {
         self.nullable = true;
         if !self.field.is_nullable() {
             self.field = Arc::new(self.field.as_ref().clone().with_nullable(true));
+        }
+    }
+
+    /// The column has a wider type from now on, the cells so far included.
+    pub fn widen(&mut self, to: &DataType) -> std::result::Result<(), String> {
+        let cells = std::mem::replace(&mut self.cells, Cells::Int32(Vec::new()));
+        self.cells = widen::widen(cells, to)?;
+        self.field = Arc::new(self.field.as_ref().clone().with_data_type(to.clone()));
+        Ok(())
+    }
+
+    /// The columns within have other types than before, and so has this one.
+    pub fn follow_inner_types(&mut self) {
+        let kind = match (&self.cells, self.field.data_type()) {
+            (Cells::Struct(record), _) => DataType::Struct(record.columns.iter().map(|column| Arc::clone(&column.field)).collect()),
+            (Cells::List(_, item), _) => DataType::List(Arc::clone(&item.field)),
+            (Cells::Map { values, .. }, DataType::Map(entries, sorted)) => match entries.data_type() {
+                DataType::Struct(pair) if pair.len() == 2 => {
+                    let pair = vec![Arc::clone(&pair[0]), Arc::clone(&values.field)];
+                    let entries = entries.as_ref().clone().with_data_type(DataType::Struct(pair.into()));
+                    DataType::Map(Arc::new(entries), *sorted)
+                }
+                _ => return,
+            },
+            _ => return,
+        };
+        if kind != *self.field.data_type() {
+            self.field = Arc::new(self.field.as_ref().clone().with_data_type(kind));
         }
     }
 

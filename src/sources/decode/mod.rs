@@ -23,6 +23,7 @@ mod rows;
 mod scanner;
 mod text;
 mod time;
+mod widen;
 mod wrapper;
 mod writer;
 

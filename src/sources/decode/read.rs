@@ -134,6 +134,7 @@ pub(super) fn timestamp(scanner: &mut Scanner<'_>, zone: Zone, encoding: Encodin
         (_, Encoding::Millis) => (1000, 1),
         (_, Encoding::Micros) => (1, 1),
         (_, Encoding::Nanos) => (1, 1000),
+        (_, Encoding::Days) => (time::DAY_US, 1),
         _ => return Err(scanner.other("a timestamp as text is expected: the schema names no unit for a number")),
     };
     time::scaled(scanner.integer()?, numerator, denominator)

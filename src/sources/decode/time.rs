@@ -5,7 +5,7 @@
 use super::fault::{Fault, Read};
 use crate::sources::calendar::days_from_civil;
 
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 /// The days that PostgreSQL knows, from 4714-11-24 BC to 5874897-12-31: more than any other database. What lies beyond is Debezium's
 /// way to write infinity, or a unit taken for another.
 const CALENDAR: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
