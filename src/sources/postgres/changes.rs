@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
+
 use super::followed::{Becomes, Followed, FollowedColumn};
 use super::pgoutput::{Cell, Message, Old, Relation, Tuple};
 use super::rows::{BadRow, Event, Places, Rows};
@@ -18,6 +20,7 @@ use crate::position::Lane;
 use crate::reject::{DeadLetter, DeadLetters, Reject};
 use crate::table::TableId;
 use crate::telemetry;
+use crate::widening::widened;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where Postgres begins to count.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -51,6 +54,8 @@ struct TableState {
     rows: Rows,
     /// What the table holds already.
     held: u64,
+    /// Whether the server has told its columns since the slot was opened: before, they are the catalog's, which may be ahead.
+    told: bool,
     counts: Counts,
 }
 
@@ -101,6 +106,7 @@ impl Changes {
             rows: Rows::new(&followed, specials),
             followed,
             held,
+            told: false,
             counts: Counts::default(),
         };
         Self {
@@ -213,7 +219,8 @@ impl Changes {
                 continue;
             }
             let id = followed.id.clone();
-            let grown = grow(followed, relation, &self.types).map_err(|error| error.of(&id))?;
+            let grown = grow(followed, relation, &self.types, table.told).map_err(|error| error.of(&id))?;
+            table.told = true;
             if grown != *followed {
                 self.done.extend(table.rows.take(&table.followed)?);
                 table.followed = grown;
@@ -349,7 +356,8 @@ pub(super) fn reject(bad: &BadRow) -> Reject {
 }
 
 /// Columns that the relation has and the table does not are added behind the table's own; those that have gone stay, and become null.
-fn grow(followed: &Followed, relation: &Relation<'_>, types: &Types) -> Result<Followed> {
+/// Those of another type are read as of that type, where one column of the table could hold both: its sink says whether it does.
+fn grow(followed: &Followed, relation: &Relation<'_>, types: &Types, told: bool) -> Result<Followed> {
     let mut grown = followed.clone();
     for column in &relation.columns {
         let kind = types.column(column.type_oid, column.type_modifier);
@@ -360,7 +368,7 @@ fn grow(followed: &Followed, relation: &Relation<'_>, types: &Types) -> Result<F
             }),
             Some(known) if known.kind == kind => {}
             // Another type of the server may be the same to the table, like text and varchar.
-            Some(known) if known.kind.data_type() == kind.data_type() => known.kind = kind,
+            Some(known) if follows(&known.kind.data_type(), &kind.data_type(), told) => known.kind = kind,
             Some(known) => {
                 let what = format!(
                     "column `{}` of {} is {} now and was {}: table `{}` cannot hold both. Copy it again into a new table, or change the column back",
@@ -370,11 +378,33 @@ fn grow(followed: &Followed, relation: &Relation<'_>, types: &Types) -> Result<F
                     known.kind.name(),
                     followed.id
                 );
-                return Err(Error::data("column_type", what));
+                return Err(Error::data("schema_changed", what));
             }
         }
     }
     Ok(grown)
+}
+
+/// Whether the rows of a table can go on with a column of another type. Not where the server has rounded those that it has: what the
+/// table holds of them would be wrong. `told`: whether the type before is what the server told; else it is the catalog's, and the type
+/// now may be an older one.
+fn follows(before: &DataType, now: &DataType, told: bool) -> bool {
+    match (before, now) {
+        (DataType::List(before), DataType::List(now)) => follows(before.data_type(), now.data_type(), told),
+        _ => widened(before, now).is_some() && (!told || fineness(now) >= fineness(before)),
+    }
+}
+
+/// Which of two types that one column can hold tells values apart that the other does not. What lies beyond a type's ends is not the
+/// matter: there the server makes errors, and no other values.
+fn fineness(kind: &DataType) -> i8 {
+    match kind {
+        DataType::Float64 => i8::MAX,
+        DataType::Float32 => i8::MAX - 1,
+        DataType::Decimal128(_, places) => *places,
+        DataType::Timestamp(..) => 1,
+        _ => 0,
+    }
 }
 
 fn target(table: usize, followed: &Followed, relation: &Relation<'_>) -> Result<Target> {
