@@ -1,13 +1,8 @@
 //! Real events of Debezium whose table was altered while they flowed, from a topic to what independent readers see of the tables.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, Producer, ThreadedProducer};
@@ -17,6 +12,7 @@ use crate::support::history;
 use crate::support::kafka::send;
 use crate::support::program::Site;
 use crate::support::python::Reader;
+use crate::support::readback::texts;
 
 const WITH_SCHEMA: &str = include_str!("data/debezium/json-with-schema.jsonl");
 
@@ -71,33 +67,6 @@ const NEWEST: &str = "[pipelines.p.tables.newest]\ntopic = \"compk\"\nformat = \
 const EVENTS: &str = "[pipelines.p.tables.events]\ntopic = \"compk\"\nformat = \"debezium-json\"\nmetadata = [\"__op\", \"__offset\"]\n";
 /// Of another topic.
 const OTHER: &str = "[pipelines.p.tables.other]\ntopic = \"pgbench_branches\"\nformat = \"debezium-json\"\nkey = [\"bid\"]\n";
-
-/// Rows as some reader wrote them: these columns as one text, sorted. A column that is not there is `-`.
-fn texts(files: &[PathBuf], columns: &[&str]) -> Vec<String> {
-    let mut rows = Vec::new();
-    for file in files {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap())
-            .unwrap()
-            .build()
-            .unwrap();
-        for batch in reader.map(Result::unwrap) {
-            let cells: Vec<_> = columns
-                .iter()
-                .map(|name| batch.column_by_name(name).map(|column| cast(column, &DataType::Utf8).unwrap()))
-                .collect();
-            rows.extend((0..batch.num_rows()).map(|row| {
-                let cell = |column: &Option<arrow::array::ArrayRef>| match column {
-                    None => "-".to_owned(),
-                    Some(column) if column.is_null(row) => "NULL".to_owned(),
-                    Some(column) => column.as_string::<i32>().value(row).to_owned(),
-                };
-                cells.iter().map(cell).collect::<Vec<_>>().join("|")
-            }));
-        }
-    }
-    rows.sort();
-    rows
-}
 
 fn newest(table: &Path) -> u64 {
     history::read(table).last().unwrap().version
@@ -193,4 +162,82 @@ async fn s10_r5_a_column_of_another_type_stops_its_tables_and_the_others_go_on()
         "nothing behind the change is written"
     );
     assert_eq!(history::marks(&site.table("events")), [(0, 0)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s9_s13_columns_get_wider_with_their_source_where_that_is_asked_for() {
+    let (site, topic) = (Site::new(), Topic::new());
+    topic.produce("compk", &["r", "c", "c.2"]);
+    let config = topic.configure(&site, &[NEWEST, EVENTS].concat());
+    site.catch_up(&config).await;
+    let narrow = (newest(&site.table("newest")), newest(&site.table("events")));
+    // The key is a long from here on, and another column a double. The message's key is not looked at.
+    let wider = |name: &str, changes: &[(&str, &str)]| {
+        let sample = topic.sample(name);
+        let text = sample["value"].as_str().unwrap();
+        let types = [
+            (
+                r#""type":"int32","optional":false,"field":"k1""#,
+                r#""type":"int64","optional":false,"field":"k1""#,
+            ),
+            (
+                r#""type":"int32","optional":true,"default":5,"field":"extra""#,
+                r#""type":"double","optional":true,"default":5,"field":"extra""#,
+            ),
+        ];
+        let text = types.iter().chain(changes).fold(text.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}: {text}");
+            text.replace(from, to)
+        });
+        send(&topic.producer, "compk", 0, sample["key"].as_str().unwrap(), Some(&text));
+    };
+    wider(
+        "compk.c.2",
+        &[(r#""k1":3"#, r#""k1":1099511627776"#), (r#""extra":9"#, r#""extra":0.5"#)],
+    );
+    wider("compk.u.2", &[(r#""extra":10"#, r#""extra":10.5"#)]);
+    // One writer has not heard of it.
+    topic.produce("compk", &["u"]);
+    let arguments = ["run", "--config", config.to_str().unwrap(), "--until-caught-up"];
+    let mut program = site.start("refused", &arguments);
+    assert_eq!(
+        program.wait(Duration::from_secs(120)).await.status.code(),
+        Some(65),
+        "{}",
+        program.log_text()
+    );
+    let said = program.log_text();
+    assert!(
+        said.contains("`k1` is Int32 in the table and Int64 here") && said.contains("set `type_widening = true`"),
+        "{said}"
+    );
+    let option = "[pipelines.p]\ntype_widening = true\n";
+    let config = topic.configure(&site, &[NEWEST, EVENTS, option].concat());
+    site.catch_up(&config).await;
+    // The index is made from files of both types; then a row of the first is replaced.
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    topic.produce("compk", &["d", "c"]);
+    site.catch_up(&config).await;
+    let last = (newest(&site.table("newest")), newest(&site.table("events")));
+    let columns = ["k1", "k2", "v", "extra"];
+    let before = ["1|k|v|NULL", "2|kk|v|NULL", "3|a|b|9"];
+    let read = Reader::Duckdb.read(&site.table("newest"), &[narrow.0, last.0], &site.out()).await;
+    assert_eq!(texts(&read[0], &columns), before);
+    let after = ["1099511627776|a|b|0.5", "1|k|v|NULL", "2|kk|v|NULL", "3|a|NULL|10.5"];
+    assert_eq!(texts(&read[1], &columns), after);
+    let read = Reader::Duckdb.read(&site.table("events"), &[last.1], &site.out()).await;
+    let events = [
+        "0|1|NULL",
+        "1|2|NULL",
+        "2|3|9.0",
+        "3|1099511627776|0.5",
+        "4|3|10.5",
+        "5|2|NULL",
+        "6|2|NULL",
+        "7|2|NULL",
+    ];
+    assert_eq!(texts(&read[0], &["__offset", "k1", "extra"]), events);
+    // Versions before the first wider column are as they were, for every reader.
+    let read = Reader::Deltalake.read(&site.table("newest"), &[narrow.0], &site.out()).await;
+    assert_eq!(texts(&read[0], &columns), before);
 }

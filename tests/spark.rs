@@ -7,10 +7,12 @@ use support::changes::{Changes, Encoding};
 use support::history;
 use support::kafka::Broker;
 use support::model::Model;
+use support::postgres::PostgresServer;
 use support::program::Site;
 use support::python::Reader;
 use support::shop::{Shop, Source};
 use support::verdict;
+use support::widening;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spark_reads_every_fifth_version_and_the_audit_table() {
@@ -47,4 +49,13 @@ async fn spark_reads_every_fifth_version_and_the_audit_table() {
 
     let newest = history::read(&audit).last().expect("the table has versions").version;
     verdict::every_record_is_there_once(Reader::Spark, &audit, newest, &producer.model, &site.out()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spark_reads_columns_that_got_wider() {
+    let bank = widening::copied(PostgresServer::shared(), "spark", widening::WIDENING).await;
+    let version = bank.versions("public.grow").await;
+    widening::alter(&bank).await;
+    bank.catch_up().await;
+    widening::read(Reader::Spark, &bank, version).await;
 }

@@ -11,3 +11,4 @@ mod servers;
 mod slots;
 mod stream;
 mod values;
+mod widening;

@@ -148,6 +148,7 @@ fn batch(rng: &mut SmallRng, model: &mut Model, appends: bool, wide: &BTreeSet<&
         rows: RecordBatch::try_new(Arc::clone(&schema), arrays.collect()).unwrap(),
         ops,
         unchanged: (!unsent.is_empty()).then_some(Unchanged(unsent)),
+        newest_ms: None,
         permit: None,
     }
 }
@@ -182,7 +183,7 @@ fn upsert(merge: Merge) -> Mode {
 async fn run(seed: u64, mode: Mode) -> bool {
     let (mut rng, appends) = (SmallRng::seed_from_u64(seed), mode == Mode::Append);
     let mut bed = bed(mode.clone());
-    if appends && seed % 2 == 0 {
+    if appends && seed.is_multiple_of(2) {
         bed.table.partition_by = vec!["id".to_owned(), "d".to_owned()];
     }
     let share = [1, 2_000, AMPLE][rng.random_range(0..3)];

@@ -22,3 +22,4 @@ pub mod state;
 pub mod store;
 pub mod stream;
 pub mod verdict;
+pub mod widening;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::changes::Order;
@@ -24,6 +25,29 @@ fn batches(file: &Path) -> impl Iterator<Item = RecordBatch> {
         .build()
         .unwrap()
         .map(Result::unwrap)
+}
+
+/// These columns of each row as one text, sorted. A column that is not there is `-`.
+pub fn texts(files: &[PathBuf], columns: &[&str]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in files.iter().flat_map(|file| batches(file)) {
+        let cells: Vec<_> = columns
+            .iter()
+            .map(|name| {
+                batch
+                    .column_by_name(name)
+                    .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+            })
+            .collect();
+        rows.extend((0..batch.num_rows()).map(|row| {
+            let cell =
+                |cells: &Option<ArrayFormatter<'_>>| cells.as_ref().map_or_else(|| "-".to_owned(), |cells| cells.value(row).to_string());
+            cells.iter().map(cell).collect::<Vec<_>>().join("|")
+        }));
+    }
+    rows.sort();
+    rows
 }
 
 /// Readers have their own kinds of text and of time zone; the values must be the same.
