@@ -31,11 +31,12 @@ pub struct ChangeBatch {
     pub table: TableId,
     /// The columns that the source knows, by name and in any order; of a deleted row only the key is read.
     ///
-    /// The sink makes them fit: a column that the table lacks is added to it, nullable and behind its own, in the commit that brings
-    /// the first of these rows; a column that only the table has is null; a narrower type of the same kind (int for long, float for
-    /// double, fewer digits of a decimal) is widened; a column that has no nulls so far and gets one may be null from then on, save
-    /// those of the key. So batches of producers that change at different times may follow each other in any order. Any other type
-    /// than the table's, and a name that differs from another in case only, is an error (`schema_changed`).
+    /// The sink makes them fit: a column that the table lacks is added to it, nullable and behind its own, in the commit that
+    /// brings the first of these rows; a column that only the table has is null; a narrower type of the same kind (int for long,
+    /// float for double, fewer digits of a decimal) is widened, and a wider one widens the column where the configuration asks for
+    /// it; a column that has no nulls so far and gets one may be null from then on, save those of the key. So batches of producers
+    /// that change at different times may follow each other in any order. Any other type than the table's, and a name that differs
+    /// from another in case only, is an error (`schema_changed`).
     pub rows: RecordBatch,
     /// One per row, beside the rows, so that it cannot clash with a user's column.
     pub ops: Vec<Op>,

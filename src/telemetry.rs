@@ -66,7 +66,7 @@ metrics! {
     GAP_RECORDS: Counter = "alluvium_gap_records_total" ["pipeline" "source"] "Offsets that retention took before they were read, where on_gap allows to go on."
     FENCED: Counter = "alluvium_fenced_total" ["pipeline"] "Runs that ended because another writer had the lanes."
     SCHEMA_CHANGES: Counter = "alluvium_schema_changes_total" ["pipeline" "table" "change" "outcome"]
-        "Columns that changed at the source: add_column or make_nullable, which the table followed (applied), or other (refused)."
+        "Columns that changed at the source: add_column, make_nullable or widen_type, which the table followed (applied), or other (refused)."
     BUFFER_BYTES: Gauge = "alluvium_buffer_bytes" ["pipeline"] "Memory that rows in flight hold."
     BUFFER_LIMIT_BYTES: Gauge = "alluvium_buffer_limit_bytes" ["pipeline"] "Memory that rows in flight may hold."
     BACKPRESSURE_ACTIVE: Gauge = "alluvium_backpressure_active" ["pipeline"] "1 while rows in flight hold more than seven eighths of their memory: the source waits, or soon will."
