@@ -83,6 +83,13 @@ impl Error {
         self
     }
 
+    /// Says that it stops this table only, of whatever sort it is.
+    #[must_use]
+    pub fn alone(mut self, table: &TableId) -> Self {
+        self.table = Some(table.clone());
+        self
+    }
+
     /// Adds the error that caused this one.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

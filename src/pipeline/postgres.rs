@@ -16,7 +16,7 @@ use super::tables::Tables;
 use super::{Open, Opened};
 use crate::budget::Budget;
 use crate::config::{self, SpecialValues, TableMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::log::{FORGOTTEN, Log};
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sinks::Sink;
@@ -162,7 +162,11 @@ impl PostgresToDelta {
         for (feed, _) in out {
             let store = self.tables.store(&feed.location).await?;
             let log = Log::open(&feed.location, store, &self.resolved.name).await?;
-            held.push((Lanes::Slot(lane.clone()), log.map(|log| log.checkpoint()).unwrap_or_default()));
+            let marks = log.map(|log| log.checkpoint()).unwrap_or_default();
+            // One that is yet to be copied needs nothing of what comes before its copy.
+            if marks.get(lane).is_some_and(|at| at != FORGOTTEN) {
+                held.push((Lanes::Slot(lane.clone()), marks));
+            }
         }
         Ok((self.fed(feeds, types, lane)?, held))
     }
@@ -183,9 +187,21 @@ impl PostgresToDelta {
         };
         let each = feeds.into_iter().map(|(feed, source)| {
             let widens = feed.options.type_widening.unwrap_or(self.feeds.type_widening);
-            fed(&feed, source, types, lane, limits, widens).map_err(|error| error.of(&feed.id))
+            fed(&feed, source, types, lane, limits, widens).map_err(|error| self.of_table(error, &feed.id))
         });
         each.collect()
+    }
+
+    /// What is wrong with one of the tables that a pattern names stops this one, and so does what the server has made of any table.
+    fn of_table(&self, error: Error, id: &TableId) -> Error {
+        match error.kind {
+            Kind::Config if error.code == "schema_mismatch" => {
+                let what = format!("the table has changed on the server, and `{id}` cannot hold it: {error}");
+                Error::data("schema_changed", what).of(id)
+            }
+            Kind::Config | Kind::Data if !self.feeds.is_named(id) => error.alone(id),
+            _ => error.of(id),
+        }
     }
 }
 
@@ -246,7 +262,8 @@ impl Open for PostgresToDelta {
         let (mut sinks, mut feeds) = (Vec::new(), Vec::new());
         for Fed { source, followed, table } in fed {
             let store = self.tables.store(&table.location).await?;
-            let sink = self.tables.sink(&table, store, share).await.map_err(|error| error.of(&table.id))?;
+            let sink = self.tables.sink(&table, store, share).await;
+            let sink = sink.map_err(|error| self.of_table(error, &table.id))?;
             let holds = holds(sink.checkpoint(), &lane, &table)?;
             sinks.push((Arc::new(table), sink));
             feeds.push(Feed { source, followed, holds });

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::support::bank::Bank;
-use crate::support::postgres::{Options, PostgresServer};
+use crate::support::postgres::{Options, PostgresServer, wait_until};
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 
@@ -258,4 +258,47 @@ async fn a_value_that_no_column_holds_is_a_dead_letter_or_null_as_is_asked_for()
         here,
         [["1", "NULL", "1.00"], ["2", "2026-01-01", "NULL"], ["3", "2026-01-02", "3.00"]]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_followed_any_more_stops_alone() {
+    let sql = "CREATE TABLE bent (id int PRIMARY KEY, v int); CREATE TABLE straight (id int PRIMARY KEY)";
+    let bank = Bank::new(PostgresServer::shared(), "bent", sql, &format!("{ALL}\ndiscovery = \"200 ms\"")).await;
+    bank.catch_up().await;
+    let bend = "ALTER TABLE bent DROP COLUMN v; ALTER TABLE bent ADD COLUMN v text; INSERT INTO bent VALUES (1, 'x')";
+    for service in [true, false] {
+        let mut program = bank.site.run("service", &bank.config);
+        if service {
+            bank.sql("INSERT INTO bent VALUES (0, 0)").await;
+            wait_until("it is followed", async || {
+                bank.here("SELECT id FROM public.bent", &["public.bent"]).await == [["0"]]
+            })
+            .await;
+            // One that changed, and one that comes with a name that Delta does not know.
+            bank.sql(bend).await;
+            bank.sql("CREATE TABLE crooked (id int PRIMARY KEY, \"a b\" int)").await;
+            bank.sql(&format!("ALTER PUBLICATION pub_{} ADD TABLE crooked", bank.database))
+                .await;
+        }
+        let next = bank
+            .value("INSERT INTO straight SELECT 1 + count(*) FROM straight RETURNING id")
+            .await;
+        wait_until("the others go on", async || {
+            let log = program.log_text();
+            ["`public.bent`", "\"public.crooked\""].iter().all(|table| log.contains(table))
+                && bank.here("SELECT max(id) FROM public.straight", &["public.straight"]).await == [[next.clone()]]
+        })
+        .await;
+        program.signal(libc::SIGTERM);
+        assert!(
+            program.wait(std::time::Duration::from_secs(30)).await.status.success(),
+            "{}",
+            program.log_tail()
+        );
+    }
+    let (code, said) = bank.refused().await;
+    assert_eq!(code, 78, "the code of the first one: {said}");
+    assert_eq!(bank.here("SELECT id FROM public.bent", &["public.bent"]).await, [["0"]]);
+    bank.sql("DROP TABLE crooked; DROP TABLE bent").await;
+    bank.catch_up().await;
 }

@@ -66,6 +66,11 @@ impl PostgresFeeds {
         self.named.iter().any(|feed| feed.id.as_str() == name) || followed()
     }
 
+    /// Whether the configuration has a section for this table.
+    pub(super) fn is_named(&self, id: &TableId) -> bool {
+        self.named.iter().any(|feed| feed.id == *id)
+    }
+
     /// Whether the configuration asks for this table of the database.
     pub fn wants(&self, schema: &str, table: &str) -> bool {
         let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);
