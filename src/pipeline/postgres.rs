@@ -262,8 +262,15 @@ impl Open for PostgresToDelta {
         let (mut sinks, mut feeds) = (Vec::new(), Vec::new());
         for Fed { source, followed, table } in fed {
             let store = self.tables.store(&table.location).await?;
-            let sink = self.tables.sink(&table, store, share).await;
-            let sink = sink.map_err(|error| self.of_table(error, &table.id))?;
+            let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
+            let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
+            if has_untold_values(&sink, &source, &table, &lane) {
+                warn!(table = %table.id, "it has gained columns that its rows have values in, which no change tells: it is copied again");
+                sink.close();
+                let mut log = Log::open_or_create(&table.location, Arc::clone(&store), &table, &self.resolved.name).await?;
+                log.forget(&lane).await?;
+                sink = self.tables.sink(&table, store, share).await?;
+            }
             let holds = holds(sink.checkpoint(), &lane, &table)?;
             sinks.push((Arc::new(table), sink));
             feeds.push(Feed { source, followed, holds });
@@ -346,6 +353,17 @@ impl PostgresToDelta {
         let made = slot::find(control, name).await?;
         made.ok_or_else(|| Error::transient("slot_missing", format!("the replication slot `{name}` was made, and is gone")))
     }
+}
+
+/// Whether the table has gained columns on the server of which its rows may have values that no change tells.
+fn has_untold_values(sink: &DeltaSink, source: &PgTable, table: &Table, lane: &Lane) -> bool {
+    let schema = &sink.log().snapshot().schema;
+    let own = schema.fields().iter().map(|field| field.name().as_str());
+    let known: Vec<&str> = own
+        .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
+        .collect();
+    let holds = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
+    holds && !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
 }
 
 /// What a table holds of the slot.

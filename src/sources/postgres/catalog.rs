@@ -28,6 +28,8 @@ pub struct Column {
     pub name: String,
     pub type_oid: u32,
     pub type_modifier: i32,
+    /// Rows get a value that nobody has given: a default, an identity, an expression.
+    pub has_default: bool,
 }
 
 /// A table of the publication.
@@ -81,6 +83,16 @@ impl PgTable {
             Identity::Nothing => false,
         }
     }
+}
+
+/// Whether a table that had the columns `known`, and has these now, may have values in new columns of old rows, which no change tells: a
+/// default that came with the column, or the values of one that was renamed, or that the publication has shown from now on.
+pub fn has_untold_values(known: &[&str], now: &[Column]) -> bool {
+    let is_new = |column: &&Column| !known.contains(&column.name.as_str());
+    let new: Vec<&Column> = now.iter().filter(is_new).collect();
+    let is_renamed = known.iter().any(|name| now.iter().all(|column| column.name != **name));
+    let is_behind = now.iter().rev().take(new.len()).all(|column| is_new(&column));
+    !new.is_empty() && (is_renamed || !is_behind || new.iter().any(|column| column.has_default))
 }
 
 /// All tables of a publication, by schema and name.
@@ -214,7 +226,8 @@ pub async fn end_of_wal(control: &Control) -> Result<u64> {
 
 /// `shown`: the names that the publication shows; without them it shows all that are not generated.
 async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Result<Vec<Column>> {
-    let sql = "SELECT attname::text, atttypid, atttypmod, attgenerated::text FROM pg_attribute \
+    let sql = "SELECT attname::text, atttypid, atttypmod, attgenerated::text, \
+               atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
                WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
     let mut columns = Vec::new();
     for row in control.query(sql, &[&oid]).await? {
@@ -225,6 +238,7 @@ async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Res
                 name,
                 type_oid: row.get(1),
                 type_modifier: row.get(2),
+                has_default: row.get(4),
             });
         }
     }

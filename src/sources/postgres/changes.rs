@@ -82,6 +82,10 @@ pub struct Changes {
     pipeline: Arc<str>,
     tables: Vec<TableState>,
     relations: BTreeMap<u32, Vec<Target>>,
+    /// Those that came with a transaction that some table holds already, and from where on they are of concern to it.
+    kept: BTreeMap<u32, (u64, Relation)>,
+    /// Tables that have gained columns. What these hold in rows that were there before, no change tells.
+    gained: Vec<TableId>,
     types: Types,
     specials: Specials,
     letters: DeadLetters,
@@ -114,6 +118,8 @@ impl Changes {
             pipeline,
             tables: tables.into_iter().map(state).collect(),
             relations: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            gained: Vec::new(),
             types,
             specials,
             letters: DeadLetters::default(),
@@ -174,7 +180,18 @@ impl Changes {
             .map(|table| (&table.followed.id, std::mem::take(&mut table.counts)))
     }
 
+    /// Tables of rows as they stand that have gained columns since the last call.
+    pub fn gained(&mut self) -> Vec<TableId> {
+        std::mem::take(&mut self.gained)
+    }
+
     fn change(&mut self, relation: u32, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<()> {
+        if let Some((from, _)) = self.kept.get(&relation)
+            && of.commit_lsn >= *from
+            && let Some((_, kept)) = self.kept.remove(&relation)
+        {
+            self.relation(&kept, of)?;
+        }
         let targets = self.relations.get(&relation).ok_or_else(|| unknown(relation, of))?;
         for target in targets {
             let table = &mut self.tables[target.table];
@@ -205,10 +222,10 @@ impl Changes {
         Ok(())
     }
 
-    /// A table looks like this from here on. What it looked like in transactions that a table holds already is of no concern to it: the
-    /// server says so again when it has changed.
-    fn relation(&mut self, relation: &Relation<'_>, of: &Transaction) -> Result<()> {
-        let mut targets = Vec::new();
+    /// A table looks like this from here on. What it looked like in transactions that a table holds already is of no concern to it: it
+    /// may have changed since, and the server says so before the next change; or it has not, and will not be said again.
+    fn relation(&mut self, relation: &Relation, of: &Transaction) -> Result<()> {
+        let (mut targets, mut later) = (Vec::new(), None::<u64>);
         for (number, table) in self.tables.iter_mut().enumerate() {
             let followed = &mut table.followed;
             if followed.schema != relation.namespace || followed.table != relation.name {
@@ -216,12 +233,16 @@ impl Changes {
             }
             if of.commit_lsn < table.held {
                 targets.extend(target(number, followed, relation));
+                later = Some(later.map_or(table.held, |from| from.min(table.held)));
                 continue;
             }
             let id = followed.id.clone();
             let grown = grow(followed, relation, &self.types, table.told).map_err(|error| error.of(&id))?;
             table.told = true;
             if grown != *followed {
+                if grown.columns.len() > followed.columns.len() && matches!(followed.becomes, Becomes::State { .. }) {
+                    self.gained.push(id.clone());
+                }
                 self.done.extend(table.rows.take(&table.followed)?);
                 table.followed = grown;
                 table.rows = Rows::new(&table.followed, self.specials);
@@ -229,6 +250,10 @@ impl Changes {
             targets.push(target(number, &table.followed, relation).map_err(|error| error.of(&id))?);
         }
         self.relations.insert(relation.id, targets);
+        match later {
+            Some(from) => self.kept.insert(relation.id, (from, relation.clone())),
+            None => self.kept.remove(&relation.id),
+        };
         Ok(())
     }
 }
@@ -357,13 +382,13 @@ pub(super) fn reject(bad: &BadRow) -> Reject {
 
 /// Columns that the relation has and the table does not are added behind the table's own; those that have gone stay, and become null.
 /// Those of another type are read as of that type, where one column of the table could hold both: its sink says whether it does.
-fn grow(followed: &Followed, relation: &Relation<'_>, types: &Types, told: bool) -> Result<Followed> {
+fn grow(followed: &Followed, relation: &Relation, types: &Types, told: bool) -> Result<Followed> {
     let mut grown = followed.clone();
     for column in &relation.columns {
         let kind = types.column(column.type_oid, column.type_modifier);
         match grown.columns.iter_mut().find(|known| known.name == column.name) {
             None => grown.columns.push(FollowedColumn {
-                name: column.name.to_owned(),
+                name: column.name.clone(),
                 kind,
             }),
             Some(known) if known.kind == kind => {}
@@ -407,7 +432,7 @@ fn fineness(kind: &DataType) -> i8 {
     }
 }
 
-fn target(table: usize, followed: &Followed, relation: &Relation<'_>) -> Result<Target> {
+fn target(table: usize, followed: &Followed, relation: &Relation) -> Result<Target> {
     let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
     let mut key = Vec::new();
     for name in followed.key() {

@@ -30,7 +30,7 @@ mod streaming;
 pub mod types;
 pub mod values;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
@@ -134,6 +134,10 @@ pub struct PostgresSource {
     copied: Option<u64>,
     /// The stream waits so long for the copies' point, so that all tables are published there.
     wait_for_point: Instant,
+    /// What is streamed, as it was when the flow was opened.
+    sources: BTreeMap<TableId, PgTable>,
+    /// Tables that have gained columns since.
+    gained: Vec<TableId>,
     ready: VecDeque<Flow>,
     looking: Interval,
     /// Nothing more is handed over; what the tables hold by then is still told to the server.
@@ -177,6 +181,7 @@ impl PostgresSource {
     /// Opens a flow. `control` is a connection for questions.
     pub async fn open(settings: Settings, control: Control, types: Types, feeds: Vec<Feed>, budget: &Budget) -> Result<Self> {
         let (holding, missing): (Vec<_>, Vec<_>) = feeds.into_iter().partition(|feed| feed.held().is_some());
+        let sources = holding.iter().map(|feed| (feed.followed.id.clone(), feed.source.clone())).collect();
         let progress = Arc::new(Progress::new(&settings.pipeline, &settings.slot, &settings.board));
         let copying = if missing.is_empty() {
             progress.all_copied();
@@ -209,6 +214,8 @@ impl PostgresSource {
             ready: VecDeque::new(),
             looking,
             ended: false,
+            sources,
+            gained: Vec::new(),
             settings,
         })
     }
@@ -241,6 +248,9 @@ impl PostgresSource {
             read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => read?,
             () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
         }
+        if let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) {
+            self.gained.extend(streaming.gained());
+        }
         if let (Some(copies), None) = (self.copying.as_ref().and_then(Stage::get), self.copied) {
             self.copied = Some(copies.point());
         }
@@ -248,6 +258,21 @@ impl PostgresSource {
             streaming.stop_at(point);
         }
         Ok(())
+    }
+
+    /// Whether a table has to be copied again, because it has gained columns with values that no change tells. That is seen, and done, when
+    /// the flow opens again.
+    async fn must_copy_again(&mut self) -> Result<bool> {
+        if self.gained.is_empty() {
+            return Ok(false);
+        }
+        let now = catalog::tables(&self.control, &self.settings.publication).await?;
+        let gained = std::mem::take(&mut self.gained);
+        Ok(gained.iter().filter_map(|id| self.sources.get(id)).any(|before| {
+            let known: Vec<_> = before.columns.iter().map(|column| column.name.as_str()).collect();
+            let now = now.iter().find(|table| table.oid == before.oid);
+            now.is_some_and(|now| catalog::has_untold_values(&known, &now.columns))
+        }))
     }
 
     /// Without a stream there is no other mark at which the copies could be published.
@@ -289,6 +314,14 @@ impl PostgresSource {
 impl Source for PostgresSource {
     async fn next(&mut self) -> Result<Option<Flow>> {
         loop {
+            if self.must_copy_again().await? {
+                self.ended = true;
+                // The rows behind the last mark are read again.
+                self.ready.clear();
+                return Ok(Some(Flow::Reopen(
+                    "a table has gained columns that its rows have values in".to_owned(),
+                )));
+            }
             if let Some(flow) = self.ready.pop_front() {
                 return Ok(Some(flow));
             }

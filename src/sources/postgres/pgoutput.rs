@@ -37,7 +37,7 @@ pub enum Message<'a> {
         time: i64,
     },
     Origin,
-    Relation(Relation<'a>),
+    Relation(Relation),
     Type,
     Insert {
         relation: u32,
@@ -85,20 +85,20 @@ pub enum Message<'a> {
 
 /// What a table looks like from here on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relation<'a> {
+pub struct Relation {
     pub id: u32,
-    pub namespace: &'a str,
-    pub name: &'a str,
+    pub namespace: String,
+    pub name: String,
     /// `d`efault, `n`othing, `f`ull or `i`ndex.
     pub identity: u8,
-    pub columns: Vec<Column<'a>>,
+    pub columns: Vec<Column>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column<'a> {
+pub struct Column {
     /// Whether it is part of the replica identity.
     pub key: bool,
-    pub name: &'a str,
+    pub name: String,
     pub type_oid: u32,
     pub type_modifier: i32,
 }
@@ -285,13 +285,13 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    fn relation(&mut self) -> Result<Relation<'a>, Malformed> {
+    fn relation(&mut self) -> Result<Relation, Malformed> {
         let (id, namespace, name) = (self.u32()?, self.text()?, self.text()?);
         let (identity, count) = (self.u8()?, self.u16()?);
         let columns = self.several(u32::from(count), |bytes| {
             Ok(Column {
                 key: bytes.u8()? & 1 == 1,
-                name: bytes.text()?,
+                name: bytes.text()?.to_owned(),
                 type_oid: bytes.u32()?,
                 type_modifier: bytes.u32()?.cast_signed(),
             })
@@ -300,8 +300,8 @@ impl<'a> Bytes<'a> {
         let namespace = if namespace.is_empty() { "pg_catalog" } else { namespace };
         Ok(Relation {
             id,
-            namespace,
-            name,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
             identity,
             columns,
         })

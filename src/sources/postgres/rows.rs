@@ -56,9 +56,9 @@ pub struct Places {
 
 impl Places {
     /// By their names.
-    pub fn of(relation: &Relation<'_>, followed: &Followed) -> Self {
+    pub fn of(relation: &Relation, followed: &Followed) -> Self {
         let column = |name: &str| followed.columns.iter().position(|column| column.name == name);
-        let columns: Vec<_> = relation.columns.iter().map(|sent| column(sent.name)).collect();
+        let columns: Vec<_> = relation.columns.iter().map(|sent| column(&sent.name)).collect();
         let absent = (0..followed.columns.len()).filter(|column| !columns.contains(&Some(*column)));
         Self {
             absent: absent.collect(),

@@ -17,7 +17,7 @@ use crate::batch::Flow;
 use crate::cadence::Cadence;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Position};
-use crate::table::Limits;
+use crate::table::{Limits, TableId};
 use crate::telemetry;
 
 /// Rows are handed on when they weigh so much, even in the middle of a transaction.
@@ -91,6 +91,11 @@ impl Streaming {
             cadence: Cadence::new(patient),
             limits,
         }
+    }
+
+    /// Tables that have gained columns since the last call.
+    pub fn gained(&mut self) -> Vec<TableId> {
+        self.changes.gained()
     }
 
     /// All transactions up to here were read.

@@ -128,12 +128,12 @@ fn a_relation_tells_its_columns_and_its_identity() {
         panic!("{bytes:?}")
     };
     assert_eq!(
-        (relation.namespace, relation.name, relation.identity),
+        (&*relation.namespace, &*relation.name, relation.identity),
         ("pg_catalog", "orders \"x\"", b'f')
     );
     let total = Column {
         key: false,
-        name: "total",
+        name: "total".to_owned(),
         type_oid: 1700,
         type_modifier: 655_366,
     };
@@ -142,7 +142,7 @@ fn a_relation_tells_its_columns_and_its_identity() {
         [
             Column {
                 key: true,
-                name: "id",
+                name: "id".to_owned(),
                 type_oid: 23,
                 type_modifier: -1
             },
