@@ -81,7 +81,7 @@ impl Log {
         self.e_tag = commit.e_tag;
         let moves = self.snapshot.apply(commit.actions)?;
         self.snapshot.version = version;
-        replay::may_read(&self.snapshot.protocol, &self.entries)?;
+        replay::may_read(&self.snapshot, &self.entries)?;
         if said.repeats_marks_of(&self.pipeline) {
             self.all_marks_at = Some(version);
         }

@@ -4,10 +4,11 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 
 use crate::error::{Error, Result};
-use crate::log::actions::{CommitInfo, Protocol};
+use crate::log::actions::CommitInfo;
 use crate::log::columns::TYPE_WIDENING;
 use crate::log::entries::{Commit, Entries};
 use crate::log::snapshot::Snapshot;
+use crate::log::type_changes;
 use crate::table::Version;
 
 /// Versions between checkpoints where a table does not say: the pipeline's own habit.
@@ -93,12 +94,13 @@ async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, versi
         }
     }
     snapshot.version = version;
-    may_read(&snapshot.protocol, entries)?;
+    may_read(&snapshot, entries)?;
     Ok(Replayed { snapshot, tail, e_tag })
 }
 
 /// Whether this program reads such a table rightly.
-pub(super) fn may_read(protocol: &Protocol, entries: &Entries) -> Result<()> {
+pub(super) fn may_read(snapshot: &Snapshot, entries: &Entries) -> Result<()> {
+    let protocol = &snapshot.protocol;
     let refuse = |what: String| {
         Error::config(
             "unknown_feature",
@@ -118,7 +120,10 @@ pub(super) fn may_read(protocol: &Protocol, entries: &Entries) -> Result<()> {
             let features = protocol.reader_features.as_deref().unwrap_or_default();
             match features.iter().find(|feature| !READER_FEATURES.contains(&feature.as_str())) {
                 Some(feature) => Err(refuse(format!("uses the reader feature `{feature}`, which alluvium does not know"))),
-                None => Ok(()),
+                None => match type_changes::unknown(snapshot.schema.fields()) {
+                    Some(what) => Err(refuse(format!("has changed a type in a way that alluvium does not know: {what}"))),
+                    None => Ok(()),
+                },
             }
         }
         other => Err(refuse(format!("asks for reader version {other}, which alluvium does not know"))),

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::log::schema;
+use crate::widening::widened;
 
 /// The key in a field's metadata.
 const TYPE_CHANGES: &str = "delta.typeChanges";
@@ -21,12 +22,12 @@ const TYPE_CHANGES: &str = "delta.typeChanges";
 type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A change of a type, as a field tells of it.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TypeChange {
     from_type: Value,
     to_type: Value,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     field_path: String,
 }
 
@@ -114,6 +115,37 @@ fn part<T: serde::de::DeserializeOwned>(members: &Members, name: &str) -> serde_
     members.get(name).map(|part| serde_json::from_str(part.get())).transpose()
 }
 
+/// The first change, if any, that is none of those which Delta allows: older files then have values that nobody can be sure to read
+/// rightly.
+pub(super) fn unknown(fields: &Fields) -> Option<String> {
+    fields.iter().find_map(|field| {
+        let told = field.metadata().get(TYPE_CHANGES).map_or("[]", String::as_str);
+        let changes = serde_json::from_str::<Vec<TypeChange>>(told);
+        if changes.is_ok_and(|changes| changes.iter().all(TypeChange::is_known)) {
+            return unknown_within(field.data_type());
+        }
+        Some(format!("column `{}` tells of {told}", field.name()))
+    })
+}
+
+fn unknown_within(kind: &DataType) -> Option<String> {
+    match kind {
+        DataType::Struct(fields) => unknown(fields),
+        DataType::List(item) | DataType::Map(item, _) => unknown_within(item.data_type()),
+        _ => None,
+    }
+}
+
+impl TypeChange {
+    fn is_known(&self) -> bool {
+        let kind = |value| schema::type_from_delta(value, "").ok();
+        match (kind(&self.from_type), kind(&self.to_type)) {
+            (Some(from), Some(to)) => widened(&from, &to) == Some(to),
+            _ => false,
+        }
+    }
+}
+
 /// A field without what it tells of changes, all the way down.
 pub(super) fn without(field: &Field) -> Field {
     let inner = |field: &FieldRef| FieldRef::new(without(field));
@@ -126,4 +158,36 @@ pub(super) fn without(field: &Field) -> Field {
     let metadata = field.metadata().iter().filter(|(key, _)| *key != TYPE_CHANGES);
     let metadata: HashMap<String, String> = metadata.map(|(key, text)| (key.clone(), text.clone())).collect();
     Field::new(field.name(), kind, field.is_nullable()).with_metadata(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s9_changes_that_delta_does_not_know_are_found_wherever_they_stand() {
+        let schema = |from: &str, to: &str| {
+            let change = format!(r#"{{"delta.typeChanges":[{{"fromType":"{from}","toType":"{to}","fieldPath":"element"}}]}}"#);
+            let inner = format!(
+                r#"{{"name":"a","type":{{"type":"array","elementType":"{to}","containsNull":true}},"nullable":true,"metadata":{change}}}"#
+            );
+            let object = format!(r#"{{"type":"struct","fields":[{inner}]}}"#);
+            let list = format!(r#"{{"type":"array","elementType":{object},"containsNull":true}}"#);
+            let text = format!(r#"{{"type":"struct","fields":[{{"name":"l","type":{list},"nullable":true,"metadata":{{}}}}]}}"#);
+            schema::from_delta(&text).unwrap()
+        };
+        for (from, to) in [("byte", "long"), ("decimal(5,2)", "decimal(7,4)"), ("date", "timestamp_ntz")] {
+            assert_eq!(unknown(schema(from, to).fields()), None, "{from} to {to}");
+        }
+        for (from, to) in [
+            ("string", "integer"),
+            ("long", "integer"),
+            ("long", "double"),
+            ("decimal(5,2)", "decimal(6,4)"),
+            ("date", "timestamp"),
+        ] {
+            let found = unknown(schema(from, to).fields()).unwrap();
+            assert!(found.contains("`a`") && found.contains(from), "{found}");
+        }
+    }
 }

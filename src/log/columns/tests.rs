@@ -1,0 +1,201 @@
+//! What a table becomes, and what it cannot hold.
+
+use arrow::datatypes::DataType;
+
+use super::*;
+
+const STAY: Widening = Widening {
+    allowed: false,
+    written: Vec::new(),
+};
+
+fn widening(written: &[&str]) -> Widening {
+    Widening {
+        allowed: true,
+        written: written.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+fn columns(fields: &[(&str, DataType, bool)]) -> Schema {
+    Schema::new(
+        fields
+            .iter()
+            .map(|(name, kind, nullable)| Field::new(*name, kind.clone(), *nullable))
+            .collect::<Vec<_>>(),
+    )
+}
+
+#[test]
+fn s5_s6_s11_columns_are_added_nullable_and_others_let_nulls_in() {
+    let table = columns(&[
+        ("id", DataType::Int64, false),
+        ("v", DataType::Utf8, false),
+        ("w", DataType::Utf8, true),
+    ]);
+    let rows = columns(&[
+        ("n", DataType::Date32, false),
+        ("v", DataType::Utf8, true),
+        ("id", DataType::Int32, false),
+        ("w", DataType::Utf8, false),
+    ]);
+    let growth = Growth::between(&table, &rows, &STAY).unwrap();
+    assert_eq!(growth.nullable, ["v"], "`w` stays nullable, `id` required");
+    let grown = growth.applied_to(&Arc::new(table.clone()));
+    let expected = columns(&[
+        ("id", DataType::Int64, false),
+        ("v", DataType::Utf8, true),
+        ("w", DataType::Utf8, true),
+        ("n", DataType::Date32, true),
+    ]);
+    assert_eq!(*grown, expected);
+    assert!(
+        Growth::between(&grown, &rows, &STAY).unwrap().is_empty(),
+        "a grown table needs no more"
+    );
+    assert_eq!(grew(&table, &grown, &STAY), Some(growth));
+    assert_eq!(grew(&grown, &table, &STAY), None, "nothing shrinks");
+    assert_eq!(
+        grew(
+            &table,
+            &columns(&[
+                ("v", DataType::Utf8, false),
+                ("id", DataType::Int64, false),
+                ("w", DataType::Utf8, true)
+            ]),
+            &STAY
+        ),
+        None,
+        "nor changes its order"
+    );
+}
+
+#[test]
+fn s9_s10_v17_what_a_table_cannot_hold_is_told_in_full() {
+    let inner = |kind: DataType| DataType::List(Arc::new(Field::new("element", kind, true)));
+    let table = columns(&[
+        ("id", DataType::Int32, false),
+        ("d", DataType::Decimal128(10, 2), true),
+        ("l", inner(DataType::Int32), true),
+    ]);
+    let cases = [
+        (
+            ("id", DataType::Int64),
+            "`id` is Int32 in the table and Int64 here, which the column could be widened to: set `type_widening = true`",
+        ),
+        (("d", DataType::Decimal128(11, 2)), "`d` is Decimal128(10, 2)"),
+        (("l", inner(DataType::Utf8)), "`l.element` is Int32"),
+        (("ID", DataType::Int32), "`ID` differs from `id` in case only"),
+        (("a b", DataType::Int32), "`a b` has a name that Delta does not allow"),
+        (("u", DataType::UInt64), "`u` has the type UInt64"),
+    ];
+    let all = columns(&cases.clone().map(|((name, kind), _)| (name, kind, true)));
+    let differences = Growth::between(&table, &all, &STAY).unwrap_err();
+    assert_eq!(differences.len(), cases.len(), "{differences:?}");
+    for ((_, part), difference) in cases.iter().zip(differences) {
+        assert!(difference.contains(part), "{difference}");
+    }
+    let narrower = columns(&[("d", DataType::Decimal128(9, 1), true), ("l", inner(DataType::Int32), true)]);
+    assert!(Growth::between(&table, &narrower, &STAY).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_written_of_the_columns_stays_as_it_is() {
+    let text = r#"{"type":"struct","fields":[{"name":"id","type":"long","nullable":false,"metadata":{"delta.identity.start":1, "x":[1.50]}},{"name":"v","type":"string","nullable":false,"metadata":{}}]}"#;
+    let before = MetaData {
+        schema_string: text.to_owned(),
+        ..MetaData::default()
+    };
+    let growth = Growth {
+        added: vec![Arc::new(Field::new("n", DataType::Date32, true))],
+        nullable: vec!["v".to_owned()],
+        ..Growth::default()
+    };
+    let after = growth.metadata(&before).unwrap().schema_string;
+    let expected = r#"{"type":"struct","fields":[{"name":"id","type":"long","nullable":false,"metadata":{"delta.identity.start":1, "x":[1.50]}},{"metadata":{},"name":"v","nullable":true,"type":"string"},{"metadata":{},"name":"n","nullable":true,"type":"date"}]}"#;
+    assert_eq!(after, expected);
+}
+
+#[test]
+fn a_timestamp_without_zone_needs_its_feature_beside_those_that_were_unnamed() {
+    let ntz = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+    let growth = Growth {
+        added: vec![Arc::new(Field::new("t", ntz, true))],
+        ..Growth::default()
+    };
+    let before: Protocol = serde_json::from_str(r#"{"minReaderVersion":1,"minWriterVersion":2}"#).unwrap();
+    let after = growth.protocol(&before).unwrap();
+    assert_eq!((after.min_reader_version, after.min_writer_version), (3, 7));
+    assert_eq!(after.reader_features.as_deref(), Some(&["timestampNtz".to_owned()][..]));
+    assert_eq!(
+        after.writer_features.as_deref(),
+        Some(&["appendOnly", "invariants", "timestampNtz"].map(str::to_owned)[..])
+    );
+    assert_eq!(growth.protocol(&after), None, "once is enough");
+    assert_eq!(Growth::default().protocol(&before), None);
+}
+
+#[test]
+fn s9_columns_are_widened_where_that_is_asked_for_and_told_beside_their_fields() {
+    let text = r#"{"type":"struct","fields":[
+        {"name":"id","type":"integer","nullable":false,"metadata":{"comment":"c","delta.typeChanges":[{"fromType":"short","toType":"integer"}]}},
+        {"name":"s","type":{"type":"struct","fields":[{"name":"d","type":"decimal(5,2)","nullable":true,"metadata":{}}]},"nullable":true,"metadata":{}},
+        {"name":"m","type":{"type":"map","keyType":"string","valueType":{"type":"array","elementType":"float","containsNull":true},"valueContainsNull":true},"nullable":true,"metadata":{}},
+        {"name":"v","type":"string","nullable":true,"metadata":{}}]}"#;
+    let before = MetaData {
+        schema_string: text.to_owned(),
+        ..MetaData::default()
+    };
+    let table = schema::from_delta(text).unwrap();
+    let rows = text
+        .replace("\"integer\",\"nullable", "\"long\",\"nullable")
+        .replace("decimal(5,2)", "decimal(4,3)")
+        .replace("float", "double");
+    let rows = schema::from_delta(&rows).unwrap();
+    let growth = Growth::between(&table, &rows, &widening(&["id"])).unwrap();
+    let after = growth.metadata(&before).unwrap();
+    assert_eq!(after.configuration["delta.enableTypeWidening"], "true");
+    let schema: serde_json::Value = serde_json::from_str(&after.schema_string).unwrap();
+    let changes = |field: &serde_json::Value| field["metadata"]["delta.typeChanges"].clone();
+    let fields = &schema["fields"];
+    let told = serde_json::json!([{"fromType": "short", "toType": "integer"}, {"fromType": "integer", "toType": "long"}]);
+    assert_eq!((&fields[0]["type"], changes(&fields[0])), (&"long".into(), told));
+    assert_eq!(fields[0]["metadata"]["comment"], "c");
+    let inner = &fields[1]["type"]["fields"][0];
+    let told = serde_json::json!([{"fromType": "decimal(5,2)", "toType": "decimal(6,3)"}]);
+    assert_eq!((&inner["type"], changes(inner)), (&"decimal(6,3)".into(), told));
+    let told = serde_json::json!([{"fromType": "float", "toType": "double", "fieldPath": "value.element"}]);
+    assert_eq!(changes(&fields[2]), told);
+    assert_eq!((changes(&fields[1]), changes(&fields[3])), Default::default());
+    let grown = growth.applied_to(&Arc::new(table.clone()));
+    let read = schema::from_delta(&after.schema_string).unwrap();
+    assert_eq!(
+        grew(&table, &read, &widening(&[])),
+        Some(growth.clone()),
+        "as another instance sees it"
+    );
+    assert_eq!(grew(&table, &read, &STAY), None);
+    assert!(
+        Growth::between(&grown, &rows, &widening(&["id"])).unwrap().is_empty(),
+        "once is enough"
+    );
+    let protocol = growth.protocol(&Protocol::default()).unwrap();
+    assert_eq!(protocol.reader_features.as_deref(), Some(&["typeWidening".to_owned()][..]));
+    assert_eq!(growth.protocol(&protocol), None);
+}
+
+#[test]
+fn s9_values_of_keys_and_partitions_are_written_alike_or_stay_as_they_are() {
+    let table = columns(&[("i", DataType::Int32, false), ("d", DataType::Decimal128(5, 2), true)]);
+    let cases = [
+        ("i", DataType::Int64, true),
+        ("i", DataType::Decimal128(10, 0), false),
+        ("d", DataType::Decimal128(9, 2), true),
+        ("d", DataType::Decimal128(9, 3), false),
+    ];
+    for (name, kind, fits) in cases {
+        let rows = columns(&[(name, kind.clone(), false)]);
+        let of_key = Growth::between(&table, &rows, &widening(&["i", "d"]));
+        assert_eq!(of_key.is_ok(), fits, "{kind}: {of_key:?}");
+        assert!(Growth::between(&table, &rows, &widening(&[])).is_ok(), "{kind}");
+    }
+}
