@@ -4,9 +4,7 @@ mod durable;
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alluvium::error::Kind;
 use alluvium::log::{Change, Log, Outcome, When, maintain, store};
@@ -15,11 +13,10 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 
 use crate::support::delta::{PIPELINE, append_table, assert_replays, change, data_file, library, mark, row_numbers, rows_of, upsert_table};
-use crate::support::python::interpreter;
+use crate::support::s3::{S3, options};
 use crate::support::store::{Fault, FaultyStore, Op, Rule};
 
 type Options = BTreeMap<String, String>;
@@ -237,60 +234,6 @@ fn places_and_options_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn a_table_lives_in_an_s3_bucket() {
-    let (_server, endpoint) = s3_server().await;
-    let options: Options = [
-        ("aws_endpoint", endpoint.as_str()),
-        ("aws_allow_http", "true"),
-        ("aws_region", "us-east-1"),
-        ("aws_access_key_id", "test"),
-        ("aws_secret_access_key", "test"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
-    a_table_lives_here(&Url::parse("s3://bucket/a/lake/").expect("a URL"), &options).await;
-}
-
-/// moto's server looks whether a key is there and then writes it, in two steps: with one request at a time they are one.
-const S3_SERVER: &str = "
-import sys
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import run_simple
-run_simple('127.0.0.1', int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)
-";
-
-/// A small S3 server (PyPI's moto) with the bucket `bucket`. It ends with its handle.
-async fn s3_server() -> (tokio::process::Child, String) {
-    // A port that was free a moment ago: the server cannot be asked to choose one and say which.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("an address")
-        .port();
-    let mut command = tokio::process::Command::new(interpreter());
-    command
-        .args(["-c", S3_SERVER, &port.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let server = command.kill_on_drop(true).spawn().expect("the server starts");
-    for _ in 0..600 {
-        if create_bucket(port)
-            .await
-            .is_ok_and(|answer| answer.lines().next().is_some_and(|status| status.contains(" 200 ")))
-        {
-            return (server, format!("http://127.0.0.1:{port}"));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("no S3 server came up on port {port} within a minute: run scripts/setup.sh test");
-}
-
-async fn create_bucket(port: u16) -> std::io::Result<String> {
-    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    connection
-        .write_all(b"PUT /bucket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        .await?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let s3 = S3::start().await;
+    a_table_lives_here(&Url::parse("s3://bucket/a/lake/").expect("a URL"), &options(s3.port())).await;
 }

@@ -3,6 +3,8 @@
 mod changes;
 mod connection;
 mod copies;
+mod moments;
+mod patience;
 mod pgbench;
 mod preflight;
 mod printed;

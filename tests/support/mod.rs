@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod python;
 pub mod readback;
 pub mod rows;
+pub mod s3;
 pub mod shop;
 pub mod state;
 pub mod store;

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use alluvium::log::{Log, When, store};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::query::{Named, query};
-use arrow::array::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tokio::process::{Child, Command};
 use url::Url;
 
+use super::bank::rows;
 use super::postgres::PostgresServer;
 use super::program::Site;
 
@@ -38,6 +37,8 @@ pub struct Bench<'s> {
     pub server: &'s PostgresServer,
     pub database: String,
     pub site: Site,
+    /// Where the pipeline finds the server: something may stand in between.
+    pub port: u16,
 }
 
 impl<'s> Bench<'s> {
@@ -48,6 +49,7 @@ impl<'s> Bench<'s> {
             server,
             database,
             site: Site::new(),
+            port: server.port(),
         };
         let made = bench
             .pgbench(&["-i", "-q", "-s", &scale.to_string()])
@@ -93,7 +95,7 @@ impl<'s> Bench<'s> {
             "postgresql://{}@{}:{}/{}",
             self.server.user(),
             self.server.host(),
-            self.server.port(),
+            self.port,
             self.database
         );
         let text = format!(
@@ -168,14 +170,7 @@ impl<'s> Bench<'s> {
         for &mark in &marks {
             let mut at = Checkpoint::default();
             at.set(Lane::new(self.slot()), Position(mark));
-            let row = &rows(
-                query(SUMS, &tables, &When::Mark(at))
-                    .await
-                    .expect("a query")
-                    .collect()
-                    .await
-                    .expect("rows"),
-            )[0];
+            let row = &asked(SUMS, &tables, &When::Mark(at)).await[0];
             assert!(row[..4].iter().all(|sum| *sum == row[0]), "at {mark} the sums differ: {row:?}");
             let so_far: u64 = row[4].parse().expect("a number");
             assert!(
@@ -185,14 +180,7 @@ impl<'s> Bench<'s> {
             transactions = so_far;
         }
         for (what, sql) in ROWS {
-            let here = rows(
-                query(sql, &tables, &When::Latest)
-                    .await
-                    .expect("a query")
-                    .collect()
-                    .await
-                    .expect("rows"),
-            );
+            let here = asked(sql, &tables, &When::Latest).await;
             let there = self.server.rows(&self.database, sql).await;
             let there: Vec<Vec<String>> = there
                 .into_iter()
@@ -205,17 +193,8 @@ impl<'s> Bench<'s> {
     }
 }
 
-/// Rows as text.
-fn rows(batches: Vec<RecordBatch>) -> Vec<Vec<String>> {
-    let options = FormatOptions::default();
-    let mut rows = Vec::new();
-    for batch in &batches {
-        let columns: Vec<_> = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options).expect("text"))
-            .collect();
-        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()));
-    }
-    rows
+/// What the lake answers, as text.
+async fn asked(sql: &str, tables: &[Named], when: &When) -> Vec<Vec<String>> {
+    let answer = query(sql, tables, when).await.expect("a query");
+    rows(&answer.collect().await.expect("rows"))
 }

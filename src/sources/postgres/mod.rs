@@ -97,6 +97,8 @@ pub struct Feed {
     pub source: PgTable,
     pub followed: Followed,
     pub holds: Holds,
+    /// Of a table that is ahead of others: where its newest versions stand.
+    pub marks: Vec<u64>,
 }
 
 /// What a table holds of the database.
@@ -367,8 +369,11 @@ impl Source for PostgresSource {
 
 /// Begins to read at the lowest position that a table holds.
 async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize) -> Result<Streaming> {
-    let held: Vec<u64> = feeds.iter().filter_map(Feed::held).collect();
-    let from = held.iter().copied().min().unwrap_or(0);
+    let from = feeds.iter().filter_map(Feed::held).min().unwrap_or(0);
+    let stops = feeds
+        .iter()
+        .flat_map(|feed| feed.held().into_iter().chain(feed.marks.iter().copied()));
+    let stops: Vec<u64> = stops.filter(|&at| at >= from).collect();
     let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
     // Streaming of transactions in progress is of version 2, which all servers know that are still maintained.
     options.push(("proto_version", "2".to_owned()));
@@ -405,7 +410,7 @@ async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize
         changes,
         spool,
         settings.limits,
-        &held,
+        stops,
         until,
     ))
 }

@@ -47,7 +47,7 @@ pub struct Streaming {
     marked: u64,
     /// Where to end.
     until: Option<u64>,
-    /// What tables hold that are ahead of others, the first one last: the others are published there, too.
+    /// Where tables were published that are ahead of others, the first one last: the others are published there, too.
     stops: Vec<u64>,
     /// What rows that were not handed on yet weigh, as they came.
     weight: usize,
@@ -59,9 +59,16 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// `held`: what each table holds; it is not empty.
-    pub fn new(lane: Lane, stream: Stream, changes: Changes, spool: Spool, limits: Limits, held: &[u64], until: Option<u64>) -> Self {
-        let mut stops = held.to_vec();
+    /// `stops`: where the stream begins, and where tables were published behind it; in any order.
+    pub fn new(
+        lane: Lane,
+        stream: Stream,
+        changes: Changes,
+        spool: Spool,
+        limits: Limits,
+        mut stops: Vec<u64>,
+        until: Option<u64>,
+    ) -> Self {
         stops.sort_unstable_by_key(|&at| std::cmp::Reverse(at));
         stops.dedup();
         // The first of them is marked, too: what was copied is published there.

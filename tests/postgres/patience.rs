@@ -1,0 +1,82 @@
+//! A lake that takes longer than the server waits for its clients.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use alluvium::log::{When, store};
+use alluvium::query::{Named, query};
+use url::Url;
+
+use crate::support::bank::{Bank, rows};
+use crate::support::postgres::{Options, PostgresServer, wait_until};
+use crate::support::program::{free_port, http, metric};
+use crate::support::proxy::Proxy;
+use crate::support::s3::{S3, options};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
+    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "2s"));
+    let s3 = S3::start().await;
+    let proxy = Proxy::before(s3.port()).await;
+    let mut lines = "create = true\nfollow = [\"public.*\"]\n[storage]\n".to_owned();
+    for (name, value) in options(proxy.port()) {
+        let value = match name.as_str() {
+            "aws_secret_access_key" => "{ file = \"{dir}/secret\" }".to_owned(),
+            _ => format!("\"{value}\""),
+        };
+        writeln!(lines, "{name} = {value}").expect("a text takes it");
+    }
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT i, 'copied' FROM generate_series(1, 10) i";
+    let mut bank = Bank::new(&server, "patience", sql, &lines).await;
+    let port = free_port();
+    // Little memory: what comes is far more than what may be read ahead, so that the server itself has to wait.
+    bank.reconfigure_with(&format!("memory = \"32 MiB\"\n{}", http(port)), &lines);
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    std::fs::write(&bank.config, text.replace("lake = \"lake\"", "lake = \"s3://bucket/lake\"")).expect("the configuration");
+    std::fs::write(bank.site.path("secret"), "test").expect("a secret");
+    bank.catch_up().await;
+
+    let mut service = bank.site.run("service", &bank.config);
+    let walsender = async || {
+        let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}'", bank.slot());
+        bank.value(&sql).await
+    };
+    wait_until("it follows", async || !walsender().await.is_empty()).await;
+    let before = walsender().await;
+    proxy.stall();
+    for part in 1..=50 {
+        bank.sql(&format!(
+            "INSERT INTO t SELECT {part} * 1000 + i, repeat(md5(i::text), 32) FROM generate_series(1, 1000) i"
+        ))
+        .await;
+    }
+    let end = bank.value("SELECT pg_current_wal_lsn()").await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(walsender().await, before, "{}", service.log_tail());
+    let received = metric(port, "alluvium_records_total");
+    assert!(received < 50_000.0, "the lake has stalled, and all has been read");
+    proxy.flow();
+    let published = format!(
+        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = '{}'",
+        bank.slot()
+    );
+    wait_until("all is published", async || bank.value(&published).await == "t").await;
+    assert_eq!(walsender().await, before, "{}", service.log_tail());
+    assert_eq!(metric(port, "alluvium_records_total"), 50_000.0, "nothing is read twice");
+    service.signal(libc::SIGTERM);
+    assert!(
+        service.wait(Duration::from_secs(30)).await.status.success(),
+        "{}",
+        service.log_tail()
+    );
+
+    let url = Url::parse("s3://bucket/lake/public/t/").expect("a URL");
+    let table = Named {
+        name: "public.t".to_owned(),
+        store: store::open(&url, &options(s3.port())).expect("a store"),
+        url,
+    };
+    let sql = "SELECT count(*), sum(id) FROM public.t";
+    let answer = query(sql, &[table], &When::Latest).await.expect("a query");
+    assert_eq!(rows(&answer.collect().await.expect("rows")), bank.there(sql).await);
+}
