@@ -37,10 +37,7 @@ async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
     bank.catch_up().await;
 
     let mut service = bank.site.run("service", &bank.config);
-    let walsender = async || {
-        let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}'", bank.slot());
-        bank.value(&sql).await
-    };
+    let walsender = async || server.walsender(&bank.slot()).await;
     wait_until("it follows", async || !walsender().await.is_empty()).await;
     let before = walsender().await;
     proxy.stall();
@@ -50,17 +47,12 @@ async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
         ))
         .await;
     }
-    let end = bank.value("SELECT pg_current_wal_lsn()").await;
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(walsender().await, before, "{}", service.log_tail());
     let received = metric(port, "alluvium_records_total");
     assert!(received < 50_000.0, "the lake has stalled, and all has been read");
     proxy.flow();
-    let published = format!(
-        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = '{}'",
-        bank.slot()
-    );
-    wait_until("all is published", async || bank.value(&published).await == "t").await;
+    bank.until_released().await;
     assert_eq!(walsender().await, before, "{}", service.log_tail());
     assert_eq!(metric(port, "alluvium_records_total"), 50_000.0, "nothing is read twice");
     service.signal(libc::SIGTERM);

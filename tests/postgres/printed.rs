@@ -7,7 +7,9 @@ mod random;
 
 use std::sync::Arc;
 
-use alluvium::sources::postgres::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
+use alluvium::sources::postgres::catalog;
+use alluvium::sources::postgres::connection::control;
+use alluvium::sources::postgres::types::Types;
 use alluvium::sources::postgres::values::{ColumnBuilder, Specials};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
@@ -53,7 +55,8 @@ async fn every_value_is_what_the_server_prints_in_both_forms_and_on_every_versio
             let made = client.batch_execute(&case.table(&format!("t{index}"))).await;
             made.unwrap_or_else(|e| panic!("{}: {e:?}", case.sql_type));
         }
-        let types = types(&client).await;
+        let control = control(&server.address("postgres")).await.unwrap();
+        let types = catalog::types(&control).await.unwrap();
         let mut wrong = Vec::new();
         for (index, case) in cases.iter().enumerate() {
             let found = differences(&client, &types, &format!("t{index}"), case).await;
@@ -61,33 +64,6 @@ async fn every_value_is_what_the_server_prints_in_both_forms_and_on_every_versio
         }
         assert!(wrong.is_empty(), "PostgreSQL {}:\n{}", server.version(), wrong.join("\n"));
     }
-}
-
-async fn types(client: &Client) -> Types {
-    let digits: i32 = client.query_one(MONEY_DIGITS_SQL, &[]).await.unwrap().get(0);
-    let rows = client.query(TYPES_SQL, &[]).await.unwrap();
-    let byte = |row: &tokio_postgres::Row, column: usize| row.get::<_, i8>(column) as u8;
-    let rows = rows.iter().map(|row| {
-        let (names, types, modifiers): (Vec<String>, Vec<u32>, Vec<i32>) = (row.get(9), row.get(10), row.get(11));
-        TypeRow {
-            oid: row.get(0),
-            name: row.get(1),
-            typtype: byte(row, 2),
-            category: byte(row, 3),
-            element: row.get(4),
-            delimiter: byte(row, 5),
-            base: row.get(6),
-            base_modifier: row.get(7),
-            range_of: row.get(8),
-            fields: names
-                .into_iter()
-                .zip(types)
-                .zip(modifiers)
-                .map(|((name, oid), modifier)| (name, oid, modifier))
-                .collect(),
-        }
-    });
-    Types::new(rows).with_money_digits(digits)
 }
 
 /// Reads a column in both forms, and says where it is not what the server says that it means.

@@ -80,15 +80,7 @@ async fn p13_an_idle_slot_moves_on_with_the_server() {
     bank.catch_up().await;
     let program = bank.site.run("service", &bank.config);
     bank.sql("INSERT INTO other SELECT generate_series(1, 10000)").await;
-    let end = bank.value("SELECT pg_current_wal_lsn()").await;
-    let sql = format!(
-        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = '{}'",
-        bank.slot()
-    );
-    wait_until("the slot has passed changes of other tables", async || {
-        bank.value(&sql).await == "t"
-    })
-    .await;
+    bank.until_released().await;
     drop(program);
 }
 

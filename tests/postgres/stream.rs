@@ -60,16 +60,11 @@ impl<'a> Bed<'a> {
     }
 
     async fn confirmed(&self) -> u64 {
-        let sql = format!(
-            "SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
-            self.slot
-        );
-        self.server.value("postgres", &sql).await.parse().unwrap()
+        self.server.confirmed(&self.slot).await.expect("the slot is there")
     }
 
     async fn active(&self) -> String {
-        let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}'", self.slot);
-        self.server.value("postgres", &sql).await
+        self.server.walsender(&self.slot).await
     }
 }
 

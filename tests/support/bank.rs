@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use url::Url;
 
-use super::postgres::PostgresServer;
+use super::postgres::{PostgresServer, wait_until};
 use super::program::{Exit, Program, Site};
 
 /// A database and its lake.
@@ -62,6 +62,17 @@ impl<'s> Bank<'s> {
     /// Runs until all that is there is in the tables.
     pub async fn catch_up(&self) {
         self.site.catch_up(&self.config).await;
+    }
+
+    /// Waits until the slot was told that all is safe that the WAL holds now.
+    pub async fn until_released(&self) {
+        let end = self.value("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").await;
+        let end: u64 = end.parse().expect("a number");
+        let slot = self.slot();
+        wait_until("the slot comes to the end of the WAL", async || {
+            self.server.confirmed(&slot).await >= Some(end)
+        })
+        .await;
     }
 
     /// Runs until it ends by itself, as it must not do well; what it said.

@@ -108,14 +108,7 @@ impl<'s> Bench<'s> {
 
     /// What the slot was told that is safe.
     pub async fn confirmed(&self) -> Option<u64> {
-        let sql = format!(
-            "SELECT (confirmed_flush_lsn - '0/0'::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = '{}'",
-            self.slot()
-        );
-        let rows = self.server.rows(&self.database, &sql).await;
-        rows.first()
-            .and_then(|row| row[0].as_ref())
-            .map(|text| text.parse().expect("a number"))
+        self.server.confirmed(&self.slot()).await
     }
 
     /// The lowest position that all tables hold; None while one holds nothing.

@@ -380,6 +380,19 @@ impl PostgresServer {
         let first = self.rows(database, sql).await.into_iter().next();
         first.and_then(|row| row.into_iter().next().flatten()).unwrap_or_default()
     }
+
+    /// What a slot was told that is safe; None where there is no such slot.
+    pub async fn confirmed(&self, slot: &str) -> Option<u64> {
+        let sql = format!("SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        let text = self.value("postgres", &sql).await;
+        (!text.is_empty()).then(|| text.parse().expect("a number"))
+    }
+
+    /// The process that reads a slot; empty while none does.
+    pub async fn walsender(&self, slot: &str) -> String {
+        let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        self.value("postgres", &sql).await
+    }
 }
 
 impl Drop for PostgresServer {
