@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cache="${ALLUVIUM_CACHE:-$HOME/.cache/alluvium}/fuzz"
 seconds="${ALLUVIUM_FUZZ_SECONDS:-60}"
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(config debezium json log schema)
+[ ${#targets[@]} -gt 0 ] || targets=(config copy debezium json log pgoutput schema)
 
 bins=()
 for target in "${targets[@]}"; do bins+=(--bin "fuzz-$target"); done

@@ -143,6 +143,16 @@ fn no_text_is_too_strange_for_a_schema_file() {
 }
 
 #[test]
+fn no_bytes_are_too_strange_for_messages_of_pgoutput() {
+    run("pgoutput");
+}
+
+#[test]
+fn no_bytes_are_too_strange_for_a_copy_of_postgres() {
+    run("copy");
+}
+
+#[test]
 fn each_body_has_its_target_and_its_seeds() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     for (name, _) in BODIES {

@@ -2,14 +2,27 @@
 //!
 //! The same functions run for seconds within the tests (`tests/fuzz.rs`) and for as long as one likes with libFuzzer (`make fuzz`).
 
+use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
+use alluvium::batch::Flow;
 use alluvium::config::Document;
 use alluvium::config::{Format, KeyFrom, Tombstones};
 use alluvium::error::Kind;
 use alluvium::log::{Log, When};
-use alluvium::sources::decode::{DecodeSpec, Decoded, Headers, Message, NewColumns, columns, decoder, discover};
+use alluvium::position::Lane;
+use alluvium::sources::decode::{self, DecodeSpec, Decoded, Headers, NewColumns, columns, decoder, discover};
+use alluvium::sources::postgres::catalog::{Column, Identity, PgTable};
+use alluvium::sources::postgres::changes::{Changes, Transaction};
+use alluvium::sources::postgres::copying::CopyReader;
+use alluvium::sources::postgres::followed::{Followed, Metadata};
+use alluvium::sources::postgres::pgoutput::{self, Message};
+use alluvium::sources::postgres::rows::{Event, Rows};
+use alluvium::sources::postgres::types::{TypeRow, Types};
+use alluvium::sources::postgres::values::Specials;
+use alluvium::table::TableId;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -17,11 +30,13 @@ use object_store::{ObjectStore, ObjectStoreExt};
 pub type Body = fn(&[u8]);
 
 /// The bodies, by the names of their targets and of their folders in `fuzz/seeds`.
-pub const BODIES: [(&str, Body); 5] = [
+pub const BODIES: [(&str, Body); 7] = [
     ("config", config),
+    ("copy", copy),
     ("debezium", debezium),
     ("json", json),
     ("log", log),
+    ("pgoutput", pgoutput),
     ("schema", schema),
 ];
 
@@ -151,6 +166,149 @@ pub fn log(bytes: &[u8]) {
     });
 }
 
+/// The columns of a table of Postgres, by type and modifier.
+const PG_COLUMNS: [(&str, u32, i32); 14] = [
+    ("id", 23, -1),
+    ("b", 16, -1),
+    ("s", 25, -1),
+    ("n", 1700, (12 << 16 | 4) + 4),
+    ("f", 701, -1),
+    ("d", 1082, -1),
+    ("ts", 1184, -1),
+    ("raw", 17, -1),
+    ("ints", 1007, -1),
+    ("j", 3802, -1),
+    ("m", 1700, -1),
+    ("iv", 1186, -1),
+    ("u", 2950, -1),
+    ("body", 25, -1),
+];
+
+fn pg_types() -> Types {
+    Types::new([TypeRow {
+        oid: 1007,
+        name: "_int4".to_owned(),
+        typtype: b'b',
+        category: b'A',
+        element: 23,
+        delimiter: b',',
+        base: 0,
+        base_modifier: -1,
+        range_of: 0,
+        fields: Vec::new(),
+    }])
+}
+
+/// The table as it stands, or its changes.
+fn pg_table(id: &str, append: bool) -> Followed {
+    let source = PgTable {
+        oid: 16_384,
+        schema: "public".to_owned(),
+        name: "t".to_owned(),
+        columns: PG_COLUMNS
+            .iter()
+            .map(|&(name, type_oid, type_modifier)| Column {
+                name: name.to_owned(),
+                type_oid,
+                type_modifier,
+                has_default: false,
+            })
+            .collect(),
+        identity: Identity::Default,
+        primary_key: vec!["id".to_owned()],
+        identity_index: Vec::new(),
+        row_filter: None,
+    };
+    let metadata = Metadata::ALL.iter().map(|(_, metadata)| *metadata).collect();
+    let key = if append { Vec::new() } else { vec!["id".to_owned()] };
+    Followed::new(TableId::new(id), &source, &pg_types(), &key, append, metadata).expect("the table can be followed")
+}
+
+/// Messages of pgoutput, each behind its length in two bytes: of transactions that a table takes, and another as changes.
+pub fn pgoutput(bytes: &[u8]) {
+    let tables = [("state", false), ("changes", true)].map(|(id, append)| (pg_table(id, append), 0));
+    let letters = TableId::new("letters");
+    let (lane, pipeline) = (Lane::new("slot@1"), Arc::from("p"));
+    let mut changes = Changes::new(lane, pipeline, tables.to_vec(), pg_types(), Specials::Reject, letters);
+    let (mut of, mut in_stream, mut rest, mut ready) = (Transaction::default(), false, bytes, VecDeque::new());
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let (message, behind) = behind.split_at(behind.len().min(usize::from(u16::from_be_bytes(*length))));
+        rest = behind;
+        let (message, xid) = match pgoutput::message(message, in_stream) {
+            Ok(read) => read,
+            Err(malformed) => {
+                assert!(!malformed.to_string().is_empty());
+                continue;
+            }
+        };
+        match &message {
+            Message::Insert { new, .. } | Message::Update { new, .. } => assert_eq!(new.cells().count(), new.len()),
+            Message::Delete { old, .. } => assert_eq!(old.tuple().cells().count(), old.tuple().len()),
+            _ => {}
+        }
+        match message {
+            Message::Begin { final_lsn, time, xid } => {
+                of = Transaction {
+                    commit_lsn: final_lsn,
+                    xid,
+                    time,
+                };
+            }
+            Message::StreamStart { .. } => in_stream = true,
+            Message::StreamStop => in_stream = false,
+            Message::Commit { .. } | Message::StreamCommit { .. } | Message::StreamAbort { .. } => {
+                changes.drain(&mut ready).expect("rows fit their columns");
+            }
+            _ => {
+                of.xid = xid.unwrap_or(of.xid);
+                // A stream ends with the first error.
+                if changes.take(&message, &of, of.commit_lsn).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    changes.drain(&mut ready).expect("rows fit their columns");
+    for flow in ready {
+        let Flow::Rows(batch) = flow else {
+            panic!("only rows come of changes")
+        };
+        assert_eq!(batch.ops.len(), batch.rows.num_rows());
+        let cells = batch.unchanged.iter().flat_map(|unchanged| unchanged.0.values());
+        cells.for_each(|cells| assert_eq!(cells.len(), batch.rows.num_rows()));
+    }
+}
+
+/// What COPY sends in its binary form. The first byte says where it is cut in two: the rows are the same as of the whole.
+pub fn copy(bytes: &[u8]) {
+    let Some((&cut, bytes)) = bytes.split_first() else { return };
+    let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));
+    assert_eq!(copied(&[first, second]), copied(&[bytes]));
+}
+
+/// The rows of a COPY that came in these parts, and how many could not be read; and whether it ended well.
+fn copied(parts: &[&[u8]]) -> impl PartialEq + Debug + use<> {
+    let (followed, mut reader, mut bad) = (pg_table("t", false), CopyReader::default(), 0);
+    let mut rows = Rows::new(&followed, Specials::Reject);
+    let event = Event {
+        op: "r",
+        lsn: 1,
+        xid: None,
+        committed_ms: None,
+    };
+    let ended = parts.iter().try_for_each(|part| {
+        reader.take(part, followed.columns.len(), |values| {
+            bad += usize::from(rows.append_copied(&followed, values, &event).is_err());
+        })
+    });
+    let batch = rows.take(&followed).expect("rows fit their columns");
+    let rows = batch.map(|batch| {
+        assert_eq!(batch.ops.len(), batch.rows.num_rows());
+        batch.rows
+    });
+    (rows, bad, ended.map(|()| reader.is_at_its_end()))
+}
+
 fn account(decoded: &Decoded, messages: usize) {
     assert_eq!(
         decoded.written() + decoded.rejects.len() + decoded.tombstones + decoded.filtered,
@@ -160,16 +318,16 @@ fn account(decoded: &Decoded, messages: usize) {
     assert_eq!(decoded.origins.len(), decoded.rows.num_rows());
 }
 
-fn messages(bytes: &[u8]) -> Vec<Message<'_>> {
+fn messages(bytes: &[u8]) -> Vec<decode::Message<'_>> {
     bytes.split(|byte| *byte == b'\n').map(message).collect()
 }
 
 /// A line is a value, or a key and a value with a tab between.
-fn message(line: &[u8]) -> Message<'_> {
+fn message(line: &[u8]) -> decode::Message<'_> {
     let mut parts = line.splitn(2, |byte| *byte == b'\t');
     let (first, second) = (parts.next(), parts.next());
     let (key, value) = if second.is_some() { (first, second) } else { (None, first) };
-    Message {
+    decode::Message {
         topic: "t",
         partition: 0,
         offset: 0,

@@ -4,7 +4,7 @@
 //! is missing: the end of a transaction, or the point at which it was copied. So a transaction whose commit record begins before that
 //! position is in the table, whole, and any other is not in it at all.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -26,7 +26,7 @@ use crate::widening::widened;
 const EPOCH_US: i64 = 946_684_800_000_000;
 
 /// A transaction, as its rows are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     /// Where its commit record begins.
     pub commit_lsn: u64,
@@ -66,6 +66,19 @@ enum Change<'a> {
     Update(Option<Old<'a>>, Tuple<'a>),
     Delete(Old<'a>),
     Truncate,
+}
+
+impl<'a> Change<'a> {
+    /// The rows that it tells, as they were and as they are.
+    fn tuples(self) -> impl Iterator<Item = Tuple<'a>> {
+        let (old, new) = match self {
+            Change::Insert(new) => (None, Some(new)),
+            Change::Update(old, new) => (old, Some(new)),
+            Change::Delete(old) => (Some(old), None),
+            Change::Truncate => (None, None),
+        };
+        old.map(|old| old.tuple()).into_iter().chain(new)
+    }
 }
 
 /// A table that a relation feeds.
@@ -194,6 +207,14 @@ impl Changes {
         }
         let targets = self.relations.get(&relation).ok_or_else(|| unknown(relation, of))?;
         for target in targets {
+            // Else values would slip into the rows before or behind.
+            if change.tuples().any(|tuple| tuple.len() != target.places.len()) {
+                return Err(Error::bug(format!(
+                    "transaction {} tells a row of relation {relation} that has not its {} columns",
+                    of.xid,
+                    target.places.len()
+                )));
+            }
             let table = &mut self.tables[target.table];
             if of.commit_lsn < table.held {
                 table.counts.deduplicated += 1;
@@ -225,6 +246,10 @@ impl Changes {
     /// A table looks like this from here on. What it looked like in transactions that a table holds already is of no concern to it: it
     /// may have changed since, and the server says so before the next change; or it has not, and will not be said again.
     fn relation(&mut self, relation: &Relation, of: &Transaction) -> Result<()> {
+        let names: BTreeSet<&str> = relation.columns.iter().map(|column| &*column.name).collect();
+        if names.len() < relation.columns.len() {
+            return Err(Error::bug(format!("relation {} has columns of the same name", relation.id)));
+        }
         let (mut targets, mut later) = (Vec::new(), None::<u64>);
         for (number, table) in self.tables.iter_mut().enumerate() {
             let followed = &mut table.followed;
@@ -459,3 +484,6 @@ fn unknown(relation: u32, of: &Transaction) -> Error {
         of.xid
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,14 +15,14 @@
 //!   are written.
 
 pub mod catalog;
-mod changes;
+pub mod changes;
 pub mod connection;
-mod copying;
+pub mod copying;
 pub mod followed;
 pub mod pgoutput;
 pub mod preflight;
 mod progress;
-mod rows;
+pub mod rows;
 pub mod slot;
 mod snapshot;
 mod spool;

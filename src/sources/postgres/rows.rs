@@ -65,6 +65,15 @@ impl Places {
             columns,
         }
     }
+
+    /// How many columns the relation has.
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
 }
 
 impl Rows {
