@@ -207,6 +207,7 @@ where
         let (safe, safe_rx) = watch::channel(Safe {
             read: sink.checkpoint().clone(),
             held: sink.checkpoint().clone(),
+            rows: 0,
         });
         let letters = letters_safe.clone();
         if is_letters {

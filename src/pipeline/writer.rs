@@ -24,6 +24,8 @@ pub struct Safe {
     pub read: Checkpoint,
     /// The marks of the table's newest version. Of a table without its copy: all that came by, for the copy will hold it.
     pub held: Checkpoint,
+    /// How many rows this flow has published.
+    pub rows: u64,
 }
 
 /// What connects a writer with the rest of its pipeline.
@@ -43,8 +45,11 @@ pub struct Lines {
 /// and them is read when the flow opens again.
 enum Copy {
     Awaited,
-    /// Its rows are here, at this mark.
-    Staged(Checkpoint),
+    /// Its rows are here, at this mark, and so many dead letters came before.
+    Staged {
+        at: Checkpoint,
+        letters: u64,
+    },
     Published,
 }
 
@@ -68,6 +73,10 @@ pub struct Writer<K> {
     /// The same lanes, but never behind what the table held already: what the next commit publishes. Lanes that do not flow here are
     /// not in it: another instance may be writing them.
     mark: Checkpoint,
+    /// So many letters came before a copy: they may be of before a mark that the letters have passed already.
+    letters: u64,
+    /// How many rows this flow has published.
+    rows: u64,
     /// None of a table that takes its part in the marks.
     copy: Option<Copy>,
     /// Whether rows came behind it: then there is no place to publish.
@@ -87,6 +96,8 @@ impl<K: Sink> Writer<K> {
             context,
             cadence,
             came: Checkpoint::default(),
+            letters: 0,
+            rows: 0,
             mark: Checkpoint::default(),
             beyond_mark: false,
             newest_ms: None,
@@ -112,7 +123,7 @@ impl<K: Sink> Writer<K> {
             match flow {
                 Some(Flow::Rows(batch)) => self.stage(batch).await?,
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
-                Some(Flow::Copied { mark, .. }) => self.copy = Some(Copy::Staged(mark)),
+                Some(Flow::Copied { mark: at, letters, .. }) => self.copy = Some(Copy::Staged { at, letters }),
                 Some(Flow::Gap(gap)) => self.sink.note(gap),
                 Some(Flow::Reopen(_)) | None => break,
             }
@@ -148,16 +159,17 @@ impl<K: Sink> Writer<K> {
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
         if let Some(copy) = &self.copy {
             // The source has come to the copy, and the letters, which are handed each mark first, have those of its rows.
-            if let Copy::Staged(at) = copy
+            if let Copy::Staged { at, letters } = copy
                 && mark.covers(at)
             {
-                (self.mark, self.came) = (at.clone(), mark);
+                (self.mark, self.came, self.letters) = (at.clone(), mark, *letters);
                 self.copy = Some(Copy::Published);
                 self.publish().await?;
             } else {
                 self.lines.safe.send_replace(Safe {
                     read: mark.clone(),
                     held: mark,
+                    rows: 0,
                 });
                 self.lines.moved.notify_one();
             }
@@ -193,6 +205,7 @@ impl<K: Sink> Writer<K> {
             )));
         }
         self.cadence.commit();
+        self.rows += rows as u64;
         self.say_safe();
         self.report(version, rows);
         if let Some(upkeep) = self.sink.upkeep() {
@@ -210,7 +223,10 @@ impl<K: Sink> Writer<K> {
     /// Waits until the dead letters up to the last mark are published. False: their writer has ended short of it.
     async fn letters_are_safe(&mut self) -> bool {
         match &mut self.lines.letters {
-            Some(letters) => letters.wait_for(|safe| safe.read.covers(&self.came)).await.is_ok(),
+            Some(letters) => {
+                let came = |safe: &Safe| safe.read.covers(&self.came) && safe.rows >= self.letters;
+                letters.wait_for(came).await.is_ok()
+            }
             None => true,
         }
     }
@@ -220,6 +236,7 @@ impl<K: Sink> Writer<K> {
         self.lines.safe.send_replace(Safe {
             read: self.mark.clone(),
             held,
+            rows: self.rows,
         });
         self.lines.moved.notify_one();
     }

@@ -134,6 +134,8 @@ pub struct PostgresSource {
     copying: Option<Stage<Copies>>,
     /// Where tables were copied in this flow: what is behind it is still needed.
     copied: Option<u64>,
+    /// How many marks there were when all was copied.
+    marks_before: u64,
     /// The stream waits so long for the copies' point, so that all tables are published there.
     wait_for_point: Instant,
     /// What is streamed, as it was when the flow was opened.
@@ -212,6 +214,7 @@ impl PostgresSource {
             streaming,
             copying,
             copied: None,
+            marks_before: 0,
             wait_for_point: Instant::now() + POINT_WAIT,
             ready: VecDeque::new(),
             looking,
@@ -277,13 +280,23 @@ impl PostgresSource {
         }))
     }
 
-    /// Without a stream there is no other mark at which the copies could be published.
+    /// Copies are published at a mark that comes behind them.
     fn copies_are_whole(&mut self) {
         self.copying = None;
-        if let (None, Some(point)) = (&self.streaming, self.copied) {
-            let mut mark = Checkpoint::default();
-            mark.set(self.settings.lane.clone(), Position(point));
-            self.ready.push_back(Flow::Mark(mark));
+        let Some(point) = self.copied else { return };
+        match &mut self.streaming {
+            Some(stage) => {
+                let Some(streaming) = stage.get_mut() else { return };
+                self.marks_before = streaming.marked().1;
+                if streaming.marked().0 >= point {
+                    streaming.mark_again(&mut self.ready);
+                }
+            }
+            None => {
+                let mut mark = Checkpoint::default();
+                mark.set(self.settings.lane.clone(), Position(point));
+                self.ready.push_back(Flow::Mark(mark));
+            }
         }
     }
 
@@ -291,7 +304,10 @@ impl PostgresSource {
     fn has_copied(&self) -> bool {
         let marked = |point| match &self.streaming {
             None => true,
-            Some(stage) => stage.get().is_some_and(|streaming| streaming.marked() >= point),
+            Some(stage) => stage.get().is_some_and(|streaming| {
+                let (marked, marks) = streaming.marked();
+                marked >= point && marks > self.marks_before
+            }),
         };
         self.copying.is_none() && self.copied.is_some_and(marked)
     }

@@ -221,6 +221,7 @@ impl Copies {
         Flow::Copied {
             table: self.tables[table].clone(),
             mark,
+            letters: 0,
         }
     }
 }

@@ -43,8 +43,9 @@ pub struct Streaming {
     replay: Option<(Replay, Transaction, u64)>,
     /// All transactions up to here were read.
     reached: u64,
-    /// What the last mark said.
+    /// What the last mark said, and how many there were.
     marked: u64,
+    marks: u64,
     /// Where to end.
     until: Option<u64>,
     /// Where tables were published that are ahead of others, the first one last: the others are published there, too.
@@ -91,6 +92,7 @@ impl Streaming {
             replay: None,
             reached: from,
             marked: 0,
+            marks: 0,
             until,
             stops,
             weight: 0,
@@ -284,9 +286,9 @@ impl Streaming {
         self.until = self.until.map(|until| until.max(point));
     }
 
-    /// What the last mark said.
-    pub fn marked(&self) -> u64 {
-        self.marked
+    /// What the last mark said, and how many there were.
+    pub fn marked(&self) -> (u64, u64) {
+        (self.marked, self.marks)
     }
 
     /// Hands over rows, and where it is due the mark that contains them. No transaction is read halfway.
@@ -303,11 +305,23 @@ impl Streaming {
 
     fn mark(&mut self, ready: &mut VecDeque<Flow>) {
         if self.reached > self.marked {
-            let mut mark = Checkpoint::default();
-            mark.set(self.lane.clone(), Position(self.reached));
-            ready.push_back(Flow::Mark(mark));
             self.marked = self.reached;
+            self.say_marked(ready);
             self.cadence.commit();
+        }
+    }
+
+    fn say_marked(&mut self, ready: &mut VecDeque<Flow>) {
+        let mut mark = Checkpoint::default();
+        mark.set(self.lane.clone(), Position(self.marked));
+        ready.push_back(Flow::Mark(mark));
+        self.marks += 1;
+    }
+
+    /// Says the last mark again, for something else that came since, unless rows came: then there will be another mark.
+    pub fn mark_again(&mut self, ready: &mut VecDeque<Flow>) {
+        if self.cadence.is_empty() && self.marked > 0 {
+            self.say_marked(ready);
         }
     }
 
