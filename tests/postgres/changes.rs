@@ -312,11 +312,11 @@ async fn a_table_that_cannot_be_followed_any_more_stops_alone() {
                 bank.here("SELECT id FROM public.bent", &["public.bent"]).await == [["0"]]
             })
             .await;
-            // One that changed, and one that comes with a name that Delta does not know.
-            bank.sql(bend).await;
+            // One that comes with a name that Delta does not know, and one that changed.
             bank.sql("CREATE TABLE crooked (id int PRIMARY KEY, \"a b\" int)").await;
             bank.sql(&format!("ALTER PUBLICATION pub_{} ADD TABLE crooked", bank.database))
                 .await;
+            bank.sql(bend).await;
         }
         let next = bank
             .value("INSERT INTO straight SELECT 1 + count(*) FROM straight RETURNING id")
