@@ -154,7 +154,7 @@ async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> (V
     let (client, lane) = (server.client(&bank.database).await, bank.slot());
     let writing = move || {
         tokio::spawn(async move {
-            let insert = "INSERT INTO orders SELECT $1 + i, 'customer', i, repeat('x', 150) FROM generate_series(1, $2) i";
+            let insert = "INSERT INTO orders SELECT $1::bigint + i, 'customer', i, repeat('x', 150) FROM generate_series(1, $2::bigint) i";
             let insert = client.prepare(insert).await.expect("a statement");
             let end = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
             let end = client.prepare(end).await.expect("a statement");
@@ -165,7 +165,7 @@ async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> (V
                 tokio::time::sleep(Duration::from_micros(early.max(0).cast_unsigned())).await;
                 tick += 1_000_000 / (PER_SECOND / ROWS_EACH) as i64;
                 let at = now_us();
-                let parameters = (number * 1_000_000, ROWS_EACH as i32);
+                let parameters = (number * 1_000_000, ROWS_EACH as i64);
                 client.execute(&insert, &[&parameters.0, &parameters.1]).await.expect("an insert");
                 // Where its commit ends, or a little later.
                 let position = client
