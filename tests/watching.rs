@@ -137,7 +137,7 @@ async fn freshness_runs_from_a_transactions_commit_to_that_of_its_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_others_go_on() {
-    let sql = "CREATE TABLE loose (v int); CREATE TABLE t (id int PRIMARY KEY)";
+    let sql = "CREATE TABLE loose (v int); CREATE TABLE retyped (id int PRIMARY KEY, v int); CREATE TABLE t (id int PRIMARY KEY)";
     let mut bank = Bank::new(PostgresServer::shared(), "degraded", sql, FOLLOWED).await;
     let port = free_port();
     bank.reconfigure_with(&http(port), FOLLOWED);
@@ -163,6 +163,26 @@ async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_
     let rows = |port| labelled(port, "alluvium_rows_total", &["table=\"public.t\"", "op=\"put\""]).filter(|rows| *rows > 0.0);
     bank.sql("INSERT INTO t VALUES (1)").await;
     program.until("the row of the other table", PATIENCE, || rows(port)).await;
+    bank.sql("ALTER TABLE retyped ALTER COLUMN v TYPE text; INSERT INTO retyped VALUES (1, 'one')")
+        .await;
+    until_readyz(
+        &mut program,
+        port,
+        503,
+        &["public.loose has stopped", "public.retyped has stopped", "`v`"],
+    )
+    .await;
+    let refused = labelled(
+        port,
+        "alluvium_schema_changes_total",
+        &["table=\"public.retyped\"", "outcome=\"refused\""],
+    );
+    assert_eq!(refused, Some(1.0));
+    let before = rows(port);
+    bank.sql("INSERT INTO t VALUES (2)").await;
+    program
+        .until("another row", PATIENCE, || rows(port).filter(|rows| Some(*rows) > before))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -291,6 +291,11 @@ fn count(context: &Context, failure: &Error) {
     let pipeline = context.pipeline.to_string();
     metrics::counter!(telemetry::ERRORS, "pipeline" => pipeline.clone(), "stage" => "pipeline", "code" => failure.code, "kind" => failure.kind.name())
         .increment(1);
+    if let Some(table) = failure.table.as_ref().filter(|_| failure.code == "schema_changed") {
+        let (pipeline, table) = (pipeline.clone(), table.to_string());
+        metrics::counter!(telemetry::SCHEMA_CHANGES, "pipeline" => pipeline, "table" => table, "change" => "other", "outcome" => "refused")
+            .increment(1);
+    }
     if failure.kind == Kind::Fenced {
         metrics::counter!(telemetry::FENCED, "pipeline" => pipeline).increment(1);
     }

@@ -153,7 +153,7 @@ async fn tables_without_a_key_hold_what_is_inserted_or_every_change() {
     let audit = bank.here("SELECT id, balance, __op, __table FROM audit", &["audit"]).await;
     let expected = [["1", "10", "r"], ["1", "11", "u"], ["2", "20", "c"], ["2", "NULL", "d"]];
     assert_eq!(audit, expected.map(|[id, balance, op]| [id, balance, op, "accounts"]));
-    // An update has no place in a table of inserts: it stops, names the table, and says what to do.
+    // An update has no place in a table of inserts: it stops, names the table, and says what to do; the others go on.
     bank.sql("ALTER TABLE events REPLICA IDENTITY FULL; UPDATE events SET what = 'rewritten' WHERE at = 1")
         .await;
     let (code, said) = bank.refused().await;

@@ -139,7 +139,7 @@ impl Sink for DeltaSink {
     async fn write(&mut self, mut batch: ChangeBatch) -> Result<()> {
         self.age.begin();
         self.age.check(&self.table.id, &self.log)?;
-        let grown = self.columns.take_in(&batch).inspect_err(|error| self.refused(error))?;
+        let grown = self.columns.take_in(&batch)?;
         if grown {
             self.grow().await?;
         }
@@ -262,8 +262,7 @@ impl DeltaSink {
 
     /// Takes in what others have made of the columns since.
     async fn follow(&mut self) -> Result<()> {
-        let followed = self.columns.follow(&self.log.snapshot().schema);
-        if followed.inspect_err(|error| self.refused(error))? {
+        if self.columns.follow(&self.log.snapshot().schema)? {
             self.grow().await?;
         }
         Ok(())
@@ -281,12 +280,6 @@ impl DeltaSink {
                 let files = files(&self.table, &self.log, Arc::clone(written), self.share)?;
                 upsert.grow(files, &self.columns.staged).await
             }
-        }
-    }
-
-    fn refused(&self, error: &Error) {
-        if error.code == "schema_changed" {
-            self.reporter.refused();
         }
     }
 

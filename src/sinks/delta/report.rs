@@ -64,13 +64,6 @@ impl Reporter {
         [("pipeline", self.pipeline.clone()), ("table", self.table.clone())]
     }
 
-    /// The source has changed in a way that the table cannot follow.
-    pub fn refused(&self) {
-        let [pipeline, table] = self.labels();
-        let labels = [pipeline, table, ("change", "other".to_owned()), ("outcome", "refused".to_owned())];
-        counter!(telemetry::SCHEMA_CHANGES, &labels).increment(1);
-    }
-
     pub fn published(&mut self, version: Version, change: &Change, counts: Counts, now: &Snapshot, took: Duration) {
         let labels = self.labels();
         for (op, rows) in [("put", counts.puts), ("delete", counts.deletes), ("truncate", counts.truncates)] {

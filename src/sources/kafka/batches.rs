@@ -276,10 +276,7 @@ impl Batcher {
             None
         } else {
             let decoded = self.feeds[feed].decoder.decode(&fit.messages);
-            Some(decoded.map_err(|error| {
-                self.refused(tables, &error);
-                error.of(&self.tables[tables[0]].id)
-            })?)
+            Some(decoded.map_err(|error| error.of(&self.tables[tables[0]].id))?)
         };
         if let Some(decoded) = &decoded {
             self.weigh(feed, fit.messages.iter().map(bytes).sum(), &decoded.rows);
@@ -312,15 +309,6 @@ impl Batcher {
             }
         }
         Ok(())
-    }
-
-    /// Counts changes of the messages' own schema that the tables cannot follow.
-    fn refused(&self, tables: &[usize], error: &Error) {
-        for &table in tables.iter().filter(|_| error.code == "schema_changed") {
-            let (pipeline, table) = (self.pipeline.to_string(), self.tables[table].id.to_string());
-            metrics::counter!(telemetry::SCHEMA_CHANGES, "pipeline" => pipeline, "table" => table, "change" => "other", "outcome" => "refused")
-                .increment(1);
-        }
     }
 
     /// Learns what rows weigh: at once when they are heavier than thought, slowly when they are lighter.

@@ -468,7 +468,7 @@ fn target(table: usize, followed: &Followed, relation: &Relation) -> Result<Targ
                 followed.source(),
                 followed.id
             );
-            Error::data("no_column", what)
+            Error::data("schema_changed", what)
         })?);
     }
     Ok(Target {
