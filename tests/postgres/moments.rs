@@ -65,3 +65,35 @@ async fn a_table_that_fell_behind_by_several_marks_comes_to_each_of_them() {
         assert_eq!(counts[0], counts[1], "at {mark}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_table_shows_the_moment_of_a_busy_one() {
+    let sql = "CREATE TABLE busy (id int PRIMARY KEY); CREATE TABLE quiet (id int PRIMARY KEY)";
+    let bank = Bank::new(PostgresServer::shared(), "quiet", sql, ALL).await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    for (id, both) in [(1, true), (2, false), (3, true)] {
+        let before = marks(&bank, "public.busy").await.len();
+        let quiet = if both {
+            format!("INSERT INTO quiet VALUES ({id});")
+        } else {
+            String::new()
+        };
+        bank.sql(&format!("BEGIN; INSERT INTO busy VALUES ({id}); {quiet} COMMIT")).await;
+        wait_until("it is published", async || marks(&bank, "public.busy").await.len() > before).await;
+    }
+    service.signal(libc::SIGTERM);
+    service.wait(Duration::from_secs(30)).await;
+    let tables = [bank.table("public.busy"), bank.table("public.quiet")];
+    let mut seen = Vec::new();
+    for mark in marks(&bank, "public.busy").await {
+        let at = Checkpoint::from_iter([(Lane::new(bank.slot()), Position(mark))]);
+        let sql = "SELECT (SELECT count(*) FROM public.busy) AS a, (SELECT count(*) FROM public.quiet) AS b";
+        let answer = query(sql, &tables, &When::Mark(at)).await.expect("a query");
+        seen.push(rows(&answer.collect().await.expect("rows")).remove(0));
+    }
+    for counts in [["1", "1"], ["2", "1"], ["3", "2"]] {
+        assert!(seen.contains(&counts.map(str::to_owned).to_vec()), "{counts:?} is not in {seen:?}");
+    }
+    assert!(!seen.contains(&["2".to_owned(), "2".to_owned()].to_vec()), "{seen:?}");
+}
