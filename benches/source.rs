@@ -76,6 +76,7 @@ async fn read(broker: &kafka::Broker, topic: &str, rows: usize, threads: usize) 
         },
         until_caught_up: true,
         dead_letters: TableId::new("dead"),
+        delivered: Arc::default(),
         stop_after: 1000,
         threads,
     };

@@ -3,13 +3,17 @@
 //! A reject becomes a row of the pipeline's dead-letter table, which is one more append-only table of the flow. It is committed
 //! before the data, so a mark never passes a record that is nowhere.
 
+pub mod delivered;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use metrics::counter;
 
+use self::delivered::Delivered;
 use crate::error::{Error, Result};
+use crate::position::Lane;
 use crate::telemetry;
 
 /// Longest key or value kept in a dead letter; more is cut, and `value_bytes` tells the true size.
@@ -31,9 +35,9 @@ pub struct Reject {
 /// One record that could not be read, with its coordinates.
 #[derive(Clone, Debug)]
 pub struct DeadLetter<'a> {
-    pub lane: &'a str,
+    pub lane: &'a Lane,
     pub position: u64,
-    /// Place within the position, where several rows share one (a Postgres transaction).
+    /// Place within the position among those for the same table, where several rows share one (a Postgres transaction).
     pub ordinal: Option<u64>,
     pub table: &'a str,
     pub key: Option<&'a [u8]>,
@@ -45,12 +49,24 @@ pub struct DeadLetter<'a> {
     pub reject: &'a Reject,
 }
 
+impl DeadLetter<'_> {
+    /// What tells it from all other letters of its table. The lane is written with its incarnation: offsets of a topic that was made anew
+    /// mean other records.
+    fn id(&self) -> String {
+        let (lane, position) = (self.lane.as_str(), self.position);
+        match self.ordinal {
+            Some(ordinal) => format!("{lane}/{position}/{ordinal}"),
+            None => format!("{lane}/{position}"),
+        }
+    }
+}
+
 /// The columns of the dead-letter table.
 pub fn dead_letter_schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let column = |name: &str, kind: DataType, nullable: bool| Field::new(name, kind, nullable);
     Arc::new(Schema::new(vec![
-        column("id", DataType::Utf8, false), // topic/partition/offset, or slot/commit_lsn/ordinal: the same at every reading
+        column("id", DataType::Utf8, false), // topic/partition@topic_id/offset, or slot@system/commit_lsn/ordinal: the same at every reading
         column("lane", DataType::Utf8, false),
         column("position", DataType::Int64, false),
         column("table", DataType::Utf8, false),
@@ -69,9 +85,11 @@ pub fn dead_letter_schema() -> SchemaRef {
     ]))
 }
 
-/// Collects dead letters as columns.
-#[derive(Debug, Default)]
+/// Collects dead letters as columns, each that is not in its table yet.
+#[derive(Debug)]
 pub struct DeadLetters {
+    pipeline: Arc<str>,
+    delivered: Arc<Delivered>,
     text: [StringBuilder; 6], // id, lane, table, stage, code, message
     position: Int64Builder,
     key: BinaryBuilder,
@@ -83,6 +101,21 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
+    pub fn new(pipeline: &Arc<str>, delivered: &Arc<Delivered>) -> Self {
+        Self {
+            pipeline: Arc::clone(pipeline),
+            delivered: Arc::clone(delivered),
+            text: Default::default(),
+            position: Int64Builder::new(),
+            key: BinaryBuilder::new(),
+            value: BinaryBuilder::new(),
+            value_bytes: Int64Builder::new(),
+            headers: StringBuilder::new(),
+            timestamp: TimestampMicrosecondBuilder::new(),
+            schema_id: Int32Builder::new(),
+        }
+    }
+
     pub fn len(&self) -> usize {
         use arrow::array::ArrayBuilder;
         self.position.len()
@@ -92,15 +125,16 @@ impl DeadLetters {
         self.len() == 0
     }
 
+    /// Takes a letter, unless it has been delivered.
     pub fn push(&mut self, letter: &DeadLetter<'_>) {
-        let id = match letter.ordinal {
-            Some(ordinal) => format!("{}/{}/{ordinal}", letter.lane, letter.position),
-            None => format!("{}/{}", letter.lane, letter.position),
-        };
+        let id = letter.id();
+        if self.delivered.has(letter.table, &id) {
+            return;
+        }
         let reject = letter.reject;
         let texts = [
             id.as_str(),
-            letter.lane,
+            letter.lane.name(),
             letter.table,
             reject.stage,
             reject.code,
@@ -120,7 +154,7 @@ impl DeadLetters {
     }
 
     /// The rows collected so far, which are counted, or None when there are none. `now_us`: microseconds since 1970.
-    pub fn take(&mut self, pipeline: &str, now_us: i64) -> Result<Option<RecordBatch>> {
+    pub fn take(&mut self, now_us: i64) -> Result<Option<RecordBatch>> {
         let rows = self.len();
         if rows == 0 {
             return Ok(None);
@@ -128,7 +162,7 @@ impl DeadLetters {
         let [id, lane, table, stage, code, message] = &mut self.text;
         let (table, code) = (table.finish(), code.finish());
         for (table, reason) in table.iter().flatten().zip(code.iter().flatten()) {
-            let (pipeline, table, reason) = (pipeline.to_owned(), table.to_owned(), reason.to_owned());
+            let (pipeline, table, reason) = (self.pipeline.to_string(), table.to_owned(), reason.to_owned());
             counter!(telemetry::DEAD_LETTERS, "pipeline" => pipeline, "table" => table, "reason" => reason).increment(1);
         }
         let same = |text: &str| -> ArrayRef { Arc::new(arrow::array::StringArray::from_iter_values(std::iter::repeat_n(text, rows))) };
@@ -147,7 +181,7 @@ impl DeadLetters {
             Arc::new(self.headers.finish()),
             Arc::new(self.timestamp.finish().with_timezone("UTC")),
             Arc::new(self.schema_id.finish()),
-            same(pipeline),
+            same(&self.pipeline),
             same(concat!("alluvium/", env!("CARGO_PKG_VERSION"))),
             Arc::new(now),
         ];

@@ -9,6 +9,7 @@ mod disk;
 mod fuzz;
 mod growth;
 mod kafka;
+mod letters;
 mod log;
 mod postgres;
 mod query;

@@ -3,14 +3,14 @@
 //! in which tasks wake that wait for the same thing is tokio's own.
 //!
 //! After every life of a pipeline the tables are compared with what happened at the source: each version of each table holds exactly
-//! the changes up to its mark; nothing was released that a table still needs; no table is ahead of the dead letters. The same checks
-//! must catch every mutant below, or they prove nothing.
+//! the changes up to its mark; nothing was released that a table still needs; each dead letter is there once, and before its table has
+//! passed it, though one of the tables is left out now and then. The same checks must catch every mutant below, or they prove nothing.
 //!
 //! `ALLUVIUM_SEEDS=5000 make simulate` runs more seeds than the suite does.
 
 mod delta;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use alluvium::sinks::memory::{MemorySink, MemoryTable};
 use alluvium::sources::memory::{Event, MemoryLanes, MemorySource};
 use alluvium::sources::{Resume, Source};
 use alluvium::status::Board;
-use alluvium::table::{Limits, TableId, Version};
+use alluvium::table::{Lanes, Limits, TableId, Version};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::{sleep, timeout};
@@ -35,6 +35,8 @@ use crate::support::rows::{pairs, puts, rows, table};
 const LANES: [&str; 2] = ["a/0", "a/1"];
 const TABLES: [&str; 3] = ["orders", "users", "idle"]; // Nothing ever happens to the last one.
 const LETTERS: &str = "letters";
+/// What the source calls the letters of tables, so that they come with what their tables lack.
+const LETTERS_OF: [(&str, &str); 2] = [("orders", "letters of orders"), ("users", "letters of users")];
 const EVENTS: u64 = 60;
 
 /// A way to get the protocol wrong.
@@ -46,6 +48,10 @@ enum Mutant {
     StartsAllTablesAtTheLowest,
     Overwrites,
     PublishesDataBeforeLetters,
+    /// Takes the mark of the letters for what they hold, of whatever table.
+    BelievesTheMarkOfLetters,
+    /// Writes what it rejects, whether it is there or not.
+    WritesLettersAgain,
     /// Of the store: a put happens whatever its condition says.
     CarelessStore,
     /// Of the store: deletion vectors are said to be written, and are not.
@@ -66,6 +72,10 @@ impl Chance {
 
 struct FlakySource {
     inner: MemorySource,
+    /// A table that is not part of the flow.
+    away: Option<&'static str>,
+    /// Letters that are there.
+    delivered: BTreeSet<(i64, i64)>,
     chance: Chance,
     mutant: Mutant,
     read: Checkpoint,
@@ -79,11 +89,32 @@ impl Source for FlakySource {
             3 => return Ok(Some(Flow::Reopen("the lanes have changed".to_owned()))),
             _ => {}
         }
-        let flow = self.inner.next().await?;
-        if let Some(Flow::Mark(mark)) = &flow {
-            self.read = mark.clone();
+        loop {
+            let batch = match self.inner.next().await? {
+                Some(Flow::Rows(batch)) => batch,
+                flow => {
+                    if let Some(Flow::Mark(mark)) = &flow {
+                        self.read = mark.clone();
+                    }
+                    return Ok(flow);
+                }
+            };
+            let letters = LETTERS_OF.iter().find(|(_, name)| *name == batch.table.as_str());
+            let fed = letters.map_or(batch.table.as_str(), |(table, _)| table);
+            if self.away == Some(fed) {
+                continue;
+            }
+            if letters.is_none() {
+                return Ok(Some(Flow::Rows(batch)));
+            }
+            let new: Vec<_> = pairs(&batch.rows)
+                .into_iter()
+                .filter(|letter| !self.delivered.contains(letter))
+                .collect();
+            if !new.is_empty() {
+                return Ok(Some(Flow::Rows(ChangeBatch::puts(TableId::new(LETTERS), rows(&new)))));
+            }
         }
-        Ok(flow)
     }
 
     async fn release(&mut self, upto: &Checkpoint) -> Result<()> {
@@ -171,6 +202,8 @@ struct World {
     tables: BTreeMap<String, MemoryTable>,
     chance: Chance,
     mutant: Mutant,
+    /// A table that this pipeline goes without.
+    away: Option<&'static str>,
 }
 
 impl World {
@@ -180,11 +213,12 @@ impl World {
         for number in 1..=EVENTS {
             let lane = LANES[chance.below(2) as usize];
             let mut changes = Vec::new();
-            for name in ["orders", "users", LETTERS] {
-                let count = chance.below(if name == LETTERS { 2 } else { 4 }) as i64;
-                let batch: Vec<_> = (0..count).map(|row| (number as i64 * 10, row)).collect();
-                if count > 0 {
-                    changes.push((TableId::new(name), rows(&batch), puts(batch.len())));
+            for (nth, (table, letters)) in (0..).zip(LETTERS_OF) {
+                for (name, count) in [(table, chance.below(4)), (letters, chance.below(2))] {
+                    let batch: Vec<_> = (0..count as i64).map(|row| (number as i64 * 10, nth * 10 + row)).collect();
+                    if count > 0 {
+                        changes.push((TableId::new(name), rows(&batch), puts(batch.len())));
+                    }
                 }
             }
             lanes.push(
@@ -205,6 +239,15 @@ impl World {
             tables,
             chance,
             mutant,
+            away: None,
+        }
+    }
+
+    /// A pipeline, which may have to do without a table.
+    fn pipeline(&self) -> Self {
+        Self {
+            away: self.chance.one_in(4).then_some("users"),
+            ..self.clone()
         }
     }
 
@@ -252,8 +295,8 @@ impl World {
 
     /// Every version of every table against the source, and the releases against the tables.
     fn check(&self) -> Result<(), String> {
-        let letters = self.tables[LETTERS].checkpoint();
-        for (name, table) in &self.tables {
+        self.check_letters()?;
+        for (name, table) in self.tables.iter().filter(|(name, _)| *name != LETTERS) {
             let mut held: BTreeMap<Lane, Vec<(i64, i64)>> = BTreeMap::new();
             for (number, version) in table.versions().iter().enumerate() {
                 for pair in version.changes.iter().flat_map(|(rows, _)| pairs(rows)) {
@@ -267,19 +310,35 @@ impl World {
                     ));
                 }
             }
-            if name != LETTERS && self.expected(LETTERS, &table.checkpoint()) != self.expected(LETTERS, &table.checkpoint().meet(&letters))
-            {
-                return Err(format!(
-                    "{name} at {} is ahead of the dead letters at {letters}",
-                    table.checkpoint()
-                ));
-            }
             if self.expected(name, &self.lanes.released()) != self.expected(name, &self.lanes.released().meet(&table.checkpoint())) {
                 return Err(format!(
                     "{} was released, {name} holds {}",
                     self.lanes.released(),
                     table.checkpoint()
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each letter is there once at most, within the mark; and all that a table has passed.
+    fn check_letters(&self) -> Result<(), String> {
+        let mut there = BTreeSet::new();
+        for version in self.tables[LETTERS].versions() {
+            for letter in version.changes.iter().flat_map(|(rows, _)| pairs(rows)) {
+                if version.mark.get(&self.lane_of(letter.0)) < Some(Position(letter.0 as u64)) {
+                    return Err(format!("the letter {letter:?} stands at {}", version.mark));
+                }
+                if !there.insert(letter) {
+                    return Err(format!("the letter {letter:?} stands there twice"));
+                }
+            }
+        }
+        for (table, letters) in LETTERS_OF {
+            let mark = self.tables[table].checkpoint();
+            let passed = self.expected(letters, &mark).into_values().flatten();
+            if let Some(letter) = passed.into_iter().find(|letter| !there.contains(letter)) {
+                return Err(format!("{table} at {mark} has passed the letter {letter:?}, which is not there"));
             }
         }
         Ok(())
@@ -308,11 +367,26 @@ impl Open for World {
             bytes: usize::MAX,
             ..Limits::default()
         };
-        let mut tables: Vec<_> = TABLES.iter().map(|name| (table(name, limits), self.sink(name))).collect();
+        let present = TABLES.iter().filter(|name| self.away != Some(name));
+        let mut tables: Vec<_> = present.map(|name| (table(name, limits), self.sink(name))).collect();
+        let mut resume: Resume = tables
+            .iter()
+            .map(|(table, sink)| (table.id.clone(), sink.checkpoint().clone()))
+            .collect();
         let mut letters = Some((table(LETTERS, limits), self.sink(LETTERS)));
-        let all = tables.iter().chain(&letters);
-        let mut resume: Resume = all.map(|(table, sink)| (table.id.clone(), sink.checkpoint().clone())).collect();
+        let (there, marked) = (self.tables[LETTERS].versions(), self.tables[LETTERS].checkpoint());
+        let mut delivered: BTreeSet<_> = there
+            .iter()
+            .flat_map(|version| version.changes.iter().flat_map(|(rows, _)| pairs(rows)))
+            .collect();
+        for (table, letters) in LETTERS_OF {
+            resume.extend(resume.get(&TableId::new(table)).cloned().map(|held| (TableId::new(letters), held)));
+            if self.mutant == Mutant::BelievesTheMarkOfLetters {
+                delivered.extend(self.expected(letters, &marked).into_values().flatten());
+            }
+        }
         match self.mutant {
+            Mutant::WritesLettersAgain => delivered.clear(),
             Mutant::PublishesDataBeforeLetters => tables.extend(letters.take()),
             Mutant::StartsAllTablesAtTheLowest => {
                 let lowest = resume.values().cloned().reduce(|a, b| a.meet(&b)).unwrap_or_default();
@@ -323,11 +397,18 @@ impl Open for World {
         let (inner, read) = (MemorySource::open(&self.lanes, resume), Checkpoint::default());
         let source = FlakySource {
             inner,
+            away: self.away,
+            delivered,
             chance: self.chance.clone(),
             mutant: self.mutant,
             read,
         };
         Ok(Opened { source, tables, letters })
+    }
+
+    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
+        let held = self.away.map(|name| (Lanes::All, self.tables[name].checkpoint()));
+        held.into_iter().collect()
     }
 }
 
@@ -336,12 +417,14 @@ async fn live(seed: u64, mutant: Mutant) -> Result<usize, String> {
     let world = World::new(seed, mutant);
     for life in 0.. {
         let stop = CancellationToken::new();
-        let run = pipeline::run(world.clone(), world.settings(), stop.clone());
+        let (one, other) = (world.pipeline(), world.pipeline());
+        let whole = [one.away, other.away].map(|away| away.is_none());
+        let run = pipeline::run(one, world.settings(), stop.clone());
         let limit = Duration::from_millis(30 + world.chance.below(400));
         let outcomes = match world.chance.below(4) {
             0 => vec![timeout(limit, run).await.ok()], // Killed: everything is dropped where it stands.
             1 => {
-                let twin = pipeline::run(world.clone(), world.settings(), stop.clone());
+                let twin = pipeline::run(other, world.settings(), stop.clone());
                 let (first, second) = tokio::join!(timeout(limit * 4, run), timeout(limit * 4, twin));
                 vec![first.ok(), second.ok()]
             }
@@ -358,8 +441,11 @@ async fn live(seed: u64, mutant: Mutant) -> Result<usize, String> {
         if let Some(failure) = outcomes.iter().flatten().filter_map(|outcome| outcome.as_ref().err()).next() {
             assert_ne!(failure.kind, Kind::Bug, "seed {seed}, life {life}: {failure}");
         }
-        let finished = outcomes.iter().flatten().any(|outcome| outcome.is_ok()) && !stop.is_cancelled();
-        if finished {
+        let mut finished = outcomes
+            .iter()
+            .zip(whole)
+            .filter(|(outcome, whole)| matches!(outcome, Some(Ok(()))) && *whole);
+        if finished.next().is_some() && !stop.is_cancelled() {
             break;
         }
         if life > 2000 {
@@ -373,7 +459,7 @@ async fn live(seed: u64, mutant: Mutant) -> Result<usize, String> {
 /// At the end everything is there, and the source may forget all of it, although one table never had a row.
 fn is_live(world: &World) -> Result<(), String> {
     let end = world.end();
-    for (name, table) in &world.tables {
+    for (name, table) in world.tables.iter().filter(|(name, _)| *name != LETTERS) {
         if world.expected(name, &end) != world.expected(name, &table.checkpoint()) {
             return Err(format!("{name} ended at {}", table.checkpoint()));
         }
@@ -416,6 +502,8 @@ fn every_mutant_is_caught() {
         Mutant::StartsAllTablesAtTheLowest,
         Mutant::Overwrites,
         Mutant::PublishesDataBeforeLetters,
+        Mutant::BelievesTheMarkOfLetters,
+        Mutant::WritesLettersAgain,
     ] {
         let caught = (1..=100).find_map(|seed| run_seed(seed, mutant).err());
         println!("{mutant:?}: {}", caught.as_deref().unwrap_or("not caught"));

@@ -20,6 +20,7 @@ use crate::pipeline::postgres::{PostgresFeeds, PostgresToDelta};
 use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
 use crate::pipeline::tables::open_store;
 use crate::position::{Checkpoint, Lsn};
+use crate::reject::delivered::Delivered;
 use crate::sources::Resume;
 use crate::status::{Board, PipelineStatus};
 use crate::table::{Mode, Table};
@@ -84,10 +85,8 @@ impl Report {
                 Err(wrong) => self.wrong(&format!("table {}", feed.id), &wrong),
             }
         }
-        if let Some(marks) = self.letters(pipeline).await {
-            resume.insert(pipeline.dead_letters.id.clone(), marks);
-        }
-        match opener.source(&tables, &resume).await {
+        self.letters(pipeline).await;
+        match opener.source(&tables, &resume, Delivered::default()).await {
             Ok(source) => {
                 drop(source);
                 self.lanes(&brokers, board.read().get(pipeline.name.as_ref()));
@@ -128,18 +127,12 @@ impl Report {
     }
 
     /// What the dead letters hold.
-    async fn letters(&mut self, pipeline: &Resolved) -> Option<Checkpoint> {
+    async fn letters(&mut self, pipeline: &Resolved) {
         let letters = &pipeline.dead_letters;
         let found = async { look(letters, probed(&letters.location, pipeline).await?, &pipeline.name).await };
         match found.await {
-            Ok(found) => {
-                self.table(letters, &found);
-                Some(found.map(|(_, marks)| marks).unwrap_or_default())
-            }
-            Err(wrong) => {
-                self.wrong(&format!("table {}", letters.id), &wrong);
-                None
-            }
+            Ok(found) => self.table(letters, &found),
+            Err(wrong) => self.wrong(&format!("table {}", letters.id), &wrong),
         }
     }
 

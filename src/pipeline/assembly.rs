@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use object_store::ObjectStore;
 use tracing::warn;
 
+use super::letters::Behind;
 use super::resolve::{Feed, KafkaFeeds, Resolved};
 use super::tables::Tables;
 use super::{Open, Opened};
@@ -14,6 +15,7 @@ use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::position::Checkpoint;
+use crate::reject::delivered::Delivered;
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::Resume;
@@ -91,7 +93,7 @@ impl KafkaToDelta {
     }
 
     /// Kafka, behind what the tables hold.
-    pub async fn source(&self, fed: &[(Table, DecodeSpec)], resume: &Resume) -> Result<KafkaSource> {
+    pub async fn source(&self, fed: &[(Table, DecodeSpec)], resume: &Resume, delivered: Delivered) -> Result<KafkaSource> {
         let kafka = &self.feeds.kafka;
         let settings = kafka::Settings {
             pipeline: self.resolved.name.to_string(),
@@ -101,6 +103,7 @@ impl KafkaToDelta {
             },
             until_caught_up: self.until_caught_up,
             dead_letters: self.resolved.dead_letters.id.clone(),
+            delivered: Arc::new(delivered),
             stop_after: self.resolved.stop_after,
             threads: self.threads,
         };
@@ -135,8 +138,12 @@ impl Open for KafkaToDelta {
         let letters = self.resolved.dead_letters.clone();
         let store = self.tables.store(&letters.location).await?;
         let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
-        resume.insert(letters.id.clone(), letters_sink.checkpoint().clone());
-        let source = self.source(&fed, &resume).await?;
+        let held = sinks
+            .iter()
+            .map(|(table, sink): &(Arc<Table>, DeltaSink)| (table.as_ref(), sink.checkpoint()));
+        let behind = Behind::of(letters_sink.checkpoint(), held);
+        let delivered = behind.delivered(letters_sink.log(), &self.resolved.name).await?;
+        let source = self.source(&fed, &resume, delivered).await?;
         Ok(Opened {
             source,
             tables: sinks,

@@ -6,6 +6,7 @@
 pub mod all;
 pub mod assembly;
 pub mod backoff;
+pub mod letters;
 pub mod postgres;
 mod reader;
 pub mod resolve;
@@ -205,7 +206,7 @@ where
     for ((table, sink), is_letters) in letters_first {
         let (queue_tx, queue) = mpsc::channel(QUEUE_LENGTH);
         let (safe, safe_rx) = watch::channel(Safe {
-            read: sink.checkpoint().clone(),
+            read: Checkpoint::default(),
             held: sink.checkpoint().clone(),
             rows: 0,
         });

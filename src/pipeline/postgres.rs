@@ -11,6 +11,7 @@ use tracing::{info, warn};
 pub use feeds::{PostgresFeed, PostgresFeeds};
 
 use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
+use super::letters::Behind;
 use super::resolve::{Resolved, layout, merge};
 use super::tables::Tables;
 use super::{Open, Opened, QUEUE_LENGTH};
@@ -292,6 +293,11 @@ impl Open for PostgresToDelta {
         let store = self.tables.store(&letters.location).await?;
         let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
+        // A table that is copied begins at a position that no letter has been made of.
+        let held = sinks.iter().zip(&feeds).filter(|(_, feed)| feed.held().is_some());
+        let held = held.map(|((table, sink), _): (&(Arc<Table>, DeltaSink), _)| (table.as_ref(), sink.checkpoint()));
+        let behind = Behind::of(letters_sink.checkpoint(), held);
+        let delivered = behind.delivered(letters_sink.log(), &pipeline).await?;
 
         let slot = self.slot(&control, &slot_name, &feeds).await?;
         slot::check(&slot, &self.address.database, &feeds, catalog::end_of_wal(&control).await?)?;
@@ -315,6 +321,7 @@ impl Open for PostgresToDelta {
             limits: self.feeds.limits(),
             until_caught_up: self.until_caught_up,
             letters: letters.id.clone(),
+            delivered: Arc::new(delivered),
             spool: self.resolved.state.join("spool"),
         };
         let source = PostgresSource::open(settings, control, types, feeds, &self.budget).await?;

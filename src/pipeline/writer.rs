@@ -20,7 +20,8 @@ use crate::telemetry;
 /// How far a table is.
 #[derive(Clone, Debug, Default)]
 pub struct Safe {
-    /// Nothing that was read up to here is missing in the table; where nothing was read for it, no version says so.
+    /// The last mark of this flow up to which nothing of the flow is missing in the table; where nothing was read for it, no version says
+    /// so. What the table held before is no part of it: dead letters of a table that is behind are new, at positions that others passed.
     pub read: Checkpoint,
     /// The marks of the table's newest version. Of a table without its copy: all that came by, for the copy will hold it.
     pub held: Checkpoint,
@@ -245,7 +246,7 @@ impl<K: Sink> Writer<K> {
     fn say_safe(&self) {
         let held = self.sink.checkpoint().only(|lane| self.mark.get(lane).is_some());
         self.lines.safe.send_replace(Safe {
-            read: self.mark.clone(),
+            read: self.came.clone(),
             held,
             rows: self.rows,
         });

@@ -3,6 +3,7 @@
 mod changes;
 mod connection;
 mod copies;
+mod letters;
 mod moments;
 mod patience;
 mod pgbench;

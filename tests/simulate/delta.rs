@@ -265,6 +265,8 @@ impl Open for World {
         }
         let source = FlakySource {
             inner: MemorySource::open(&self.lanes, resume),
+            away: None,
+            delivered: BTreeSet::new(),
             chance: self.chance.clone(),
             mutant: self.mutant,
             read: Checkpoint::default(),

@@ -90,27 +90,12 @@ impl<'s> Bank<'s> {
 
     /// A Delta table: `public.orders` for one that is followed by pattern.
     pub fn table(&self, name: &str) -> Named {
-        let folder = self.site.table(&name.replace('.', "/"));
-        let url = Url::from_directory_path(folder).expect("an absolute path");
-        Named {
-            name: name.to_owned(),
-            store: store::open(&url, &Default::default()).expect("a store"),
-            url,
-        }
+        table(&self.site, name)
     }
 
     /// The rows of a Delta table, sorted as text; null is `NULL`.
     pub async fn here(&self, sql: &str, tables: &[&str]) -> Vec<Vec<String>> {
-        let tables: Vec<Named> = tables.iter().map(|name| self.table(name)).collect();
-        let batches = query(sql, &tables, &When::Latest)
-            .await
-            .expect("a query")
-            .collect()
-            .await
-            .expect("rows");
-        let mut rows = rows(&batches);
-        rows.sort();
-        rows
+        read(&self.site, sql, tables).await
     }
 
     /// The rows of the server, sorted as text.
@@ -148,6 +133,26 @@ fn configure(server: &PostgresServer, database: &str, site: &Site, lines: &str) 
         server.port(),
     );
     site.configure("bank", &text)
+}
+
+/// A Delta table of a site: `public.orders` lies in a folder of its schema.
+fn table(site: &Site, name: &str) -> Named {
+    let folder = site.table(&name.replace('.', "/"));
+    let url = Url::from_directory_path(folder).expect("an absolute path");
+    Named {
+        name: name.to_owned(),
+        store: store::open(&url, &Default::default()).expect("a store"),
+        url,
+    }
+}
+
+/// The rows of Delta tables of a site, sorted as text; null is `NULL`.
+pub async fn read(site: &Site, sql: &str, tables: &[&str]) -> Vec<Vec<String>> {
+    let tables: Vec<Named> = tables.iter().map(|name| table(site, name)).collect();
+    let frame = query(sql, &tables, &When::Latest).await.expect("a query");
+    let mut rows = rows(&frame.collect().await.expect("rows"));
+    rows.sort();
+    rows
 }
 
 /// Rows as text.

@@ -229,7 +229,8 @@ pub fn pgoutput(bytes: &[u8]) {
     let tables = [("state", false), ("changes", true)].map(|(id, append)| (pg_table(id, append), 0));
     let letters = TableId::new("letters");
     let (lane, pipeline) = (Lane::new("slot@1"), Arc::from("p"));
-    let mut changes = Changes::new(lane, pipeline, tables.to_vec(), pg_types(), Specials::Reject, letters);
+    let rejected = alluvium::reject::DeadLetters::new(&pipeline, &Default::default());
+    let mut changes = Changes::new(lane, tables.to_vec(), pg_types(), Specials::Reject, rejected, letters);
     let (mut of, mut in_stream, mut rest, mut ready) = (Transaction::default(), false, bytes, VecDeque::new());
     while let Some((length, behind)) = rest.split_first_chunk() {
         let (message, behind) = behind.split_at(behind.len().min(usize::from(u16::from_be_bytes(*length))));

@@ -127,6 +127,21 @@ impl Program {
         self.wait(Duration::from_secs(30)).await
     }
 
+    /// SIGKILL as soon as this table has one more version than now, or after `within`. Whether it had.
+    pub async fn kill_at_commit(&mut self, table: &Path, within: Duration) -> bool {
+        let next = |from: u64| (from..).find(|version| !table.join(format!("_delta_log/{version:020}.json")).exists());
+        let version = next(0);
+        let deadline = Instant::now() + within;
+        let mut came = false;
+        while !came && Instant::now() < deadline {
+            // Without a pause: what follows a commit takes a millisecond or two.
+            tokio::task::yield_now().await;
+            came = next(version.unwrap_or(0)) > version;
+        }
+        self.kill().await;
+        came
+    }
+
     /// How it ended, if it has.
     pub fn poll(&mut self) -> Option<Exit> {
         if self.exit.is_none() {

@@ -23,6 +23,7 @@ pub mod keys;
 mod partition;
 mod report;
 mod rewrite;
+pub mod scan;
 mod stage;
 pub mod stats;
 mod upload;

@@ -85,7 +85,7 @@ struct Feed {
 /// Makes portions. Each decoding thread has its own.
 pub(super) struct Batcher {
     pipeline: Arc<str>,
-    lanes: Vec<(Lane, u64)>,
+    lanes: Vec<Lane>,
     tables: Vec<Fed>,
     feeds: Vec<Feed>,
     letters: DeadLetters,
@@ -171,7 +171,14 @@ impl<'a> Fit<'a> {
 }
 
 impl Batcher {
-    pub(super) fn new(pipeline: &Arc<str>, routes: &[Route], plan: &Plan, letters_table: &TableId, limits: Limits) -> Result<Self> {
+    pub(super) fn new(
+        pipeline: &Arc<str>,
+        routes: &[Route],
+        plan: &Plan,
+        letters_table: &TableId,
+        letters: DeadLetters,
+        limits: Limits,
+    ) -> Result<Self> {
         let mut feeds: Vec<Feed> = Vec::new();
         for (table, route) in routes.iter().enumerate() {
             match feeds.iter_mut().find(|feed| Arc::ptr_eq(&feed.make, &route.decoder)) {
@@ -191,10 +198,10 @@ impl Batcher {
         };
         Ok(Self {
             pipeline: Arc::clone(pipeline),
-            lanes: plan.lanes.iter().map(|lane| (lane.lane.clone(), lane.letters_from)).collect(),
+            lanes: plan.lanes.iter().map(|lane| lane.lane.clone()).collect(),
             tables: routes.iter().enumerate().map(fed).collect(),
             feeds,
-            letters: DeadLetters::default(),
+            letters,
             letters_table: letters_table.clone(),
             limits,
         })
@@ -233,7 +240,7 @@ impl Batcher {
                 }
             }
         }
-        if let Some(rows) = self.letters.take(&self.pipeline, telemetry::now_us())? {
+        if let Some(rows) = self.letters.take(telemetry::now_us())? {
             let mut letters = ChangeBatch::puts(self.letters_table.clone(), rows);
             letters.permit = Some(permit.split(letters.rows.get_array_memory_size()));
             portion.batches.insert(0, letters);
@@ -327,11 +334,7 @@ impl Batcher {
         if longest >= self.limits.rejects_in_a_row
             && let Some((place, reject)) = rejects.last()
         {
-            let (id, lane, offset) = (
-                &self.tables[table].id,
-                &self.lanes[run.lanes[*place]].0,
-                run.messages[*place].offset,
-            );
+            let (id, lane, offset) = (&self.tables[table].id, &self.lanes[run.lanes[*place]], run.messages[*place].offset);
             return Err(Error::data(
                 "too_many_rejects",
                 format!(
@@ -342,12 +345,9 @@ impl Batcher {
             ));
         }
         for (place, reject) in rejects {
-            let (message, (lane, letters_from)) = (&run.messages[*place], &self.lanes[run.lanes[*place]]);
-            if (message.offset as u64) < *letters_from {
-                continue; // The dead-letter table has it already.
-            }
+            let message = &run.messages[*place];
             self.letters.push(&DeadLetter {
-                lane: lane.name(),
+                lane: &self.lanes[run.lanes[*place]],
                 position: message.offset as u64,
                 ordinal: None,
                 table: self.tables[table].id.as_str(),
@@ -452,6 +452,7 @@ mod tests {
     use super::*;
     use crate::batch::Op;
     use crate::budget::Budget;
+    use crate::reject::delivered::Delivered;
     use crate::sources::decode::Decoded;
     use crate::sources::kafka::lanes::Planned;
     use crate::table::Lanes;
@@ -505,16 +506,19 @@ mod tests {
     }
 
     /// One lane `t/0`, with what each table wants of it.
-    fn batcher(wants: &[Option<u64>], letters_from: u64, stop_after: u64) -> Batcher {
+    fn batcher(wants: &[Option<u64>], stop_after: u64) -> Batcher {
+        batcher_beside(wants, Delivered::default(), stop_after)
+    }
+
+    fn batcher_beside(wants: &[Option<u64>], delivered: Delivered, stop_after: u64) -> Batcher {
         let names = ["a", "b", "c"];
         let lane = Planned {
-            lane: Lane::kafka("t", 0, None),
+            lane: Lane::kafka("t", 0, Some("A")),
             topic: "t".into(),
             partition: 0,
             start: 0,
             end: 0,
             wants: wants.to_vec(),
-            letters_from,
         };
         let plan = Plan {
             lanes: vec![lane],
@@ -524,7 +528,10 @@ mod tests {
             rejects_in_a_row: stop_after,
             record_bytes: 100,
         };
-        Batcher::new(&"p".into(), &routes(&names[..wants.len()]), &plan, &TableId::new("dead"), limits).unwrap()
+        let pipeline: Arc<str> = "p".into();
+        let letters = DeadLetters::new(&pipeline, &Arc::new(delivered));
+        let routes = routes(&names[..wants.len()]);
+        Batcher::new(&pipeline, &routes, &plan, &TableId::new("dead"), letters, limits).unwrap()
     }
 
     fn messages(kinds: &str) -> Vec<Message<'_>> {
@@ -561,10 +568,10 @@ mod tests {
 
     #[test]
     fn tables_of_one_decoder_share_columns_and_while_they_lag_apart_each_gets_what_it_lacks() {
-        let together = portion(&mut batcher(&[Some(0), Some(0)], 0, 9), &messages("rrrr")).unwrap();
+        let together = portion(&mut batcher(&[Some(0), Some(0)], 9), &messages("rrrr")).unwrap();
         let [a, b] = &together.batches[..] else { panic!("{together:?}") };
         assert!(Arc::ptr_eq(a.rows.column(0), b.rows.column(0)), "decoded once");
-        let apart = portion(&mut batcher(&[Some(3), Some(1), None], 0, 9), &messages("rrrr")).unwrap();
+        let apart = portion(&mut batcher(&[Some(3), Some(1), None], 9), &messages("rrrr")).unwrap();
         assert_eq!(offsets(&apart, "a"), [3]);
         assert_eq!(offsets(&apart, "b"), [1, 2, 3]);
         assert_eq!(offsets(&apart, "c"), [0; 0]);
@@ -581,12 +588,23 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_come_first_and_those_that_their_table_has_do_not_come_again() {
-        let portion = portion(&mut batcher(&[Some(0)], 2, 9), &messages("brbr")).unwrap();
+    fn dead_letters_come_first_and_of_each_table_those_that_are_not_there_yet() {
+        let mut delivered = Delivered::default();
+        delivered.insert("a", "t/0@A/0");
+        delivered.insert("a", "t/0@B/2");
+        let portion = portion(&mut batcher_beside(&[Some(0), Some(0)], delivered, 9), &messages("brbr")).unwrap();
         let tables: Vec<_> = portion.batches.iter().map(|batch| batch.table.as_str()).collect();
-        assert_eq!(tables, ["dead", "a"]);
-        let ids = portion.batches[0].rows.column(0).as_string::<i32>();
-        assert_eq!((ids.len(), ids.value(0)), (1, "t/0/2"));
+        assert_eq!(tables, ["dead", "a", "b"]);
+        let text = |name: &str| portion.batches[0].rows.column_by_name(name).unwrap().as_string::<i32>().clone();
+        let (table, id, lane) = (text("table"), text("id"), text("lane"));
+        let letters: Vec<_> = (0..id.len())
+            .map(|row| (table.value(row), id.value(row), lane.value(row)))
+            .collect();
+        assert_eq!(
+            letters,
+            [("a", "t/0@A/2", "t/0"), ("b", "t/0@A/0", "t/0"), ("b", "t/0@A/2", "t/0")],
+            "another incarnation's is another letter, and so is another table's"
+        );
         assert_eq!(portion.counts[0].dead_letter, 2, "it is one either way");
         assert!(portion.batches.iter().all(|batch| batch.permit.is_some()));
     }
@@ -596,7 +614,7 @@ mod tests {
         let large = vec![b'v'; 101];
         let mut run = messages("rrr");
         run[1].value = Some(&large);
-        let portion = portion(&mut batcher(&[Some(0)], 0, 9), &run).unwrap();
+        let portion = portion(&mut batcher(&[Some(0)], 9), &run).unwrap();
         assert_eq!(offsets(&portion, "a"), [0, 2]);
         let codes = portion.batches[0].rows.column_by_name("code").unwrap().as_string::<i32>();
         assert_eq!(codes.value(0), "too_large");
@@ -604,7 +622,7 @@ mod tests {
 
     #[test]
     fn k12_rejects_in_a_row_are_counted_over_runs_and_a_readable_record_ends_the_row() {
-        let mut batcher = batcher(&[Some(0)], 0, 4);
+        let mut batcher = batcher(&[Some(0)], 4);
         assert!(portion(&mut batcher, &messages("rbb")).unwrap().doubtful);
         assert!(!portion(&mut batcher, &messages("bt")).unwrap().doubtful, "a tombstone can be read");
         assert!(portion(&mut batcher, &messages("bbb")).unwrap().doubtful);
@@ -616,7 +634,7 @@ mod tests {
         /// P6: for each table, what it is fed is exactly one thing each.
         #[test]
         fn every_record_is_counted_once(kinds in "[rbtf]{1,40}", from in 0..45_u64) {
-            let portion = portion(&mut batcher(&[Some(from), Some(0)], 0, 1000), &messages(&kinds)).unwrap();
+            let portion = portion(&mut batcher(&[Some(from), Some(0)], 1000), &messages(&kinds)).unwrap();
             for counts in &portion.counts {
                 let sum = counts.written + counts.deduplicated + counts.dead_letter + counts.filtered + counts.tombstone;
                 prop_assert_eq!(sum, kinds.len() as u64);

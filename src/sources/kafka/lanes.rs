@@ -43,8 +43,6 @@ pub struct Planned {
     pub end: u64,
     /// For each table the first offset that it lacks; None where this lane does not feed it.
     pub wants: Vec<Option<u64>>,
-    /// The first offset of which the dead-letter table may lack a record.
-    pub letters_from: u64,
 }
 
 /// All lanes of a flow.
@@ -79,7 +77,6 @@ pub type Begun = BTreeMap<(TableId, Lane), u64>;
 /// What a plan is made from, beside the partitions.
 pub struct Wanted<'a> {
     pub tables: &'a [(TableId, Lanes)],
-    pub dead_letters: &'a TableId,
     pub resume: &'a Resume,
     pub policy: Policy,
     /// Where lanes were begun earlier in this process for tables that may not hold them yet: with `start = latest`, what came since
@@ -110,11 +107,10 @@ pub fn plan(partitions: &[Partition], wanted: &Wanted<'_>) -> Result<Plan> {
                 });
             }
         }
-        // No table takes it: nothing of it is read. The dead-letter table does not count, for it is fed by what the others reject.
+        // No table takes it: nothing of it is read.
         let Some(start) = wants.iter().flatten().min().copied() else {
             continue;
         };
-        let letters = wanted.resume.get(wanted.dead_letters).and_then(|holds| holds.get(&lane));
         plan.lanes.push(Planned {
             lane,
             topic: Arc::clone(&partition.topic),
@@ -122,7 +118,6 @@ pub fn plan(partitions: &[Partition], wanted: &Wanted<'_>) -> Result<Plan> {
             start,
             end: partition.high,
             wants,
-            letters_from: letters.map_or(0, |at| at.0 + 1),
         });
     }
     Ok(plan)
@@ -253,7 +248,6 @@ mod tests {
             }
         }
         fn plan(&self, partitions: &[Partition]) -> Result<Plan> {
-            let dead_letters = TableId::new("dead");
             let Self {
                 tables,
                 resume,
@@ -264,7 +258,6 @@ mod tests {
                 partitions,
                 &Wanted {
                     tables,
-                    dead_letters: &dead_letters,
                     resume,
                     policy: *policy,
                     begun,
@@ -278,11 +271,10 @@ mod tests {
         let mut case = Case::new(&[("a", "orders"), ("b", "orders"), ("c", "users")]);
         case.resume.insert(TableId::new("a"), holds(&[(lane("orders", 0), 70)]));
         case.resume.insert(TableId::new("b"), holds(&[(lane("orders", 0), 40)]));
-        case.resume.insert(TableId::new("dead"), holds(&[(lane("orders", 0), 55)]));
         let plan = case.plan(&[partition("orders", 0, 0, 100), partition("other", 0, 0, 9)]).unwrap();
         assert_eq!(plan.lanes.len(), 1, "a lane that feeds no table is not read");
         let orders = &plan.lanes[0];
-        assert_eq!((orders.start, orders.end, orders.letters_from), (41, 100, 56));
+        assert_eq!((orders.start, orders.end), (41, 100));
         assert_eq!(orders.wants, [Some(71), Some(41), None]);
         assert_eq!(plan.mark(), holds(&[(lane("orders", 0), 40)]));
     }

@@ -37,6 +37,8 @@ use crate::batch::Flow;
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Position};
+use crate::reject::DeadLetters;
+use crate::reject::delivered::Delivered;
 use crate::sources::decode::Decoder;
 use crate::sources::{Resume, Source};
 use crate::status::Board;
@@ -66,6 +68,8 @@ pub struct Settings {
     /// End when every lane has reached the end that it had when the flow was opened.
     pub until_caught_up: bool,
     pub dead_letters: TableId,
+    /// Those that the dead-letter table holds already.
+    pub delivered: Arc<Delivered>,
     /// So many rejects in a row, without a readable record between them, stop the pipeline.
     pub stop_after: u64,
     /// Threads that decode: as many queues as the client's properties were made for.
@@ -109,7 +113,6 @@ impl KafkaSource {
     ) -> Result<Self> {
         let wanted = OwnedWanted {
             tables: routes.iter().map(|route| (route.table.clone(), route.lanes.clone())).collect(),
-            dead_letters: settings.dead_letters.clone(),
             resume: resume.clone(),
             policy: settings.policy,
         };
@@ -121,7 +124,8 @@ impl KafkaSource {
             record_bytes: budget.limit() / RECORD_SHARE,
         };
         let threads = settings.threads.clamp(1, opened.plan.lanes.len().max(1));
-        let batcher = || Batcher::new(&pipeline, routes, &opened.plan, &settings.dead_letters, limits);
+        let letters = || DeadLetters::new(&pipeline, &settings.delivered);
+        let batcher = || Batcher::new(&pipeline, routes, &opened.plan, &settings.dead_letters, letters(), limits);
         let batchers: Vec<Batcher> = (0..threads).map(|_| batcher()).collect::<Result<_>>()?;
         let progress = Arc::new(Progress::new(&pipeline, board, &opened.plan));
         let reading = Reading::start(client, &opened, batchers, budget)?;

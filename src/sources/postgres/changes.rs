@@ -5,7 +5,6 @@
 //! position is in the table, whole, and any other is not in it at all.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
@@ -56,6 +55,8 @@ struct TableState {
     held: u64,
     /// Whether the server has told its columns since the slot was opened: before, they are the catalog's, which may be ahead.
     told: bool,
+    /// The transaction of the last change, and how many changes of the table came in it.
+    seen: (u64, u64),
     counts: Counts,
 }
 
@@ -92,7 +93,6 @@ struct Target {
 /// See the head of the file.
 pub struct Changes {
     lane: Lane,
-    pipeline: Arc<str>,
     tables: Vec<TableState>,
     relations: BTreeMap<u32, Vec<Target>>,
     /// Those that came with a transaction that some table holds already, and from where on they are of concern to it.
@@ -103,8 +103,6 @@ pub struct Changes {
     specials: Specials,
     letters: DeadLetters,
     letters_id: TableId,
-    /// Of the letters of one transaction.
-    ordinal: u64,
     /// Rows of tables whose columns have grown in between.
     done: Vec<ChangeBatch>,
 }
@@ -113,10 +111,10 @@ impl Changes {
     /// `tables`: each with the position that it holds.
     pub fn new(
         lane: Lane,
-        pipeline: Arc<str>,
         tables: Vec<(Followed, u64)>,
         types: Types,
         specials: Specials,
+        letters: DeadLetters,
         letters_id: TableId,
     ) -> Self {
         let state = |(followed, held): (Followed, u64)| TableState {
@@ -124,27 +122,21 @@ impl Changes {
             followed,
             held,
             told: false,
+            seen: (0, 0),
             counts: Counts::default(),
         };
         Self {
             lane,
-            pipeline,
             tables: tables.into_iter().map(state).collect(),
             relations: BTreeMap::new(),
             kept: BTreeMap::new(),
             gained: Vec::new(),
             types,
             specials,
-            letters: DeadLetters::default(),
+            letters,
             letters_id,
-            ordinal: 0,
             done: Vec::new(),
         }
-    }
-
-    /// A transaction begins: its dead letters are numbered from 0.
-    pub fn begin(&mut self) {
-        self.ordinal = 0;
     }
 
     /// Takes one message of a transaction. `lsn`: where the change stands in the WAL.
@@ -176,7 +168,7 @@ impl Changes {
 
     /// Hands over all rows so far.
     pub fn drain(&mut self, into: &mut VecDeque<Flow>) -> Result<()> {
-        if let Some(rows) = self.letters.take(&self.pipeline, telemetry::now_us())? {
+        if let Some(rows) = self.letters.take(telemetry::now_us())? {
             into.push_back(Flow::Rows(ChangeBatch::puts(self.letters_id.clone(), rows)));
         }
         into.extend(self.done.drain(..).map(Flow::Rows));
@@ -220,14 +212,15 @@ impl Changes {
                 table.counts.deduplicated += 1;
                 continue;
             }
+            let ordinal = table.number_within(of);
             match table.change(target, change, of, lsn)? {
                 Ok(()) => table.counts.written += 1,
                 Err(reject) => {
                     table.counts.dead_letter += 1;
                     self.letters.push(&DeadLetter {
-                        lane: self.lane.name(),
+                        lane: &self.lane,
                         position: of.commit_lsn,
-                        ordinal: Some(self.ordinal),
+                        ordinal: Some(ordinal),
                         table: table.followed.id.as_str(),
                         key: None,
                         value: None,
@@ -236,7 +229,6 @@ impl Changes {
                         schema_id: None,
                         reject: &reject,
                     });
-                    self.ordinal += 1;
                 }
             }
         }
@@ -284,6 +276,15 @@ impl Changes {
 }
 
 impl TableState {
+    /// The next change's number among those of the table in its transaction, by which its letter is known: the same at every reading,
+    /// whichever other tables are read beside it.
+    fn number_within(&mut self, of: &Transaction) -> u64 {
+        let (transaction, count) = self.seen;
+        let number = if transaction == of.commit_lsn { count } else { 0 };
+        self.seen = (of.commit_lsn, number + 1);
+        number
+    }
+
     /// Ok(Err) is a row that cannot be read.
     fn change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<Result<(), Reject>> {
         match &self.followed.becomes {

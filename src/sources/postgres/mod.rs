@@ -55,6 +55,8 @@ use crate::batch::Flow;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
+use crate::reject::DeadLetters;
+use crate::reject::delivered::Delivered;
 use crate::sources::Source;
 use crate::status::Board;
 use crate::table::{Limits, TableId};
@@ -87,6 +89,8 @@ pub struct Settings {
     /// End at the end that the server's WAL has when the stream begins.
     pub until_caught_up: bool,
     pub letters: TableId,
+    /// Those that the dead-letter table holds already.
+    pub delivered: Arc<Delivered>,
     /// A folder for transactions in progress.
     pub spool: PathBuf,
 }
@@ -413,10 +417,10 @@ async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize
     });
     let changes = Changes::new(
         settings.lane.clone(),
-        Arc::clone(&settings.pipeline),
         tables.collect(),
         types,
         settings.specials,
+        DeadLetters::new(&settings.pipeline, &settings.delivered),
         settings.letters.clone(),
     );
     let spool = Spool::new(&settings.spool, budget / SPOOL_SHARE);

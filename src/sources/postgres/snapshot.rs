@@ -265,6 +265,7 @@ struct CopiedPart<'s> {
     rows: Rows,
     letters: DeadLetters,
     letters_before: u64,
+    /// Letters are numbered behind all that one transaction could have: the first one behind the copy may have the same position.
     job: u64,
     reader: CopyReader,
     progress: PartProgress,
@@ -277,7 +278,8 @@ impl<'s> CopiedPart<'s> {
             of,
             table,
             rows: Rows::new(&table.followed, of.settings.specials),
-            letters: DeadLetters::default(),
+            // A copy is of a position that no letter has been made of.
+            letters: DeadLetters::new(&of.settings.pipeline, &Arc::default()),
             letters_before: 0,
             job: number,
             reader: CopyReader::default(),
@@ -306,9 +308,9 @@ impl<'s> CopiedPart<'s> {
         };
         let reject = reject(&bad);
         self.letters.push(&DeadLetter {
-            lane: self.of.settings.lane.name(),
+            lane: &self.of.settings.lane,
             position: self.of.point,
-            ordinal: Some((self.job << 32) + self.letters_before + self.letters.len() as u64),
+            ordinal: Some(((self.job + 1) << 32) + self.letters_before + self.letters.len() as u64),
             table: self.table.followed.id.as_str(),
             key: None,
             value: None,
@@ -325,7 +327,7 @@ impl<'s> CopiedPart<'s> {
         let (pipeline, table) = (settings.pipeline.to_string(), self.table.followed.id.to_string());
         let letters = self.letters.len() as u64;
         self.letters_before += letters;
-        if let Some(rows) = self.letters.take(&settings.pipeline, telemetry::now_us())? {
+        if let Some(rows) = self.letters.take(telemetry::now_us())? {
             let labels = [
                 ("pipeline", pipeline.clone()),
                 ("table", table.clone()),

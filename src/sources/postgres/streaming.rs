@@ -179,7 +179,6 @@ impl Streaming {
         match *message {
             Message::Begin { final_lsn, time, xid } => {
                 self.stop_before(final_lsn, ready)?;
-                self.changes.begin();
                 self.transaction = Some(Transaction {
                     commit_lsn: final_lsn,
                     xid,
@@ -213,7 +212,6 @@ impl Streaming {
                 self.stop_before(commit_lsn, ready)?;
                 match self.spool.commit(xid)? {
                     Some(replay) => {
-                        self.changes.begin();
                         self.replay = Some((replay, of, end_lsn));
                         Ok(())
                     }

@@ -293,7 +293,6 @@ impl Drop for KafkaClient {
 /// What [`plan`] borrows, owned, so that it can be taken to another thread.
 pub(super) struct OwnedWanted {
     pub tables: Vec<(crate::table::TableId, Lanes)>,
-    pub dead_letters: crate::table::TableId,
     pub resume: crate::sources::Resume,
     pub policy: super::start::Policy,
 }
@@ -319,17 +318,11 @@ impl Shared {
     fn plan(&self, topics: &Topics, is_ours: impl Fn(&str, i32) -> bool, wanted: &OwnedWanted) -> Result<Plan> {
         let partitions = self.reader.partitions(topics, is_ours)?;
         let mut watched = self.watched();
-        let OwnedWanted {
-            tables,
-            dead_letters,
-            resume,
-            policy,
-        } = wanted;
+        let OwnedWanted { tables, resume, policy } = wanted;
         let plan = plan(
             &partitions,
             &Wanted {
                 tables,
-                dead_letters,
                 resume,
                 policy: *policy,
                 begun: &watched.begun,

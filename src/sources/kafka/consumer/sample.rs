@@ -46,7 +46,6 @@ impl Shared {
                 start: partition.high.saturating_sub(RECORDS).max(partition.low),
                 end: partition.high,
                 wants: Vec::new(),
-                letters_from: 0,
             });
         }
         let queue = Queue::new(&self.reader)?;

@@ -27,10 +27,10 @@ fn changes() -> Changes {
     let lane = Lane::new("slot@1");
     Changes::new(
         lane,
-        Arc::from("p"),
         vec![(followed, 0)],
         types,
         Specials::Reject,
+        DeadLetters::new(&"p".into(), &Default::default()),
         TableId::new("letters"),
     )
 }

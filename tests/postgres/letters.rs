@@ -1,0 +1,169 @@
+//! Dead letters of a database: each is there once, however often the program is killed, and though a table stops and comes back.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use tokio::time::sleep;
+
+use crate::letters::difference;
+use crate::support::bank::Bank;
+use crate::support::postgres::{Options, PostgresServer};
+
+const ALL: &str = "create = true\nfollow = [\"public.*\"]";
+const TABLES: [&str; 2] = ["t", "u"];
+
+/// What transactions leave in the dead letters: of each, in their order, the table and the number of each change that no column holds.
+#[derive(Default)]
+struct Model {
+    transactions: Vec<Vec<(String, u64)>>,
+    next_id: u64,
+}
+
+impl Model {
+    /// A random transaction: rows of both tables, in any order, some of them good and some rolled back.
+    fn transaction(&mut self, rng: &mut SmallRng) -> String {
+        let mut sql = "BEGIN;".to_owned();
+        let (mut changes, mut letters) = (BTreeMap::new(), Vec::new());
+        for _ in 0..rng.random_range(1..7) {
+            let table = *TABLES.choose(rng).expect("there are two");
+            let rolled_back = rng.random_ratio(1, 6);
+            let rows: Vec<bool> = (0..if rng.random_ratio(1, 5) { 300 } else { 1 })
+                .map(|_| rng.random_ratio(1, 3))
+                .collect();
+            let value = |bad: &bool, id: u64| match bad {
+                false => format!("({id}, '2026-01-01', 1)"),
+                true if id.is_multiple_of(2) => format!("({id}, 'infinity', 1)"),
+                true => format!("({id}, '2026-01-01', 'NaN')"),
+            };
+            let values: Vec<String> = rows.iter().zip(self.next_id..).map(|(bad, id)| value(bad, id)).collect();
+            self.next_id += rows.len() as u64;
+            let insert = format!("INSERT INTO {table} VALUES {}", values.join(","));
+            if rolled_back {
+                let _ = write!(sql, "SAVEPOINT s; {insert}; ROLLBACK TO s;");
+                continue;
+            }
+            let _ = write!(sql, "{insert};");
+            let count: &mut u64 = changes.entry(table).or_default();
+            for bad in rows {
+                letters.extend(bad.then(|| (table.to_owned(), *count)));
+                *count += 1;
+            }
+        }
+        if rng.random_ratio(1, 8) {
+            return sql + "ROLLBACK;";
+        }
+        if !letters.is_empty() {
+            self.transactions.push(letters);
+        }
+        sql + "COMMIT;"
+    }
+
+    /// Each letter with the number of its transaction among those that have letters.
+    fn letters(&self) -> Vec<Vec<String>> {
+        let mut letters: Vec<_> = self
+            .transactions
+            .iter()
+            .enumerate()
+            .flat_map(|(number, letters)| {
+                letters
+                    .iter()
+                    .map(move |(table, change)| vec![number.to_string(), format!("public.{table}"), change.to_string()])
+            })
+            .collect();
+        letters.sort();
+        letters
+    }
+}
+
+/// The dead letters, in the model's words.
+async fn letters(bank: &Bank<'_>) -> Vec<Vec<String>> {
+    let sql = "SELECT DENSE_RANK() OVER (ORDER BY position) - 1, \"table\", id FROM bank_dead_letters";
+    let mut letters = bank.here(sql, &["bank_dead_letters"]).await;
+    for letter in &mut letters {
+        letter[2] = letter[2].rsplit('/').next().expect("an id has an ordinal").to_owned();
+    }
+    letters.sort();
+    letters
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_letter_is_there_once_however_often_the_program_is_killed() {
+    let kills: usize = std::env::var("ALLUVIUM_KILLS").map_or(12, |text| text.parse().expect("ALLUVIUM_KILLS is a number"));
+    // Long transactions are streamed before they are committed, at one reading and not at another.
+    let server = PostgresServer::start(Options::default().set("logical_decoding_work_mem", "64kB"));
+    let sql =
+        "CREATE TABLE t (id int PRIMARY KEY, day date, n numeric(5, 2)); CREATE TABLE u (id int PRIMARY KEY, day date, n numeric(5, 2))";
+    let bank = Bank::new(&server, "letters", sql, ALL).await;
+    bank.catch_up().await;
+    let (mut rng, mut model, mut between) = (SmallRng::seed_from_u64(rand::random()), Model::default(), 0);
+    let table = bank.site.table("bank_dead_letters");
+    for kill in 0..kills {
+        let client = server.client(&bank.database).await;
+        let work = async {
+            for _ in 0..rng.random_range(10..60) {
+                client.batch_execute(&model.transaction(&mut rng)).await.expect("a transaction");
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let mut program = bank.site.run("program", &bank.config);
+        let life = async {
+            if kill % 3 < 2 {
+                between += usize::from(program.kill_at_commit(&table, Duration::from_secs(10)).await);
+            } else {
+                sleep(Duration::from_millis(rand::rng().random_range(100..1_500))).await;
+                assert!(program.poll().is_none(), "{}", program.log_tail());
+                program.kill().await;
+            }
+        };
+        tokio::join!(work, life);
+    }
+    bank.catch_up().await;
+    assert!(
+        between > kills / 3,
+        "it was killed only {between} times between the letters and the data"
+    );
+    let (there, expected) = (letters(&bank).await, model.letters());
+    assert!(there == expected, "{}", difference(&there, &expected));
+    for table in TABLES {
+        let good = format!("SELECT id FROM public.{table} WHERE day <> 'infinity' AND n <> 'NaN'");
+        let (here, there) = (
+            bank.here(&format!("SELECT id FROM public.{table}"), &[&format!("public.{table}")])
+                .await,
+            bank.there(&good).await,
+        );
+        assert!(here == there, "{table}: {} rows here, {} there", here.len(), there.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_stopped_and_comes_back_brings_the_letters_that_it_lacks() {
+    let sql =
+        "CREATE TABLE t (id int PRIMARY KEY, day date); CREATE TABLE events (id int, day date); ALTER TABLE events REPLICA IDENTITY FULL";
+    let stopped =
+        |more: &str| format!("create = true\nfollow = [\"public.t\"]\n[pipelines.bank.tables.events]\ntable = \"public.events\"\n{more}");
+    let mut bank = Bank::new(PostgresServer::shared(), "stopped", sql, &stopped("")).await;
+    bank.catch_up().await;
+    let bad =
+        |id: i32| format!("INSERT INTO events VALUES ({id}, '2026-01-01'), ({id}, 'infinity'); INSERT INTO t VALUES ({id}, 'infinity')");
+    bank.sql(&bad(1)).await;
+    bank.catch_up().await;
+    // A table of inserts stops at an update; the other one goes on, and so do its letters.
+    bank.sql(&bad(2)).await;
+    bank.sql("UPDATE events SET day = '2026-01-02' WHERE id = 1 AND day = '2026-01-01'")
+        .await;
+    bank.sql(&bad(3)).await;
+    let (code, said) = bank.refused().await;
+    assert_eq!(code, 65, "{said}");
+    let of = |table: &str| format!("SELECT COUNT(*), COUNT(DISTINCT id) FROM bank_dead_letters WHERE \"table\" = '{table}'");
+    assert_eq!(bank.here(&of("public.t"), &["bank_dead_letters"]).await, [["3", "3"]], "{said}");
+    bank.reconfigure(&stopped("metadata = [\"__op\"]"));
+    bank.catch_up().await;
+    for table in ["public.t", "events"] {
+        assert_eq!(bank.here(&of(table), &["bank_dead_letters"]).await, [["3", "3"]], "{table}");
+    }
+    assert_eq!(bank.here("SELECT id, __op FROM events", &["events"]).await.len(), 4);
+}
