@@ -28,6 +28,11 @@ pub struct Postgres {
     /// Make the publication and the slot where they are missing. Without it, `alluvium check` prints the SQL that makes them.
     #[serde(default)]
     pub create: bool,
+    /// Read transactions when they are prepared (PREPARE TRANSACTION), and show them when they are committed: large ones are there sooner. While
+    /// one stays prepared, the server keeps its WAL from the PREPARE on, and a start reads from there. Without it, they are read when they are
+    /// committed. A slot that was once read so stays so. PostgreSQL 15 and newer.
+    #[serde(default)]
+    pub two_phase: bool,
     /// How often to look for tables that were added to the publication.
     #[serde(default = "super::default_discovery")]
     pub discovery: Span,

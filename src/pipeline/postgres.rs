@@ -119,6 +119,7 @@ impl PostgresToDelta {
             slot: name.clone(),
             tables: followed.chain(named).collect::<BTreeSet<_>>().into_iter().collect(),
             copies: true,
+            two_phase: postgres.two_phase,
         };
         let facts = preflight::gather(&control, &wanted).await?;
         let (advice, problems) = preflight::problems(&facts, &wanted)
@@ -300,6 +301,7 @@ impl Open for PostgresToDelta {
         let delivered = behind.delivered(letters_sink.log(), &pipeline).await?;
 
         let slot = self.slot(&control, &slot_name, &feeds).await?;
+        let two_phase = slot::two_phase(&slot, postgres.two_phase, catalog::server_version(&control).await?)?;
         slot::check(&slot, &self.address.database, &feeds, catalog::end_of_wal(&control).await?)?;
         let settings = Settings {
             pipeline,
@@ -316,6 +318,7 @@ impl Open for PostgresToDelta {
             },
             published: published.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
             copy_connections: postgres.copy_connections as usize,
+            two_phase,
             discovery: postgres.discovery.0,
             board: self.board.clone(),
             limits: self.feeds.limits(),
@@ -368,7 +371,7 @@ impl PostgresToDelta {
             );
             return Err(Error::config("slot_missing", what));
         }
-        slot::create(control, name).await?;
+        slot::create(control, name, self.feeds.postgres.two_phase).await?;
         info!(pipeline = %self.resolved.name, slot = name, "made the replication slot");
         let made = slot::find(control, name).await?;
         made.ok_or_else(|| Error::transient("slot_missing", format!("the replication slot `{name}` was made, and is gone")))

@@ -13,5 +13,6 @@ mod refusals;
 mod servers;
 mod slots;
 mod stream;
+mod two_phase;
 mod values;
 mod widening;

@@ -11,6 +11,7 @@ fn wanted(tables: &[&str]) -> Wanted {
         slot: "s".to_owned(),
         tables: tables.iter().map(|name| ("public".to_owned(), (*name).to_owned())).collect(),
         copies: true,
+        two_phase: false,
     }
 }
 

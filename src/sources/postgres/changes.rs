@@ -150,20 +150,24 @@ impl Changes {
                 .try_for_each(|relation| self.change(*relation, Change::Truncate, of, lsn)),
             Message::Relation(relation) => self.relation(relation, of),
             Message::Origin | Message::Type | Message::Logical { .. } => Ok(()),
-            Message::TwoPhase(letter) => {
-                let what = format!(
-                    "the slot of {} sends two-phase commits (message `{letter}`), which were not asked for: make a slot without two_phase",
-                    self.lane
-                );
-                Err(Error::config("two_phase", what))
-            }
             Message::Begin { .. }
             | Message::Commit { .. }
             | Message::StreamStart { .. }
             | Message::StreamStop
             | Message::StreamCommit { .. }
-            | Message::StreamAbort { .. } => Err(Error::bug(format!("{message:?} within a transaction"))),
+            | Message::StreamAbort { .. }
+            | Message::BeginPrepare(_)
+            | Message::Prepare(_)
+            | Message::StreamPrepare(_)
+            | Message::CommitPrepared(_)
+            | Message::RollbackPrepared(_) => Err(Error::bug(format!("{message:?} within a transaction"))),
         }
+    }
+
+    /// The tables that do not hold a transaction whose commit record begins here.
+    pub fn lacking(&self, commit_lsn: u64) -> impl Iterator<Item = &TableId> {
+        let lacking = self.tables.iter().filter(move |table| commit_lsn >= table.held);
+        lacking.map(|table| &table.followed.id)
     }
 
     /// Hands over all rows so far.

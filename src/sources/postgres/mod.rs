@@ -7,6 +7,7 @@
 //!   └── connection: pgoutput ──► changes: rows of tables, by transaction ──► PostgresSource::next
 //!                     │                          ▲ committed
 //!                     └─ in progress ──► spool ──┘
+//!                        and prepared
 //! ```
 //!
 //! - The lane is the slot; a position is where a transaction's commit record ends. Transactions come in the order of their commits.
@@ -19,8 +20,10 @@ pub mod changes;
 pub mod connection;
 pub mod copying;
 pub mod followed;
+mod introduced;
 pub mod pgoutput;
 pub mod preflight;
+mod prepared;
 mod progress;
 pub mod rows;
 pub mod slot;
@@ -82,6 +85,8 @@ pub struct Settings {
     pub binary: bool,
     pub specials: Specials,
     pub copy_connections: usize,
+    /// The server tells transactions when they are prepared.
+    pub two_phase: bool,
     pub discovery: Duration,
     pub board: Board,
     /// When all tables are published.
@@ -387,22 +392,26 @@ impl Source for PostgresSource {
     }
 }
 
-/// Begins to read at the lowest position that a table holds.
+/// Begins to read at the lowest position that a table holds; or, for the sake of transactions that are prepared, where the slot is.
 async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize) -> Result<Streaming> {
-    let from = feeds.iter().filter_map(Feed::held).min().unwrap_or(0);
+    let lowest = feeds.iter().filter_map(Feed::held).min().unwrap_or(0);
     let stops = feeds
         .iter()
         .flat_map(|feed| feed.held().into_iter().chain(feed.marks.iter().copied()));
-    let stops: Vec<u64> = stops.filter(|&at| at >= from).collect();
+    let stops: Vec<u64> = stops.filter(|&at| at >= lowest).collect();
+    let from = if settings.two_phase { 0 } else { lowest };
     let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
     // Streaming of transactions in progress is of version 2, which all servers know that are still maintained.
-    options.push(("proto_version", "2".to_owned()));
+    options.push(("proto_version", if settings.two_phase { "3" } else { "2" }.to_owned()));
     options.push(("streaming", "on".to_owned()));
+    if settings.two_phase {
+        options.push(("two_phase", "on".to_owned()));
+    }
     if settings.binary {
         options.push(("binary", "true".to_owned()));
     }
+    let control = connection::control(&settings.address).await?;
     let until = if settings.until_caught_up {
-        let control = connection::control(&settings.address).await?;
         Some(catalog::end_of_wal(&control).await?)
     } else {
         None
@@ -410,7 +419,9 @@ async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize
     let connection = Replication::open(&settings.address).await?;
     let read_ahead = (budget / READ_AHEAD_SHARE).clamp(1 << 20, 64 << 20);
     let stream = connection.start(&settings.slot, from, &options, read_ahead).await?;
-    info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(from), "following");
+    // Now that it is ours, nobody else moves it.
+    let began = slot::confirmed(&control, &settings.slot).await?;
+    info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(began.max(from)), "following");
     let tables = feeds.into_iter().filter_map(|feed| {
         let held = feed.held()?;
         Some((feed.followed, held))
@@ -431,6 +442,7 @@ async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize
         spool,
         settings.limits,
         stops,
+        began,
         until,
     ))
 }

@@ -4,7 +4,11 @@
 //! a message borrows from the bytes that it was read from. Every access is checked: whatever the bytes, the answer is a message or
 //! [`Malformed`].
 
+mod two_phase;
+
 use std::fmt;
+
+pub use two_phase::{Prepared, Resolved};
 
 /// What stands where a message should: the message's letter, and what was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +83,16 @@ pub enum Message<'a> {
         xid: u32,
         subxid: u32,
     },
-    /// A message of two-phase commit, by its letter: only where the slot was made for it.
-    TwoPhase(char),
+    /// The rows of one transaction that is about to be prepared follow. It and the next four come only where two-phase commits were asked for.
+    BeginPrepare(Prepared<'a>),
+    /// They were all.
+    Prepare(Prepared<'a>),
+    /// So they were of a transaction that came in blocks.
+    StreamPrepare(Prepared<'a>),
+    /// `COMMIT PREPARED`: `lsn` is where its record begins.
+    CommitPrepared(Resolved<'a>),
+    /// `ROLLBACK PREPARED`: `lsn` is where the record of the PREPARE ended.
+    RollbackPrepared(Resolved<'a>),
 }
 
 /// What a table looks like from here on.
@@ -256,7 +268,7 @@ impl<'a> Bytes<'a> {
             },
             b'O' => Message::Origin,
             b'Y' => Message::Type,
-            b'b' | b'P' | b'K' | b'r' | b'p' => Message::TwoPhase(char::from(letter)),
+            b'b' | b'P' | b'K' | b'r' | b'p' => self.two_phase(letter)?,
             _ => return Err(self.wrong("not known")),
         })
     }

@@ -64,6 +64,11 @@ fn server(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         let what = format!("The server is PostgreSQL {major}");
         found.push(problem("postgres_version", what, format!("Upgrade it to {VERSION_MIN} or newer")));
     }
+    if wanted.two_phase && major < 15 {
+        let what = format!("PostgreSQL {major} does not tell transactions when they are prepared");
+        let fix = "Take `two_phase` out: then they come when they are committed; or upgrade the server to 15 or newer";
+        found.push(problem("two_phase", what, fix));
+    }
     if facts.pooled {
         found.push(problem(
             "postgres_pooler",

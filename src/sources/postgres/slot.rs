@@ -44,6 +44,28 @@ pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
     }))
 }
 
+/// What the slot was told that is safe: there the server begins at the earliest.
+pub async fn confirmed(control: &Control, name: &str) -> Result<u64> {
+    let slot = find(control, name).await?;
+    let gone = || Error::transient("slot_missing", format!("the replication slot `{name}` is gone while it is read"));
+    slot.map(|slot| slot.confirmed).ok_or_else(gone)
+}
+
+/// Whether the server tells transactions when they are prepared: where that was asked for, now or when the slot was made. pgoutput knows it
+/// since PostgreSQL 15; in 14 a slot that was made for it does nothing of the kind.
+pub fn two_phase(slot: &Slot, asked: bool, version: u32) -> Result<bool> {
+    let knows = version >= 150_000;
+    if asked && !knows {
+        let what = format!(
+            "PostgreSQL {} does not tell transactions when they are prepared: take `two_phase` out (what was prepared comes when it is committed), \
+             or upgrade the server to 15 or newer",
+            version / 10_000
+        );
+        return Err(Error::config("two_phase", what));
+    }
+    Ok(knows && (asked || slot.two_phase))
+}
+
 /// How far the slot is behind the server, in bytes of WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
@@ -78,14 +100,14 @@ pub async fn lag(control: &Control, name: &str) -> Result<Option<Lag>> {
 }
 
 /// Makes the slot; where the server knows failover slots (PostgreSQL 17 and newer), one of these.
-pub async fn create(control: &Control, name: &str) -> Result<()> {
+pub async fn create(control: &Control, name: &str, two_phase: bool) -> Result<()> {
     let version = super::catalog::server_version(control).await?;
     let sql = if version >= 170_000 {
-        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, false, true)"
+        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, $2, true)"
     } else {
-        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, false)"
+        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, $2)"
     };
-    control.query(sql, &[&name]).await.map(drop)
+    control.query(sql, &[&name, &two_phase]).await.map(drop)
 }
 
 /// What tells this cluster from any other, its restored copies excepted.

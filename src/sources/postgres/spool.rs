@@ -1,6 +1,7 @@
-//! Transactions in progress, as the server streams them: kept until they end, in memory while they are small, then in files.
+//! Transactions whose end is open: kept until it is known, in memory while they are small, then in files.
 //!
-//! The server sends the changes of large transactions before it knows whether they will be committed, in blocks between those of others.
+//! The server sends the changes of large transactions before it knows whether they will be committed, in blocks between those of others;
+//! and those of prepared ones when they are prepared, where that was asked for.
 //! A transaction that is committed is read back in its order, without the parts that were rolled back; one that is not is forgotten.
 //! Files have no name from their first moment on: whatever happens, nothing of them is left.
 
@@ -30,6 +31,8 @@ pub struct Spool {
 
 #[derive(Default)]
 struct Kept {
+    /// Its messages came between StreamStart and StreamStop.
+    in_stream: bool,
     aborted: BTreeSet<u32>,
     /// What came behind the file's end.
     memory: Vec<u8>,
@@ -46,11 +49,12 @@ impl Spool {
         }
     }
 
-    /// Keeps a message of a transaction in progress.
-    pub fn push(&mut self, xid: u32, lsn: u64, message: &[u8]) -> Result<()> {
+    /// Keeps a message of a transaction. `in_stream`: it came between StreamStart and StreamStop; all of a transaction do, or none.
+    pub fn push(&mut self, xid: u32, in_stream: bool, lsn: u64, message: &[u8]) -> Result<()> {
         let length = u32::try_from(message.len())
             .map_err(|_| Error::data("too_large", format!("a change of transaction {xid} is larger than 4 GiB")))?;
         let kept = self.open.entry(xid).or_default();
+        kept.in_stream = in_stream;
         kept.memory.extend_from_slice(&length.to_le_bytes());
         kept.memory.extend_from_slice(&lsn.to_le_bytes());
         kept.memory.extend_from_slice(message);
@@ -79,6 +83,7 @@ impl Spool {
         }
         Ok(Some(Replay {
             folder: self.folder.clone(),
+            in_stream: kept.in_stream,
             aborted: kept.aborted,
             file: kept.file,
             memory: kept.memory,
@@ -104,6 +109,7 @@ impl Spool {
 /// A committed transaction, read back message by message.
 pub struct Replay {
     folder: PathBuf,
+    in_stream: bool,
     aborted: BTreeSet<u32>,
     file: Option<File>,
     memory: Vec<u8>,
@@ -112,17 +118,17 @@ pub struct Replay {
 
 impl Replay {
     /// Hands the messages of the next block to `take`, with where each stands in the WAL, and its bytes. False: that was the last.
-    pub fn next_block(&mut self, mut take: impl FnMut(u64, &Message<'_>, usize) -> Result<()>) -> Result<bool> {
+    pub fn next_block(&mut self, mut take: impl FnMut(u64, &Message<'_>, &[u8]) -> Result<()>) -> Result<bool> {
         let more = self.read()?;
         while let Some(mut head) = self.block.get(..HEAD_BYTES) {
             let (length, lsn) = (head.get_u32_le() as usize, head.get_u64_le());
             let Some(bytes) = self.block.get(HEAD_BYTES..HEAD_BYTES + length) else {
                 break;
             };
-            let (message, of) =
-                pgoutput::message(bytes, true).map_err(|e| Error::bug("a message that was kept cannot be read back").because(e))?;
+            let (message, of) = pgoutput::message(bytes, self.in_stream)
+                .map_err(|e| Error::bug("a message that was kept cannot be read back").because(e))?;
             if !of.is_some_and(|xid| self.aborted.contains(&xid)) {
-                take(lsn, &message, length)?;
+                take(lsn, &message, bytes)?;
             }
             self.block.advance(HEAD_BYTES + length);
         }
@@ -206,7 +212,7 @@ mod tests {
             let mut spool = Spool::new(folder.path(), memory_max);
             for (number, (xid, part)) in changes.iter().enumerate() {
                 let message = change(xid * 10 + part, number as u32);
-                spool.push(xid * 10, number as u64, &message).unwrap();
+                spool.push(xid * 10, true, number as u64, &message).unwrap();
             }
             spool.abort(10, 10);
             for part in &aborted {
@@ -230,7 +236,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_to_is_named() {
         let mut spool = Spool::new(Path::new("/dev/null/spool"), 0);
-        let failure = spool.push(7, 1, b"I").unwrap_err();
+        let failure = spool.push(7, true, 1, b"I").unwrap_err();
         assert_eq!((failure.code, failure.kind), ("spool", crate::error::Kind::Transient));
         assert!(failure.what.contains("/dev/null/spool"), "{failure}");
     }

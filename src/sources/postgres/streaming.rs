@@ -11,12 +11,14 @@ use tokio::time::{Duration, Instant, sleep_until};
 use super::Settings;
 use super::changes::{Changes, Transaction};
 use super::connection::{Frame, Stream};
-use super::pgoutput::{self, Message};
+use super::introduced::Introduced;
+use super::pgoutput::{self, Message, Resolved};
+use super::prepared::Prepared;
 use super::spool::{Replay, Spool};
 use crate::batch::Flow;
 use crate::cadence::Cadence;
 use crate::error::{Error, Result};
-use crate::position::{Checkpoint, Lane, Position};
+use crate::position::{Checkpoint, Lane, Lsn, Position};
 use crate::table::{Limits, TableId};
 use crate::telemetry;
 
@@ -30,17 +32,15 @@ pub struct Streaming {
     lane: Lane,
     stream: Stream,
     changes: Changes,
-    /// Transactions in progress.
+    /// Transactions in progress, and prepared ones.
     spool: Spool,
+    prepared: Prepared,
+    introduced: Introduced,
     /// What came together, and is not read yet; so many of these end a transaction.
     frames: VecDeque<Frame>,
     commits_left: usize,
-    /// The transaction whose rows are being read.
-    transaction: Option<Transaction>,
-    /// The transaction in progress whose block is being read.
-    in_stream: Option<u32>,
-    /// A committed transaction that is read back, and where its commit record ends.
-    replay: Option<(Replay, Transaction, u64)>,
+    within: Within,
+    replay: Option<Kept>,
     /// All transactions up to here were read.
     reached: u64,
     /// What the last mark said, and how many there were.
@@ -59,8 +59,30 @@ pub struct Streaming {
     limits: Limits,
 }
 
+/// What is being read.
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Nothing,
+    /// The rows of a committed transaction.
+    Transaction(Transaction),
+    /// A block of a transaction in progress.
+    Stream(u32),
+    /// The rows of a transaction that is about to be prepared.
+    Prepare(u32),
+}
+
+/// A committed transaction that was kept, and is read back.
+struct Kept {
+    replay: Replay,
+    of: Transaction,
+    /// Where its commit record ends.
+    end_lsn: u64,
+    prepared: bool,
+}
+
 impl Streaming {
-    /// `stops`: where the stream begins, and where tables were published behind it; in any order.
+    /// `stops`: where tables begin, and where they were published behind it; in any order. `began`: where the slot is.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing, and it is made in one place")]
     pub fn new(
         lane: Lane,
         stream: Stream,
@@ -68,6 +90,7 @@ impl Streaming {
         spool: Spool,
         limits: Limits,
         mut stops: Vec<u64>,
+        began: u64,
         until: Option<u64>,
     ) -> Self {
         stops.sort_unstable_by_key(|&at| std::cmp::Reverse(at));
@@ -85,10 +108,11 @@ impl Streaming {
             stream,
             changes,
             spool,
+            prepared: Prepared::new(began),
+            introduced: Introduced::default(),
             frames: VecDeque::new(),
             commits_left: 0,
-            transaction: None,
-            in_stream: None,
+            within: Within::Nothing,
             replay: None,
             reached: from,
             marked: 0,
@@ -114,7 +138,15 @@ impl Streaming {
 
     /// All tables have everything up to here.
     pub fn acknowledge(&mut self, at: Position) {
-        self.stream.acknowledge(at.0);
+        self.prepared.hold(at.0);
+        self.tell();
+    }
+
+    /// Tells the slot what it may forget.
+    fn tell(&self) {
+        if let Some(safe) = self.prepared.safe() {
+            self.stream.acknowledge(safe);
+        }
     }
 
     /// Ends the session. The server has heard what was acknowledged, and the slot is free for the next one.
@@ -130,7 +162,7 @@ impl Streaming {
     /// Reads what has come, until there are rows or a mark, or nothing more has come. Cancel safe: all that was read is kept here.
     pub async fn read(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
         if self.frames.is_empty() && self.replay.is_none() && !self.is_at_its_end() {
-            let deadline = self.cadence.deadline().filter(|_| self.transaction.is_none());
+            let deadline = self.cadence.deadline().filter(|_| !matches!(self.within, Within::Transaction(_)));
             let frames = tokio::select! {
                 biased;
                 // Time first: a stream that never pauses must not keep rows from their readers.
@@ -156,9 +188,9 @@ impl Streaming {
         match frame {
             // Nothing is on its way before this: the server says how far it has read its WAL.
             Frame::KeepAlive { end } => {
-                if self.transaction.is_none() && self.in_stream.is_none() {
+                if self.within == Within::Nothing {
                     self.stop_before(*end, ready)?;
-                    self.reached = self.reached.max(*end);
+                    self.has_read(*end);
                     if self.commits_left == 0 {
                         self.pass(ready)?;
                     }
@@ -168,8 +200,8 @@ impl Streaming {
             Frame::Data { start, data, .. } => {
                 self.received.0 += 1;
                 self.received.1 += data.len() as u64;
-                let read = pgoutput::message(data, self.in_stream.is_some());
-                let (message, _) = read.map_err(|e| Error::bug("the stream cannot be read: please report this").because(e))?;
+                let read = pgoutput::message(data, matches!(self.within, Within::Stream(_)));
+                let (message, _) = read.map_err(unreadable)?;
                 self.message(&message, *start, data, ready)
             }
         }
@@ -179,7 +211,7 @@ impl Streaming {
         match *message {
             Message::Begin { final_lsn, time, xid } => {
                 self.stop_before(final_lsn, ready)?;
-                self.transaction = Some(Transaction {
+                self.within = Within::Transaction(Transaction {
                     commit_lsn: final_lsn,
                     xid,
                     time,
@@ -187,15 +219,15 @@ impl Streaming {
                 Ok(())
             }
             Message::Commit { end_lsn, .. } => {
-                self.transaction = None;
+                self.within = Within::Nothing;
                 self.ended(end_lsn, ready)
             }
             Message::StreamStart { xid, .. } => {
-                self.in_stream = Some(xid);
+                self.within = Within::Stream(xid);
                 Ok(())
             }
             Message::StreamStop => {
-                self.in_stream = None;
+                self.within = Within::Nothing;
                 Ok(())
             }
             Message::StreamAbort { xid, subxid } => {
@@ -207,40 +239,103 @@ impl Streaming {
                 commit_lsn,
                 end_lsn,
                 time,
-            } => {
-                let of = Transaction { commit_lsn, xid, time };
-                self.stop_before(commit_lsn, ready)?;
-                match self.spool.commit(xid)? {
-                    Some(replay) => {
-                        self.replay = Some((replay, of, end_lsn));
-                        Ok(())
-                    }
-                    None => self.ended(end_lsn, ready),
-                }
+            } => self.committed(Transaction { commit_lsn, xid, time }, end_lsn, false, ready),
+            Message::BeginPrepare(of) => {
+                self.introduced.begin();
+                self.within = Within::Prepare(of.xid);
+                Ok(())
             }
-            _ => match (self.in_stream, self.transaction) {
-                (Some(xid), _) => self.spool.push(xid, lsn, bytes),
-                (None, Some(of)) => {
+            Message::Prepare(of) | Message::StreamPrepare(of) => {
+                self.within = Within::Nothing;
+                self.prepared.prepare(of.xid, of.prepare_lsn);
+                Ok(())
+            }
+            Message::CommitPrepared(of) => self.commit_prepared(&of, ready),
+            Message::RollbackPrepared(of) => {
+                self.spool.abort(of.xid, of.xid);
+                self.prepared.roll_back(of.xid);
+                self.ended(of.end_lsn, ready)
+            }
+            _ => match self.within {
+                Within::Stream(xid) => self.spool.push(xid, true, lsn, bytes),
+                Within::Prepare(xid) => {
+                    for before in self.introduced.keep(message, bytes) {
+                        self.spool.push(xid, false, lsn, &before)?;
+                    }
+                    self.spool.push(xid, false, lsn, bytes)
+                }
+                Within::Transaction(of) => {
                     self.weight += bytes.len();
+                    for before in self.introduced.read(message, bytes) {
+                        self.changes.take(&whole(&before)?, &of, lsn)?;
+                    }
                     self.changes.take(message, &of, lsn)?;
                     self.drain_if_heavy(ready)
                 }
                 // Logical messages may stand outside of transactions.
-                (None, None) if matches!(message, Message::Logical { .. } | Message::Origin) => Ok(()),
-                (None, None) => Err(Error::bug(format!("{message:?} outside of a transaction"))),
+                Within::Nothing if matches!(message, Message::Logical { .. } | Message::Origin) => Ok(()),
+                Within::Nothing => Err(Error::bug(format!("{message:?} outside of a transaction"))),
             },
+        }
+    }
+
+    /// A prepared transaction is committed. Where its PREPARE was not sent, which is before the session began, tables must have it.
+    fn commit_prepared(&mut self, of: &Resolved<'_>, ready: &mut VecDeque<Flow>) -> Result<()> {
+        let transaction = Transaction {
+            commit_lsn: of.lsn,
+            xid: of.xid,
+            time: of.time,
+        };
+        if self.prepared.commit(of.xid, of.end_lsn) {
+            return self.committed(transaction, of.end_lsn, true, ready);
+        }
+        self.spool.abort(of.xid, of.xid);
+        let lacking: Vec<&str> = self.changes.lacking(of.lsn).map(TableId::as_str).collect();
+        if lacking.is_empty() {
+            return self.ended(of.end_lsn, ready);
+        }
+        let what = format!(
+            "the prepared transaction `{}` was committed at {}, and its changes are gone: they came with its PREPARE, and the slot of {} begins \
+             behind that, at {} (was it read or advanced by another program?). Copy the tables again (alluvium resnapshot {})",
+            of.gid,
+            Lsn(of.lsn),
+            self.lane,
+            Lsn(self.prepared.began()),
+            lacking.join(" ")
+        );
+        Err(Error::data("prepare_missing", what))
+    }
+
+    /// A transaction that was kept is committed.
+    fn committed(&mut self, of: Transaction, end_lsn: u64, prepared: bool, ready: &mut VecDeque<Flow>) -> Result<()> {
+        self.stop_before(of.commit_lsn, ready)?;
+        match self.spool.commit(of.xid)? {
+            Some(replay) => {
+                self.replay = Some(Kept {
+                    replay,
+                    of,
+                    end_lsn,
+                    prepared,
+                });
+                Ok(())
+            }
+            None => self.ended(end_lsn, ready),
         }
     }
 
     /// Reads one block of a transaction that was kept.
     fn read_back(&mut self, ready: &mut VecDeque<Flow>) -> Result<()> {
-        let Some((replay, of, end_lsn)) = &mut self.replay else {
+        let Some(kept) = &mut self.replay else {
             return Ok(());
         };
-        let (of, end_lsn) = (*of, *end_lsn);
-        let (changes, weight) = (&mut self.changes, &mut self.weight);
-        let more = replay.next_block(|lsn, message, bytes| {
-            *weight += bytes;
+        let (of, end_lsn, prepared) = (kept.of, kept.end_lsn, kept.prepared);
+        let (changes, weight, introduced) = (&mut self.changes, &mut self.weight, &mut self.introduced);
+        let more = kept.replay.next_block(|lsn, message, bytes| {
+            *weight += bytes.len();
+            match prepared {
+                true => introduced.read_back_prepared(message),
+                false => introduced.read_back(message, bytes),
+            }
             changes.take(message, &of, lsn)
         })?;
         self.drain_if_heavy(ready)?;
@@ -251,9 +346,16 @@ impl Streaming {
         Ok(())
     }
 
+    /// All that is committed up to here was read.
+    fn has_read(&mut self, upto: u64) {
+        self.reached = self.reached.max(upto);
+        self.prepared.read(upto);
+        self.tell();
+    }
+
     /// A transaction was read whole.
     fn ended(&mut self, end_lsn: u64, ready: &mut VecDeque<Flow>) -> Result<()> {
-        self.reached = self.reached.max(end_lsn);
+        self.has_read(end_lsn);
         self.commits_left = self.commits_left.saturating_sub(1);
         if self.commits_left == 0 || self.weight >= BATCH_BYTES || self.cadence.is_due(Instant::now()) {
             self.pass(ready)?;
@@ -365,5 +467,14 @@ impl Streaming {
 }
 
 fn ends_transaction(frame: &Frame) -> bool {
-    matches!(frame, Frame::Data { data, .. } if matches!(data.first(), Some(b'C' | b'c')))
+    matches!(frame, Frame::Data { data, .. } if matches!(data.first(), Some(b'C' | b'c' | b'K' | b'r')))
+}
+
+/// A message that came outside of streams.
+fn whole(bytes: &[u8]) -> Result<Message<'_>> {
+    pgoutput::message(bytes, false).map(|(message, _)| message).map_err(unreadable)
+}
+
+fn unreadable(error: pgoutput::Malformed) -> Error {
+    Error::bug("the stream cannot be read: please report this").because(error)
 }

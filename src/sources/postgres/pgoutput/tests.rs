@@ -179,6 +179,52 @@ fn within_a_stream_changes_tell_their_transaction() {
     );
 }
 
+/// A message of two-phase commit with this letter.
+fn two_phase(letter: u8, xid: u32, gid: &str) -> Vec<u8> {
+    let head = Writer::default().bytes(&[letter]);
+    let head = if letter == b'b' { head } else { head.bytes(&[0]) };
+    let head = head.u64(9).u64(12);
+    let head = if letter == b'r' { head.u64(76) } else { head };
+    head.u64(77).u32(xid).text(gid).0
+}
+
+#[test]
+fn two_phase_commits_are_read_message_by_message() {
+    let gid = "gid \u{e9}";
+    let prepared = Prepared {
+        prepare_lsn: 9,
+        end_lsn: 12,
+        time: 77,
+        xid: 800,
+        gid,
+    };
+    let resolved = Resolved {
+        lsn: 9,
+        end_lsn: 12,
+        time: 77,
+        xid: 800,
+        gid,
+    };
+    let cases = [
+        (b'b', Message::BeginPrepare(prepared)),
+        (b'P', Message::Prepare(prepared)),
+        (b'p', Message::StreamPrepare(prepared)),
+        (b'K', Message::CommitPrepared(resolved)),
+        (b'r', Message::RollbackPrepared(resolved)),
+    ];
+    for (letter, expected) in cases {
+        let bytes = two_phase(letter, 800, gid);
+        assert_eq!(read(&bytes), expected);
+        for length in 1..bytes.len() {
+            let cut = message(&bytes[..length], false).unwrap_err();
+            assert!(
+                ["cut short", "a name without an end"].contains(&cut.what),
+                "{letter} cut at {length}: {cut}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_read_is_said_and_never_guessed() {
     assert_eq!(message(b"", false).unwrap_err().what, "no bytes");
@@ -197,6 +243,19 @@ fn what_cannot_be_read_is_said_and_never_guessed() {
 }
 
 proptest! {
+    #[test]
+    fn a_prepared_transaction_keeps_its_number_and_its_name(letter in prop::sample::select(b"bPpKr".to_vec()), xid: u32, gid in "[^\\x00]{0,200}") {
+        let bytes = two_phase(letter, xid, &gid);
+        let (
+            Message::BeginPrepare(Prepared { xid: read_xid, gid: read_gid, .. })
+            | Message::Prepare(Prepared { xid: read_xid, gid: read_gid, .. })
+            | Message::StreamPrepare(Prepared { xid: read_xid, gid: read_gid, .. })
+            | Message::CommitPrepared(Resolved { xid: read_xid, gid: read_gid, .. })
+            | Message::RollbackPrepared(Resolved { xid: read_xid, gid: read_gid, .. })
+        ) = read(&bytes) else { panic!("{bytes:?}") };
+        prop_assert_eq!((read_xid, read_gid), (xid, gid.as_str()));
+    }
+
     #[test]
     fn no_bytes_at_all_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), letter in prop::sample::select(b"BCORYIUDTMSEcAbPKrp".to_vec()), in_stream: bool) {
         let _ = message(&bytes, in_stream);

@@ -13,6 +13,8 @@ pub struct Wanted {
     pub tables: Vec<(String, String)>,
     /// Some tables have to be copied first, which takes a temporary slot and a sender beside the others.
     pub copies: bool,
+    /// Transactions are to be told when they are prepared.
+    pub two_phase: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

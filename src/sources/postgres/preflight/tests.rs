@@ -8,6 +8,7 @@ fn wanted() -> Wanted {
         slot: "s".to_owned(),
         tables: vec![("public".to_owned(), "t".to_owned())],
         copies: true,
+        two_phase: false,
     }
 }
 
@@ -68,6 +69,21 @@ fn a_server_that_has_all_has_no_problem() {
     };
     assert_eq!(problems(&with_slot, &wanted()), []);
     assert!(refusal(&[]).is_none());
+}
+
+#[test]
+fn two_phase_commits_are_asked_of_servers_that_know_them() {
+    let wanted = Wanted {
+        two_phase: true,
+        ..wanted()
+    };
+    assert_eq!(problems(&facts(found()), &wanted), []);
+    let old = Facts {
+        version: 140_024,
+        ..facts(found())
+    };
+    let codes: Vec<_> = problems(&old, &wanted).into_iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["two_phase"]);
 }
 
 #[test]
