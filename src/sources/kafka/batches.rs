@@ -84,7 +84,6 @@ struct Feed {
 
 /// Makes portions. Each decoding thread has its own.
 pub(super) struct Batcher {
-    pipeline: Arc<str>,
     lanes: Vec<Lane>,
     tables: Vec<Fed>,
     feeds: Vec<Feed>,
@@ -171,14 +170,7 @@ impl<'a> Fit<'a> {
 }
 
 impl Batcher {
-    pub(super) fn new(
-        pipeline: &Arc<str>,
-        routes: &[Route],
-        plan: &Plan,
-        letters_table: &TableId,
-        letters: DeadLetters,
-        limits: Limits,
-    ) -> Result<Self> {
+    pub(super) fn new(routes: &[Route], plan: &Plan, letters_table: &TableId, letters: DeadLetters, limits: Limits) -> Result<Self> {
         let mut feeds: Vec<Feed> = Vec::new();
         for (table, route) in routes.iter().enumerate() {
             match feeds.iter_mut().find(|feed| Arc::ptr_eq(&feed.make, &route.decoder)) {
@@ -197,7 +189,6 @@ impl Batcher {
             streak: 0,
         };
         Ok(Self {
-            pipeline: Arc::clone(pipeline),
             lanes: plan.lanes.iter().map(|lane| lane.lane.clone()).collect(),
             tables: routes.iter().enumerate().map(fed).collect(),
             feeds,
@@ -531,7 +522,7 @@ mod tests {
         let pipeline: Arc<str> = "p".into();
         let letters = DeadLetters::new(&pipeline, &Arc::new(delivered));
         let routes = routes(&names[..wants.len()]);
-        Batcher::new(&pipeline, &routes, &plan, &TableId::new("dead"), letters, limits).unwrap()
+        Batcher::new(&routes, &plan, &TableId::new("dead"), letters, limits).unwrap()
     }
 
     fn messages(kinds: &str) -> Vec<Message<'_>> {

@@ -125,7 +125,7 @@ impl KafkaSource {
         };
         let threads = settings.threads.clamp(1, opened.plan.lanes.len().max(1));
         let letters = || DeadLetters::new(&pipeline, &settings.delivered);
-        let batcher = || Batcher::new(&pipeline, routes, &opened.plan, &settings.dead_letters, letters(), limits);
+        let batcher = || Batcher::new(routes, &opened.plan, &settings.dead_letters, letters(), limits);
         let batchers: Vec<Batcher> = (0..threads).map(|_| batcher()).collect::<Result<_>>()?;
         let progress = Arc::new(Progress::new(&pipeline, board, &opened.plan));
         let reading = Reading::start(client, &opened, batchers, budget)?;
