@@ -268,7 +268,8 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     let pipeline = program.until("some of it is copied", PATIENCE, under_way).await;
     let copy = &pipeline["tables"]["public.large"]["copy"];
     let number = |of: &Value, what: &str| of[what].as_u64().expect("a number");
-    assert_eq!(number(copy, "total_bytes"), size, "{copy}");
+    // A vacuum of the server's may add a page.
+    assert!(number(copy, "total_bytes").abs_diff(size) < size / 100, "{size}: {copy}");
     assert!(
         (1..30_000).contains(&number(copy, "rows")) && (1..size).contains(&number(copy, "bytes")),
         "{copy}"
