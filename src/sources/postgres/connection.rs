@@ -12,6 +12,7 @@ mod refusals;
 mod replication;
 mod socket;
 mod stream;
+mod tcp;
 mod tls;
 mod wire;
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::tcp::Tcp;
 use super::{Address, refusals, tls};
 use crate::error::{Error, Result};
 
@@ -25,8 +26,8 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TRIES: u32 = 3;
 
 pub(super) enum Socket {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tcp(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
     Unix(UnixStream),
 }
 
@@ -65,6 +66,15 @@ impl Socket {
             .map_err(|error| refusals::broken(address, "set up TLS", error))
     }
 
+    /// Lets time pass in which nobody wants to read. Cancel safe.
+    pub async fn rest(&mut self, time: Duration) {
+        match self {
+            Socket::Tcp(tcp) => tcp.rest(time).await,
+            Socket::Tls(stream) => stream.get_mut().0.rest(time).await,
+            Socket::Unix(_) => tokio::time::sleep(time).await,
+        }
+    }
+
     /// Whether a password may go through it in clear.
     pub fn is_private(&self) -> bool {
         !matches!(self, Socket::Tcp(_))
@@ -85,7 +95,7 @@ fn prepared(stream: TcpStream) -> io::Result<Socket> {
         .with_interval(KEEPALIVE_EVERY)
         .with_retries(KEEPALIVE_TRIES);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    Ok(Socket::Tcp(stream))
+    Ok(Socket::Tcp(Tcp::Watched(stream)))
 }
 
 impl AsyncRead for Socket {

@@ -97,7 +97,7 @@ impl Wire {
             && read < READ_WORTHWHILE
             && at.elapsed() < NAP
         {
-            tokio::time::sleep(NAP).await;
+            self.socket.rest(NAP).await;
         }
     }
 
