@@ -268,20 +268,21 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     let pipeline = program.until("some of it is copied", PATIENCE, under_way).await;
     let copy = &pipeline["tables"]["public.large"]["copy"];
     let number = |of: &Value, what: &str| of[what].as_u64().expect("a number");
-    // A vacuum of the server's may add a page.
-    assert!(number(copy, "total_bytes").abs_diff(size) < size / 100, "{size}: {copy}");
+    // A vacuum of the server's may add a page at any time.
+    let whole = number(copy, "total_bytes");
+    assert!(whole.abs_diff(size) < size / 100, "{size}: {copy}");
     assert!(
-        (1..30_000).contains(&number(copy, "rows")) && (1..size).contains(&number(copy, "bytes")),
+        (1..30_000).contains(&number(copy, "rows")) && (1..whole).contains(&number(copy, "bytes")),
         "{copy}"
     );
     let sum = &pipeline["copy"];
     assert!(
-        number(sum, "total_bytes") >= size && number(sum, "bytes") >= number(copy, "bytes"),
+        number(sum, "total_bytes") >= whole && number(sum, "bytes") >= number(copy, "bytes"),
         "{pipeline}"
     );
     assert_eq!(pipeline["lanes"][bank.slot()]["slot"]["phase"], "copying", "{pipeline}");
     let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
-    assert_eq!(told("alluvium_snapshot_size_bytes"), size as f64);
+    assert_eq!(told("alluvium_snapshot_size_bytes"), whole as f64);
     assert!(told("alluvium_snapshot_done_bytes") > 0.0 && told("alluvium_snapshot_rows_total") > 0.0);
     let log = bank.site.path("service.log");
     let lines = || {
@@ -291,7 +292,10 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
         (!of_copies.is_empty()).then_some(of_copies)
     };
     let lines = program.until("the log tells of it", PATIENCE, lines).await;
-    assert!(lines[0]["table"].is_null() && number(&lines[0], "total_bytes") >= size, "{lines:?}");
+    assert!(
+        lines[0]["table"].is_null() && number(&lines[0], "total_bytes") >= whole,
+        "{lines:?}"
+    );
     assert!(
         lines[1]["table"] == "public.large" && number(&lines[1], "rows") > 0 && lines[1]["left_seconds"].is_u64(),
         "{lines:?}"
@@ -304,6 +308,6 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     };
     program.until("the copy is there", PATIENCE, done).await;
     let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
-    assert_eq!(told("alluvium_snapshot_done_bytes"), size as f64);
+    assert_eq!(told("alluvium_snapshot_done_bytes"), whole as f64);
     assert_eq!(told("alluvium_snapshot_rows_total"), 30_000.0);
 }
