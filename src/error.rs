@@ -76,7 +76,7 @@ impl Error {
     /// Says which table it is about, if it is of the sort that stops only that one: what the source sends no longer fits it.
     #[must_use]
     pub fn of(mut self, table: &TableId) -> Self {
-        if self.code == "schema_changed" || (self.code == "append_only" && self.kind == Kind::Data) {
+        if self.kind == Kind::Data && matches!(self.code, "schema_changed" | "append_only") {
             self.table.get_or_insert_with(|| table.clone());
         }
         self

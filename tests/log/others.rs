@@ -224,6 +224,8 @@ async fn c10_any_other_change_of_the_columns_by_others_stops_with_choices() {
             error.to_string().contains("version 4") && error.to_string().contains("change the configuration"),
             "{error}"
         );
+        let of = error.of(&append_table().id).table;
+        assert_eq!(of, None, "it is not what the source sends: the pipeline stops, not the table alone");
     }
 }
 
