@@ -186,7 +186,6 @@ async fn read(gaps: &[Gap], batches: &[Staged], pending: &Pending, log: &Log) ->
 }
 
 fn object(stored: &Stored, pending: &Pending, log: &Log) -> Result<Object> {
-    let store = Arc::clone(log.store());
     let missing = || Error::bug(format!("{stored:?} is not there to be read"));
     match stored {
         Stored::Spilled(file) => {
@@ -196,18 +195,14 @@ fn object(stored: &Stored, pending: &Pending, log: &Log) -> Result<Object> {
                 .and_then(|spilled| spilled.file.as_ref())
                 .ok_or_else(missing)?;
             Ok(Object {
-                store,
+                store: Arc::clone(log.store()),
                 path: object_store::path::Path::from(&*file.path),
                 size: file.size,
             })
         }
         Stored::Live(path) => {
             let file = log.snapshot().files.get(path).ok_or_else(missing)?;
-            Ok(Object {
-                store,
-                path: file.location()?,
-                size: file.size,
-            })
+            Object::of(log.store(), file)
         }
     }
 }

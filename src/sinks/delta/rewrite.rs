@@ -1,10 +1,8 @@
 //! Files without their dead rows (`merge = "rewrite"`), for readers that know no deletion vectors.
 
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
 use roaring::RoaringTreemap;
 
-use super::files::read::{Rows, alive};
+use super::files::read::Rows;
 use super::files::{FileWriter, Files, Object};
 use super::keys::{Address, Key, KeyEncoder};
 use crate::error::{Error, Result};
@@ -24,11 +22,7 @@ pub async fn rewrite(files: &Files, encoder: &KeyEncoder, sources: &[(Object, Ro
     let mut writer: Option<FileWriter> = None;
     for (object, dead) in sources {
         let mut rows = Rows::all(object, &files.schema).await?;
-        let mut first = 0;
-        while let Some(batch) = rows.next().await? {
-            let alive = BooleanArray::new(alive(dead, first, batch.num_rows()), None);
-            first += batch.num_rows() as u64;
-            let kept = filter_record_batch(&batch, &alive).map_err(|e| Error::bug("a mask does not fit its rows").because(e))?;
+        while let Some(kept) = rows.next_alive(dead).await? {
             if kept.num_rows() == 0 {
                 continue;
             }

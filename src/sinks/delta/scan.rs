@@ -1,16 +1,14 @@
 //! A look into a table: some columns of its live rows, out of those files alone that may have what is looked for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::RecordBatch;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::files::Object;
-use super::files::read::{Rows, alive, columns};
-use crate::error::{Error, Result};
+use super::files::read::{Rows, columns};
+use crate::error::Result;
 use crate::log::Log;
 
 /// Between which values the columns of a file lie, as its statistics tell; what they do not tell is possible.
@@ -51,17 +49,9 @@ pub async fn scan(
     let schema = columns(&log.snapshot().schema, &names);
     let files = log.snapshot().files.values();
     for file in files.filter(|file| may_hold(&Bounds::of(file.stats.as_deref()))) {
-        let object = Object {
-            store: Arc::clone(log.store()),
-            path: file.location()?,
-            size: file.size,
-        };
         let dead = file.dead(log.store().as_ref(), log.url().as_str()).await?;
-        let (mut rows, mut first) = (Rows::all(&object, &schema).await?, 0);
-        while let Some(batch) = rows.next().await? {
-            let live = BooleanArray::new(alive(&dead, first, batch.num_rows()), None);
-            first += batch.num_rows() as u64;
-            let live = filter_record_batch(&batch, &live).map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
+        let mut rows = Rows::all(&Object::of(log.store(), file)?, &schema).await?;
+        while let Some(live) = rows.next_alive(&dead).await? {
             each(&live)?;
         }
     }

@@ -294,14 +294,7 @@ async fn with_rewrite(
             .files
             .get(path)
             .ok_or_else(|| Error::bug(format!("`{path}` is not a file of {}", log.url())))?;
-        sources.push((
-            Object {
-                store: Arc::clone(log.store()),
-                path: file.location()?,
-                size: file.size,
-            },
-            dead,
-        ));
+        sources.push((Object::of(log.store(), file)?, dead));
     }
     let mut planned = Planned::default();
     for spilled in &pending.spilled {

@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
 use roaring::RoaringTreemap;
 
 use super::choose::Group;
 use crate::error::{Error, Result};
 use crate::log::{LiveFile, NewFile};
-use crate::sinks::delta::files::read::{Rows, alive};
+use crate::sinks::delta::files::read::Rows;
 use crate::sinks::delta::files::{FileWriter, Files, Object};
 
 /// A group that was written again.
@@ -55,18 +53,10 @@ pub async fn compact(files: &Files, group: &Group) -> Result<Compacted> {
 
 async fn copy(files: &Files, file: &LiveFile, writer: &mut Option<FileWriter>) -> Result<Source> {
     let left = file.dead(files.store.as_ref(), &files.table).await?;
-    let object = Object {
-        store: Arc::clone(&files.store),
-        path: file.location()?,
-        size: file.size,
-    };
     let grown = |_| Error::bug("a data file has grown beyond four thousand million rows");
     let first = u32::try_from(writer.as_ref().map_or(0, FileWriter::rows)).map_err(grown)?;
-    let (mut source, mut rows) = (Rows::all(&object, &files.schema).await?, 0);
-    while let Some(batch) = source.next().await? {
-        let alive = BooleanArray::new(alive(&left, rows, batch.num_rows()), None);
-        rows += batch.num_rows() as u64;
-        let kept = filter_record_batch(&batch, &alive).map_err(|e| Error::bug("a mask does not fit its rows").because(e))?;
+    let mut source = Rows::all(&Object::of(&files.store, file)?, &files.schema).await?;
+    while let Some(kept) = source.next_alive(&left).await? {
         if kept.num_rows() > 0 {
             let writer = match writer {
                 Some(writer) => writer,
@@ -77,6 +67,7 @@ async fn copy(files: &Files, file: &LiveFile, writer: &mut Option<FileWriter>) -
         // Commits of the same thread come first.
         tokio::task::yield_now().await;
     }
+    let rows = source.read;
     if file.rows != Some(rows) {
         let (path, said) = (&file.path, file.rows);
         return Err(Error::data(

@@ -13,6 +13,8 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use crate::log::LiveFile;
+
 /// Bytes read from a file's end at once: the footers of most files, so that one request is enough.
 const FOOTER_BYTES: usize = 64 << 10;
 
@@ -22,6 +24,17 @@ pub struct Object {
     pub store: Arc<dyn ObjectStore>,
     pub path: Path,
     pub size: u64,
+}
+
+impl Object {
+    /// A file of a table.
+    pub fn of(store: &Arc<dyn ObjectStore>, file: &LiveFile) -> crate::error::Result<Self> {
+        Ok(Self {
+            store: Arc::clone(store),
+            path: file.location()?,
+            size: file.size,
+        })
+    }
 }
 
 fn external(error: object_store::Error) -> ParquetError {

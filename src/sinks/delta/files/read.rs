@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, new_null_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -29,6 +29,8 @@ pub struct Rows {
     stream: ParquetRecordBatchStream<Object>,
     schema: SchemaRef,
     path: Path,
+    /// How many rows were read so far.
+    pub read: u64,
 }
 
 impl Rows {
@@ -56,14 +58,25 @@ impl Rows {
             stream: stream.map_err(|e| unreadable(&object.path, e))?,
             schema: Arc::clone(schema),
             path: object.path.clone(),
+            read: 0,
         })
     }
 
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        match self.stream.next().await.transpose().map_err(|e| unreadable(&self.path, e))? {
-            Some(rows) => fit(&rows, &self.schema).map(Some).map_err(|e| misfit(&self.path, e)),
-            None => Ok(None),
-        }
+        let Some(rows) = self.stream.next().await.transpose().map_err(|e| unreadable(&self.path, e))? else {
+            return Ok(None);
+        };
+        self.read += rows.num_rows() as u64;
+        fit(&rows, &self.schema).map(Some).map_err(|e| misfit(&self.path, e))
+    }
+
+    /// The next rows without those that are dead, where all are read. A batch may have none.
+    pub async fn next_alive(&mut self, dead: &RoaringTreemap) -> Result<Option<RecordBatch>> {
+        let first = self.read;
+        let Some(rows) = self.next().await? else { return Ok(None) };
+        let alive = BooleanArray::new(alive(dead, first, rows.num_rows()), None);
+        let live = filter_record_batch(&rows, &alive);
+        live.map(Some).map_err(|e| Error::bug("a mask does not fit its rows").because(e))
     }
 
     /// All that is left, as one batch.
@@ -120,7 +133,7 @@ fn fit(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::err
 }
 
 /// Which of the rows from `first` on are not dead.
-pub fn alive(dead: &RoaringTreemap, first: u64, rows: usize) -> BooleanBuffer {
+fn alive(dead: &RoaringTreemap, first: u64, rows: usize) -> BooleanBuffer {
     let mut bits = BooleanBufferBuilder::new(rows);
     bits.append_n(rows, true);
     let mut dead = dead.iter();

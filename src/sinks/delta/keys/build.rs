@@ -39,11 +39,7 @@ pub async fn take_in(index: &mut Index, encoder: &KeyEncoder, log: &mut Log, pat
             .files
             .get(path)
             .ok_or_else(|| Error::bug(format!("`{path}` is not a file of the table")))?;
-        let object = Object {
-            store: Arc::clone(log.store()),
-            path: file.location()?,
-            size: file.size,
-        };
+        let object = Object::of(log.store(), file)?;
         unread.push(Unread {
             number: index.number(path)?,
             object,
@@ -70,7 +66,8 @@ fn keys_of<'a>(
 ) -> std::pin::Pin<Box<dyn futures::Stream<Item = Result<Run>> + Send + 'a>> {
     let begin = async move {
         let rows = Rows::all(&file.object, schema).await?;
-        Ok::<_, Error>(stream::try_unfold((rows, 0, file), move |(mut rows, row, file)| async move {
+        Ok::<_, Error>(stream::try_unfold((rows, file), move |(mut rows, file)| async move {
+            let row = rows.read;
             let Some(batch) = rows.next().await? else { return Ok(None) };
             if KeyEncoder::nulls(batch.columns()).is_some_and(|nulls| nulls.null_count() > 0) {
                 let path = &file.object.path;
@@ -88,8 +85,7 @@ fn keys_of<'a>(
                 keys: encoder.encode(batch.columns())?,
                 dead: Arc::clone(&file.dead),
             };
-            let next = row + run.keys.len() as u64;
-            Ok(Some((run, (rows, next, file))))
+            Ok(Some((run, (rows, file))))
         }))
     };
     Box::pin(stream::once(begin).try_flatten())
