@@ -16,7 +16,8 @@ use serde_json::value::RawValue;
 use self::compare::Comparison;
 use crate::error::{Error, Result};
 use crate::log::actions::{MetaData, Protocol};
-use crate::log::{schema, type_changes};
+use crate::log::schema;
+use crate::log::type_changes::{self, Members};
 use crate::table::{Mode, NOT_IN_COLUMN_NAMES, Table};
 
 /// The feature of tables with timestamps without a zone.
@@ -26,7 +27,7 @@ pub(super) const TYPE_WIDENING: &str = "typeWidening";
 pub(super) const ENABLE_TYPE_WIDENING: &str = "delta.enableTypeWidening";
 
 /// What to do about rows that a table cannot hold.
-pub const NEXT: &str = "Change it back at the source, or let a new table begin with it: name another `location`";
+const NEXT: &str = "Change it back at the source, or let a new table begin with it: name another `location`";
 
 /// What a table needs to hold other columns than its own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,9 +62,17 @@ impl Widening {
 }
 
 impl Growth {
-    /// What a table with the columns `table` needs to hold rows of the columns `rows` too; columns are matched by their names. The
-    /// error is all that it cannot hold, one sentence each.
-    pub fn between(table: &Schema, rows: &Schema, widening: &Widening) -> Result<Self, Vec<String>> {
+    /// What the table `name` with the columns `table` needs to hold rows of the columns `rows` too.
+    pub fn for_rows(name: &str, table: &Schema, rows: &Schema, widening: &Widening) -> Result<Self> {
+        Self::between(table, rows, widening).map_err(|differences| {
+            let differences = differences.join("; ");
+            let what = format!("the rows for `{name}` do not fit the table: {differences}. {NEXT}");
+            Error::data("schema_changed", what)
+        })
+    }
+
+    /// The same, for any two schemas; columns are matched by their names. The error is all that cannot be held, one sentence each.
+    pub(super) fn between(table: &Schema, rows: &Schema, widening: &Widening) -> Result<Self, Vec<String>> {
         let (mut growth, mut differences) = (Self::default(), Vec::new());
         for field in rows.fields() {
             match table.fields().find(field.name()) {
@@ -96,7 +105,7 @@ impl Growth {
             return Arc::clone(table);
         }
         let own = table.fields().iter().map(|field| {
-            let field = self.widened.iter().find(|widened| widened.name() == field.name()).unwrap_or(field);
+            let field = self.widened(field.name()).unwrap_or(field);
             match self.nullable.contains(field.name()) {
                 true => Arc::new(field.as_ref().clone().with_nullable(true)),
                 false => Arc::clone(field),
@@ -129,20 +138,16 @@ impl Growth {
         let unreadable = |e| Error::data("bad_log", "the table's schema is not JSON").because(e);
         let mut root: Root = serde_json::from_str(&before.schema_string).map_err(unreadable)?;
         for column in &mut root.fields {
-            let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(column.get()).map_err(unreadable)?;
-            let name: String = members
-                .get("name")
-                .map(|name| serde_json::from_str(name.get()))
-                .transpose()
-                .map_err(unreadable)?
-                .unwrap_or_default();
-            if let Some(field) = self.widened.iter().find(|field| *field.name() == name) {
+            let mut members: Members = serde_json::from_str(column.get()).map_err(unreadable)?;
+            let name: String = type_changes::part(&members, "name").map_err(unreadable)?.unwrap_or_default();
+            let (widened, nullable) = (self.widened(&name), self.nullable.contains(&name));
+            if let Some(field) = widened {
                 type_changes::widen(&mut members, field).map_err(unreadable)?;
             }
-            if self.nullable.contains(&name) {
+            if nullable {
                 members.insert("nullable".to_owned(), serde_json::value::to_raw_value(&true).map_err(unreadable)?);
             }
-            if self.changes(&name) {
+            if nullable || widened.is_some() {
                 *column = serde_json::value::to_raw_value(&members).map_err(unreadable)?;
             }
         }
@@ -158,9 +163,9 @@ impl Growth {
         Ok(after)
     }
 
-    /// Whether a column that was there becomes another.
-    fn changes(&self, name: &String) -> bool {
-        self.nullable.contains(name) || self.widened.iter().any(|field| field.name() == name)
+    /// A column as it is from now on, if its type gets wider.
+    fn widened(&self, name: &str) -> Option<&FieldRef> {
+        self.widened.iter().find(|field| field.name() == name)
     }
 
     /// The protocol that the table needs once it has grown, if that is another.
@@ -199,19 +204,10 @@ struct Root {
 }
 
 /// Whether the columns `after` are those before, grown.
-pub(super) fn grew(before: &Schema, after: &Schema, widening: &Widening) -> Option<Growth> {
+pub(super) fn grew(before: &SchemaRef, after: &Schema, widening: &Widening) -> Option<Growth> {
     let growth = Growth::between(before, after, widening).ok()?;
-    let fields = after.fields().iter().enumerate();
-    let same = |(place, field): (usize, &FieldRef)| match before.fields().get(place) {
-        Some(own) => {
-            let own = growth.widened.iter().find(|widened| widened.name() == own.name()).unwrap_or(own);
-            let bare = |field: &Field| type_changes::without(field).with_nullable(true);
-            let name_and_type = bare(own) == bare(field);
-            name_and_type && (field.is_nullable() || !own.is_nullable())
-        }
-        None => field.is_nullable(),
-    };
-    (after.fields().len() >= before.fields().len() && fields.into_iter().all(same)).then_some(growth)
+    let bare = |schema: &Schema| -> Vec<Field> { schema.fields().iter().map(|field| type_changes::without(field)).collect() };
+    (bare(&growth.applied_to(before)) == bare(after)).then_some(growth)
 }
 
 /// What a table's features were before they were listed by name, which the list then has to say.

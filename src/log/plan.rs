@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::{Action, Add, CommitInfo, MetaData, Protocol, Remove, Txn, UserMetadata};
 use crate::log::change::{Change, NewFile};
-use crate::log::columns::{Growth, NEXT, Widening};
+use crate::log::columns::{Growth, Widening};
 use crate::log::snapshot::{LiveFile, app_id};
 use crate::log::store::fault;
 use crate::log::vectors::VectorFile;
@@ -93,17 +93,8 @@ impl Log {
     /// What the table needs to hold rows of these columns, as it stands: others may have added some of them first.
     fn grow(&self, columns: &Schema) -> Result<Option<Grown>> {
         let widening = self.table.as_ref().map(Widening::of).unwrap_or_default();
-        let growth = Growth::between(&self.snapshot.schema, columns, &widening).map_err(|differences| {
-            let table = self.table.as_ref().map_or("", |table| table.id.as_str());
-            Error::data(
-                "schema_changed",
-                format!(
-                    "the rows for `{table}` do not fit the table at {}: {}. {NEXT}",
-                    self.url,
-                    differences.join("; ")
-                ),
-            )
-        })?;
+        let table = self.table.as_ref().map_or("", |table| table.id.as_str());
+        let growth = Growth::for_rows(table, &self.snapshot.schema, columns, &widening)?;
         if growth.is_empty() {
             return Ok(None);
         }

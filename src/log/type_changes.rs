@@ -19,7 +19,7 @@ use crate::widening::widened;
 const TYPE_CHANGES: &str = "delta.typeChanges";
 
 /// The members of a JSON object, as they are written.
-type Members = BTreeMap<String, Box<RawValue>>;
+pub(super) type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A change of a type, as a field tells of it.
 #[derive(Deserialize, Serialize)]
@@ -111,7 +111,7 @@ fn widen_fields(members: &mut Members, to: &Fields) -> serde_json::Result<()> {
     Ok(())
 }
 
-fn part<T: serde::de::DeserializeOwned>(members: &Members, name: &str) -> serde_json::Result<Option<T>> {
+pub(super) fn part<T: serde::de::DeserializeOwned>(members: &Members, name: &str) -> serde_json::Result<Option<T>> {
     members.get(name).map(|part| serde_json::from_str(part.get())).transpose()
 }
 

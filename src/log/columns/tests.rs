@@ -27,11 +27,11 @@ fn columns(fields: &[(&str, DataType, bool)]) -> Schema {
 
 #[test]
 fn s5_s6_s11_columns_are_added_nullable_and_others_let_nulls_in() {
-    let table = columns(&[
+    let table = Arc::new(columns(&[
         ("id", DataType::Int64, false),
         ("v", DataType::Utf8, false),
         ("w", DataType::Utf8, true),
-    ]);
+    ]));
     let rows = columns(&[
         ("n", DataType::Date32, false),
         ("v", DataType::Utf8, true),
@@ -40,7 +40,7 @@ fn s5_s6_s11_columns_are_added_nullable_and_others_let_nulls_in() {
     ]);
     let growth = Growth::between(&table, &rows, &STAY).unwrap();
     assert_eq!(growth.nullable, ["v"], "`w` stays nullable, `id` required");
-    let grown = growth.applied_to(&Arc::new(table.clone()));
+    let grown = growth.applied_to(&table);
     let expected = columns(&[
         ("id", DataType::Int64, false),
         ("v", DataType::Utf8, true),
@@ -145,7 +145,7 @@ fn s9_columns_are_widened_where_that_is_asked_for_and_told_beside_their_fields()
         schema_string: text.to_owned(),
         ..MetaData::default()
     };
-    let table = schema::from_delta(text).unwrap();
+    let table = Arc::new(schema::from_delta(text).unwrap());
     let rows = text
         .replace("\"integer\",\"nullable", "\"long\",\"nullable")
         .replace("decimal(5,2)", "decimal(4,3)")
@@ -166,7 +166,7 @@ fn s9_columns_are_widened_where_that_is_asked_for_and_told_beside_their_fields()
     let told = serde_json::json!([{"fromType": "float", "toType": "double", "fieldPath": "value.element"}]);
     assert_eq!(changes(&fields[2]), told);
     assert_eq!((changes(&fields[1]), changes(&fields[3])), Default::default());
-    let grown = growth.applied_to(&Arc::new(table.clone()));
+    let grown = growth.applied_to(&table);
     let read = schema::from_delta(&after.schema_string).unwrap();
     assert_eq!(
         grew(&table, &read, &widening(&[])),

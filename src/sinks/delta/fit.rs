@@ -13,7 +13,7 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use crate::batch::{ChangeBatch, Op, Unchanged};
 use crate::error::{Error, Result};
-use crate::log::columns::{Growth, NEXT, Widening};
+use crate::log::columns::{Growth, Widening};
 use crate::table::Table;
 
 /// The columns that a sink writes.
@@ -53,7 +53,7 @@ impl Columns {
             return Ok(false);
         }
         self.table = Arc::clone(table);
-        self.set(self.growth(table, &self.written)?.applied_to(table))
+        self.set(Growth::for_rows(&self.name, table, &self.written, &self.widening)?.applied_to(table))
     }
 
     /// Takes the columns of a batch in. True: rows and files are of other columns from now on.
@@ -77,7 +77,7 @@ impl Columns {
                 .map(|field| Arc::new(field.as_ref().clone().with_nullable(false)))
                 .collect::<Vec<_>>(),
         );
-        let growth = self.growth(&self.written, &theirs)?;
+        let growth = Growth::for_rows(&self.name, &self.written, &theirs, &self.widening)?;
         let mut grown = growth.applied_to(&self.written);
         let nullable = grown
             .fields()
@@ -95,17 +95,6 @@ impl Columns {
     /// Arranges a batch, of which [`Self::take_in`] has seen the columns.
     pub fn arrange(&self, batch: &mut ChangeBatch) -> Result<()> {
         arrange(&mut batch.rows, &mut batch.unchanged, &self.staged)
-    }
-
-    fn growth(&self, table: &SchemaRef, rows: &Schema) -> Result<Growth> {
-        Growth::between(table, rows, &self.widening).map_err(|differences| {
-            let what = format!(
-                "the rows for `{}` do not fit the table: {}. {NEXT}",
-                self.name,
-                differences.join("; ")
-            );
-            Error::data("schema_changed", what)
-        })
     }
 
     fn set(&mut self, written: SchemaRef) -> Result<bool> {
