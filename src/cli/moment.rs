@@ -1,16 +1,14 @@
 //! The moment that a reader asks for, and the tables that it names.
 
-use std::path::Path;
-
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use clap::Args;
 use url::Url;
 
 use super::ConfigArgument;
-use crate::config::{Document, url_of};
+use crate::config::{Config, Document, url_of};
 use crate::error::{Error, Result};
 use crate::log::When;
-use crate::pipeline::resolve::{Source, Storage, resolve, storage};
+use crate::pipeline::resolve::{Resolved, Source, Storage, resolve, storage};
 use crate::pipeline::tables::open_store;
 use crate::position::{Checkpoint, parse_position};
 use crate::query::Named;
@@ -81,7 +79,8 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) async fn open(&self) -> Result<Vec<Named>> {
         if self.named.is_empty() {
-            return from_config(&self.config.config).await;
+            let (config, resolved) = resolve(Document::read(&self.config.config)?)?;
+            return of_config(&config, &resolved).await;
         }
         let each = self.named.iter().map(|text| {
             let wrong = |what: String| Error::config("usage", what);
@@ -100,21 +99,26 @@ impl Tables {
 
     /// The one table of this name.
     pub(super) async fn open_one(&self, name: &str) -> Result<Named> {
-        let all = self.open().await?;
-        let near = crate::config::suggestion(name, all.iter().map(|table| table.name.as_str()));
-        let names: Vec<&str> = all.iter().map(|table| table.name.as_str()).collect();
-        let unknown = Error::config(
-            "usage",
-            format!("there is no table `{name}`{near} (there are {})", names.join(", ")),
-        );
-        all.into_iter().find(|table| table.name == name).ok_or(unknown)
+        named(&self.open().await?, name).cloned()
     }
 }
 
+/// The one of this name.
+pub(super) fn named<'a>(all: &'a [Named], name: &str) -> Result<&'a Named> {
+    let unknown = || {
+        let names: Vec<&str> = all.iter().map(|table| table.name.as_str()).collect();
+        let near = crate::config::suggestion(name, names.iter().copied());
+        Error::config(
+            "usage",
+            format!("there is no table `{name}`{near} (there are {})", names.join(", ")),
+        )
+    };
+    all.iter().find(|table| table.name == name).ok_or_else(unknown)
+}
+
 /// All tables of a configuration, the dead letters included; of those that are followed by pattern, the ones that are there.
-pub(super) async fn from_config(file: &Path) -> Result<Vec<Named>> {
-    let (config, resolved) = resolve(Document::read(file)?)?;
-    let storage = storage(&config)?;
+pub(super) async fn of_config(config: &Config, resolved: &[Resolved]) -> Result<Vec<Named>> {
+    let storage = storage(config)?;
     let mut places = Vec::new();
     for (name, pipeline) in &config.pipelines {
         let dead_letters = (format!("{name}_dead_letters"), &pipeline.dead_letters.location);
@@ -124,7 +128,7 @@ pub(super) async fn from_config(file: &Path) -> Result<Vec<Named>> {
             places.push((name, url.map_err(|what| Error::config("config_invalid", what))?));
         }
     }
-    for pipeline in &resolved {
+    for pipeline in resolved {
         if let Source::Postgres(feeds) = &pipeline.source {
             places.extend(feeds.made(&storage).await?);
         }

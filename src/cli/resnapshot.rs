@@ -4,22 +4,19 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::moment::from_config;
+use super::moment::{named, of_config};
 use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::pipeline::resolve::{Resolved, Source, resolve};
 
 pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode> {
-    let (_, resolved) = resolve(Document::read(file)?)?;
-    let known = from_config(file).await?;
+    let (config, resolved) = resolve(Document::read(file)?)?;
+    let known = of_config(&config, &resolved).await?;
     // All are looked at before one is changed.
     let mut asked = Vec::new();
     for name in names {
-        let Some(table) = known.iter().find(|table| table.name == *name) else {
-            let near = crate::config::suggestion(name, known.iter().map(|table| table.name.as_str()));
-            return Err(Error::config("usage", format!("there is no table `{name}`{near}")));
-        };
+        let table = named(&known, name)?;
         let (pipeline, slot) = feeding(&resolved, name)?;
         let Some(log) = Log::open(&table.url, Arc::clone(&table.store), pipeline).await? else {
             return Err(Error::config(
