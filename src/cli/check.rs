@@ -85,7 +85,7 @@ impl Report {
                 Err(wrong) => self.wrong(&format!("table {}", feed.id), &wrong),
             }
         }
-        self.letters(pipeline).await;
+        self.look_at(&pipeline.dead_letters, pipeline).await;
         match opener.source(&tables, &resume, Delivered::default()).await {
             Ok(source) => {
                 drop(source);
@@ -117,22 +117,17 @@ impl Report {
             self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
         }
         for table in &found.tables {
-            let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name).await };
-            match found.await {
-                Ok(found) => self.table(table, &found),
-                Err(wrong) => self.wrong(&format!("table {}", table.id), &wrong),
-            }
+            self.look_at(table, pipeline).await;
         }
-        self.letters(pipeline).await;
+        self.look_at(&pipeline.dead_letters, pipeline).await;
     }
 
-    /// What the dead letters hold.
-    async fn letters(&mut self, pipeline: &Resolved) {
-        let letters = &pipeline.dead_letters;
-        let found = async { look(letters, probed(&letters.location, pipeline).await?, &pipeline.name).await };
+    /// What a table holds.
+    async fn look_at(&mut self, table: &Table, pipeline: &Resolved) {
+        let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name).await };
         match found.await {
-            Ok(found) => self.table(letters, &found),
-            Err(wrong) => self.wrong(&format!("table {}", letters.id), &wrong),
+            Ok(found) => self.table(table, &found),
+            Err(wrong) => self.wrong(&format!("table {}", table.id), &wrong),
         }
     }
 
