@@ -11,13 +11,14 @@ use alluvium::sinks::delta::DeltaSink;
 use alluvium::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId, Version};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use deltalake::datafusion::prelude::SessionContext;
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 use url::Url;
+
+use crate::support::bank;
 
 pub const PIPELINE: &str = "shop";
 /// Never reached by the rows of a test, so that everything stays in memory until the commit.
@@ -115,21 +116,8 @@ impl Bed {
 
 /// Each row as one text.
 pub fn texts(rows: &RecordBatch) -> Vec<String> {
-    let options = FormatOptions::default().with_null("NULL");
-    let columns: Vec<_> = rows
-        .columns()
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
-        .collect();
-    (0..rows.num_rows())
-        .map(|row| {
-            columns
-                .iter()
-                .map(|column| column.value(row).to_string())
-                .collect::<Vec<_>>()
-                .join("|")
-        })
-        .collect()
+    let rows = bank::rows(std::slice::from_ref(rows));
+    rows.into_iter().map(|cells| cells.join("|")).collect()
 }
 
 /// A checkpoint as people write it: `mark(&[("orders/0", 41)])`.

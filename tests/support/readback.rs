@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::bank;
 use super::changes::Order;
 use super::model::Model;
 
@@ -29,23 +30,15 @@ fn batches(file: &Path) -> impl Iterator<Item = RecordBatch> {
 
 /// These columns of each row as one text, sorted. A column that is not there is `-`.
 pub fn texts(files: &[PathBuf], columns: &[&str]) -> Vec<String> {
-    let options = FormatOptions::default().with_null("NULL");
-    let mut rows = Vec::new();
-    for batch in files.iter().flat_map(|file| batches(file)) {
-        let cells: Vec<_> = columns
-            .iter()
-            .map(|name| {
-                batch
-                    .column_by_name(name)
-                    .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
-            })
-            .collect();
-        rows.extend((0..batch.num_rows()).map(|row| {
-            let cell =
-                |cells: &Option<ArrayFormatter<'_>>| cells.as_ref().map_or_else(|| "-".to_owned(), |cells| cells.value(row).to_string());
-            cells.iter().map(cell).collect::<Vec<_>>().join("|")
-        }));
-    }
+    let chosen = files.iter().flat_map(|file| batches(file)).map(|batch| {
+        let missing: ArrayRef = Arc::new(StringArray::from(vec!["-"; batch.num_rows()]));
+        let column = |name: &str| Arc::clone(batch.column_by_name(name).unwrap_or(&missing));
+        RecordBatch::try_from_iter(columns.iter().map(|name| (name, column(name)))).unwrap()
+    });
+    let mut rows: Vec<String> = bank::rows(&chosen.collect::<Vec<_>>())
+        .iter()
+        .map(|cells| cells.join("|"))
+        .collect();
     rows.sort();
     rows
 }
