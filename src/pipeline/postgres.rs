@@ -26,6 +26,7 @@ use crate::sources::postgres::catalog::{self, PgTable};
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
+use crate::sources::postgres::publication;
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
@@ -255,7 +256,7 @@ impl Open for PostgresToDelta {
         let lane = Lane::new(format!("{slot_name}@{system}"));
         if postgres.create {
             let feeds = &self.feeds;
-            catalog::publish(&control, &publication, |schema, table| feeds.wants(schema, table)).await?;
+            publication::publish(&control, &publication, |schema, table| feeds.wants(schema, table)).await?;
         }
         let published = catalog::tables(&control, &publication).await?;
         let types = catalog::types(&control).await?;

@@ -217,7 +217,6 @@ fn pg_table(id: &str, append: bool) -> Followed {
         identity: Identity::Default,
         primary_key: vec!["id".to_owned()],
         identity_index: Vec::new(),
-        row_filter: None,
     };
     let metadata = Metadata::ALL.iter().map(|(_, metadata)| *metadata).collect();
     let key = if append { Vec::new() } else { vec!["id".to_owned()] };

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tracing::info;
-
-use super::connection::{Control, identifier};
+use super::connection::Control;
+use super::publication::published_sql;
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
@@ -45,8 +44,6 @@ pub struct PgTable {
     pub primary_key: Vec<String>,
     /// Columns of the index of `Identity::Index`.
     pub identity_index: Vec<String>,
-    /// The publication's condition on rows, as SQL.
-    pub row_filter: Option<String>,
 }
 
 /// A table that holds rows: one that was asked for, or a partition of it, whose columns may stand in another order.
@@ -99,19 +96,16 @@ pub fn has_untold_values(known: &[&str], now: &[Column]) -> bool {
 pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>> {
     let version = server_version(control).await?;
     let mut tables = BTreeMap::new();
-    // Column lists and row filters are of PostgreSQL 15 and newer.
-    let shown = if version >= 150_000 { "p.attnames::text[]" } else { "NULL::text[]" };
-    let filter = if version >= 150_000 { "p.rowfilter" } else { "NULL::text" };
     let sql = format!(
-        "SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, {shown}, {filter}, \
+        "{} SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, p.columns, \
          ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
                JOIN pg_attribute a ON a.attnum = k.number \
                WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place), \
          ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
                JOIN pg_attribute a ON a.attnum = k.number \
                WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place) \
-         FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname \
-         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = $1"
+         FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
+        published_sql(version)
     );
     for row in control.query(&sql, &[&publication]).await? {
         let oid: u32 = row.get(0);
@@ -119,11 +113,10 @@ pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>
             oid,
             schema: row.get(1),
             name: row.get(2),
-            columns: columns(control, oid, row.get(4)).await?,
+            columns: columns(control, oid, &row.get::<_, Vec<String>>(4)).await?,
             identity: identity(row.get(3))?,
-            primary_key: row.get(6),
-            identity_index: row.get(7),
-            row_filter: row.get(5),
+            primary_key: row.get(5),
+            identity_index: row.get(6),
         };
         tables.insert((table.schema.clone(), table.name.clone()), table);
     }
@@ -176,43 +169,6 @@ pub async fn candidates(control: &Control) -> Result<Vec<(String, String)>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Makes the publication where it is missing, and adds what is wanted and not in it.
-pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
-    let there = published(control, publication).await?;
-    let exists = !control
-        .query("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
-        .await?
-        .is_empty();
-    let wanted = candidates(control)
-        .await?
-        .into_iter()
-        .filter(|(schema, table)| wants(schema, table));
-    let missing: Vec<String> = wanted
-        .filter(|table| !there.contains(table))
-        .map(|(schema, table)| format!("{}.{}", identifier(&schema), identifier(&table)))
-        .collect();
-    let (name, tables) = (identifier(publication), missing.join(", "));
-    let statement = match (exists, missing.is_empty()) {
-        (true, true) => return Ok(()),
-        (true, false) => format!("ALTER PUBLICATION {name} ADD TABLE {tables}"),
-        (false, true) => {
-            let what = "the database has none of the tables that the configuration asks for";
-            return Err(Error::config("not_published", what));
-        }
-        (false, false) => format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true)"),
-    };
-    control.batch_execute(&statement).await?;
-    info!(publication, tables, "published");
-    Ok(())
-}
-
-/// The names of the publication's tables: what is cheap to ask now and then.
-pub async fn published(control: &Control, publication: &str) -> Result<Vec<(String, String)>> {
-    let sql = "SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $1 ORDER BY 1, 2";
-    let rows = control.query(sql, &[&publication]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
 /// Where the WAL ends now.
 pub async fn end_of_wal(control: &Control) -> Result<u64> {
     let sql = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text";
@@ -224,25 +180,18 @@ pub async fn end_of_wal(control: &Control) -> Result<u64> {
         .ok_or_else(|| Error::bug("the server does not tell where its WAL ends"))
 }
 
-/// `shown`: the names that the publication shows; without them it shows all that are not generated.
-async fn columns(control: &Control, oid: u32, shown: Option<Vec<String>>) -> Result<Vec<Column>> {
-    let sql = "SELECT attname::text, atttypid, atttypmod, attgenerated::text, \
-               atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
-               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-    let mut columns = Vec::new();
-    for row in control.query(sql, &[&oid]).await? {
-        let (name, generated): (String, String) = (row.get(0), row.get(3));
-        let is_shown = shown.as_ref().map_or(generated.is_empty(), |shown| shown.contains(&name));
-        if is_shown {
-            columns.push(Column {
-                name,
-                type_oid: row.get(1),
-                type_modifier: row.get(2),
-                has_default: row.get(4),
-            });
-        }
-    }
-    Ok(columns)
+/// The columns with these names, in the table's order.
+async fn columns(control: &Control, oid: u32, shown: &[String]) -> Result<Vec<Column>> {
+    let sql = "SELECT attname::text, atttypid, atttypmod, atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
+               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attname = ANY ($2::text[]) ORDER BY attnum";
+    let rows = control.query(sql, &[&oid, &shown]).await?;
+    let columns = rows.iter().map(|row| Column {
+        name: row.get(0),
+        type_oid: row.get(1),
+        type_modifier: row.get(2),
+        has_default: row.get(3),
+    });
+    Ok(columns.collect())
 }
 
 /// The leaves of a partitioned table, or the table itself.

@@ -25,6 +25,7 @@ pub mod pgoutput;
 pub mod preflight;
 mod prepared;
 mod progress;
+pub mod publication;
 pub mod rows;
 pub mod slot;
 mod snapshot;
@@ -33,7 +34,7 @@ mod streaming;
 pub mod types;
 pub mod values;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
@@ -80,7 +81,7 @@ pub struct Settings {
     pub slot: String,
     pub publication: String,
     /// The publication's tables as the flow knows them, by schema and name.
-    pub published: Vec<(String, String)>,
+    pub published: BTreeSet<(String, String)>,
     /// Ask for values in binary form. False where a table has a type that is only known as text.
     pub binary: bool,
     pub specials: Specials,
@@ -204,6 +205,7 @@ impl PostgresSource {
                 address: settings.address.clone(),
                 pipeline: Arc::clone(&settings.pipeline),
                 lane: settings.lane.clone(),
+                publication: settings.publication.clone(),
                 connections: settings.copy_connections,
                 specials: settings.specials,
                 letters: settings.letters.clone(),
@@ -333,7 +335,7 @@ impl PostgresSource {
         if !due {
             return Ok(true);
         }
-        let published = || catalog::published(&self.control, &self.settings.publication);
+        let published = || publication::published(&self.control, &self.settings.publication);
         Ok(self.copying.is_some() || published().await? == self.settings.published)
     }
 }

@@ -23,6 +23,7 @@ use super::connection::{self, Address, Control, Replication, identifier, literal
 use super::copying::{CopyReader, Values};
 use super::followed::{Becomes, Followed, FollowedColumn};
 use super::progress::{PartProgress, Progress};
+use super::publication;
 use super::rows::{Event, Rows};
 use super::values::Specials;
 use super::{Feed, Holds};
@@ -60,6 +61,7 @@ pub struct Settings {
     pub address: Address,
     pub pipeline: Arc<str>,
     pub lane: Lane,
+    pub publication: String,
     pub connections: usize,
     pub specials: Specials,
     pub letters: TableId,
@@ -117,7 +119,7 @@ impl Copies {
     /// transactions last that are under way, or that lock these tables.
     pub async fn begin(settings: Settings, missing: Vec<Feed>) -> Result<Self> {
         info!(pipeline = %settings.pipeline, tables = missing.len(), "taking a consistent point for copies");
-        let control = connection::control(&settings.address).await?;
+        let control = patient(&settings.address).await?;
         let oids: Vec<u32> = missing.iter().map(|feed| feed.source.oid).collect();
         let estimates = catalog::estimated_bytes(&control, &oids).await?;
         for feed in &missing {
@@ -131,7 +133,8 @@ impl Copies {
         let mut jobs = Vec::new();
         for (number, table) in tables.iter().enumerate() {
             let parts = catalog::parts(&control, table.source.oid).await?;
-            jobs.extend(copies_of(number, table, &parts));
+            let filter = publication::row_filter(&control, &settings.publication, table.source.oid).await?;
+            jobs.extend(copies_of(number, table, &parts, filter.as_deref()));
         }
         drop(control);
         let mut left = vec![0; tables.len()];
@@ -155,7 +158,7 @@ impl Copies {
         let (pieces_tx, pieces) = mpsc::channel(QUEUE_LENGTH);
         let mut workers = JoinSet::new();
         for _ in 0..count {
-            let control = connection::control(&shared.settings.address).await?;
+            let control = patient(&shared.settings.address).await?;
             let begin = format!(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
                 literal(&snapshot)
@@ -388,6 +391,13 @@ fn emptied(table: &CopyOf, specials: Specials, point: u64) -> Result<Option<Flow
     Ok(rows.take(&table.followed)?.map(Flow::Rows))
 }
 
+/// A session that waits for whoever has locked a table, however long: the stream goes on meanwhile.
+async fn patient(address: &Address) -> Result<Control> {
+    let control = connection::control(address).await?;
+    control.batch_execute("SET lock_timeout = 0").await?;
+    Ok(control)
+}
+
 /// Makes a slot that lives as long as its connection: (its consistent point, the name of the snapshot that it exports).
 async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)> {
     // The server makes the name known to nobody else, and drops the slot with the connection.
@@ -404,13 +414,13 @@ async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)>
 }
 
 /// What one table is copied by.
-fn copies_of(number: usize, table: &CopyOf, parts: &[Part]) -> Vec<Job> {
+fn copies_of(number: usize, table: &CopyOf, parts: &[Part], filter: Option<&str>) -> Vec<Job> {
     let each = parts.iter().flat_map(|part| {
         let conditions = ranges(part.bytes);
         let bytes = part.bytes_in_all / conditions.len() as u64;
         conditions.into_iter().map(move |condition| Job {
             table: number,
-            sql: copy_sql(table, part, &condition),
+            sql: copy_sql(table, part, &condition, filter),
             bytes,
         })
     });
@@ -432,7 +442,7 @@ fn ranges(bytes: u64) -> Vec<String> {
     (0..parts).map(range).collect()
 }
 
-fn copy_sql(table: &CopyOf, part: &Part, condition: &str) -> String {
+fn copy_sql(table: &CopyOf, part: &Part, condition: &str, filter: Option<&str>) -> String {
     let column = |column: &FollowedColumn| {
         let name = identifier(&column.name);
         if column.kind.reads_binary() {
@@ -442,12 +452,7 @@ fn copy_sql(table: &CopyOf, part: &Part, condition: &str) -> String {
         }
     };
     let columns: Vec<String> = table.followed.columns.iter().map(column).collect();
-    let filter = table
-        .source
-        .row_filter
-        .as_ref()
-        .map(|filter| format!(" AND ({filter})"))
-        .unwrap_or_default();
+    let filter = filter.map(|filter| format!(" AND ({filter})")).unwrap_or_default();
     format!(
         "COPY (SELECT {} FROM ONLY {}.{} WHERE {condition}{filter}) TO STDOUT (FORMAT binary)",
         columns.join(", "),

@@ -19,7 +19,6 @@ fn changes() -> Changes {
         identity: Identity::Default,
         primary_key: vec!["id".to_owned()],
         identity_index: Vec::new(),
-        row_filter: None,
     };
     let types = Types::new([]);
     let id = TableId::new("t");

@@ -136,7 +136,12 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
             "Changes since it was dropped cannot be had from it: a new slot needs a new copy of the tables".to_owned(),
         ),
         // Conflicts of the moment: deadlocks, serialization, locks, cancelled statements, resources.
-        "57014" | "55P03" => (Kind::Transient, "postgres_error", String::new()),
+        "55P03" => (
+            Kind::Transient,
+            "table_locked",
+            "Another session has locked a table for long: it is tried again; pg_locks and pg_stat_activity tell who it is".to_owned(),
+        ),
+        "57014" => (Kind::Transient, "postgres_error", String::new()),
         code if ["40", "53", "58", "XX"].iter().any(|class| code.starts_with(class)) => (Kind::Transient, "postgres_error", String::new()),
         // What is unknown is not tried again and again.
         _ => (Kind::Config, "postgres_refused", String::new()),

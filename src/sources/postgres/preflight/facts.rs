@@ -1,7 +1,10 @@
 //! What the server says about itself, a role, a publication, its tables and a slot: what [`super::problems`] decides by.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, Result};
 use crate::sources::postgres::connection::{Control, literal};
+use crate::sources::postgres::publication;
 use crate::sources::postgres::slot::{self, Slot};
 
 /// What a source is going to use.
@@ -75,8 +78,6 @@ pub struct Found {
     /// Row security hides rows from the role.
     pub rows_hidden: bool,
     pub published: bool,
-    /// The condition that its published rows fulfil.
-    pub row_filter: Option<String>,
 }
 
 /// Asks for all of it.
@@ -156,23 +157,22 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
          CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
            WHEN 'd' THEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) \
            ELSE EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END, \
-         has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid), \
-         p.t IS NOT NULL, p.t->>'rowfilter' \
+         has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid) \
          FROM (VALUES {}) w(at, schema, name) \
          LEFT JOIN pg_namespace n ON n.nspname = w.schema \
          LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') \
-         LEFT JOIN (SELECT schemaname, tablename, to_jsonb(t) AS t FROM pg_publication_tables t WHERE pubname = {}) p \
-           ON p.schemaname = w.schema AND p.tablename = w.name \
          ORDER BY w.at",
-        names.join(", "),
-        literal(&wanted.publication)
+        names.join(", ")
     );
     let rows = control.rows(&sql).await?;
-    rows.into_iter().map(|row| table(Fields::of(Some(row), "a table")?)).collect()
+    let published = publication::published(control, &wanted.publication).await?;
+    let each = rows.into_iter().map(|row| table(Fields::of(Some(row), "a table")?, &published));
+    each.collect()
 }
 
-fn table(mut row: Fields) -> Result<Table> {
+fn table(mut row: Fields, published: &BTreeSet<(String, String)>) -> Result<Table> {
     let (schema, name) = (row.text()?, row.text()?);
+    let published = published.contains(&(schema.clone(), name.clone()));
     let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
         return Ok(Table { schema, name, found: None });
     };
@@ -183,8 +183,7 @@ fn table(mut row: Fields) -> Result<Table> {
         usable_schema: row.truth()?,
         readable: row.truth()?,
         rows_hidden: row.truth()?,
-        published: row.truth()?,
-        row_filter: row.optional()?,
+        published,
     };
     Ok(Table {
         schema,

@@ -21,7 +21,6 @@ fn found() -> Found {
         readable: true,
         rows_hidden: false,
         published: true,
-        row_filter: None,
     }
 }
 

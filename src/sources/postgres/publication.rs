@@ -1,0 +1,109 @@
+//! What a publication publishes.
+//!
+//! The server has a view for this, `pg_publication_tables`; since PostgreSQL 16 it waits for whoever has locked one of the tables, be it a
+//! VACUUM FULL of an hour, and the streams of all others would wait with it. The catalogs tell the same, and wait for nobody. Of a version
+//! that is newer than what is known here, the view is asked all the same: it knows what publications have learned since.
+
+use std::collections::BTreeSet;
+
+use tracing::info;
+
+use super::catalog::{candidates, server_version};
+use super::connection::{Control, identifier};
+use crate::error::{Error, Result};
+
+/// Versions before this one are known.
+const VERSION_UNKNOWN: u32 = 190_000;
+
+/// A query's beginning that has, as `published(oid, columns)`, the tables of the publication `$1` and the names of the columns that it shows.
+///
+/// A publication names tables, and schemas since 15, or has all tables. What is a part of a table that it has, is of it too: either the
+/// changes of parts are told as changes of the whole, or of the smallest parts.
+pub fn published_sql(version: u32) -> String {
+    if version >= VERSION_UNKNOWN {
+        return "WITH published(oid, columns) AS (SELECT c.oid, p.attnames::text[] FROM pg_publication_tables p \
+                JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
+                WHERE p.pubname = $1)"
+            .to_owned();
+    }
+    let (of_schemas, listed) = if version >= 150_000 {
+        (
+            "SELECT t.oid FROM pg_publication_namespace s JOIN p ON s.pnpubid = p.oid JOIN publishable t ON t.relnamespace = s.pnnspid",
+            // Of a table that comes with all others, or with its schema, all columns are shown.
+            "(SELECT r.prattrs::int2[] FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = t.oid AND NOT p.puballtables \
+             AND NOT EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = t.relnamespace))",
+        )
+    } else {
+        ("SELECT NULL::oid WHERE false", "NULL::int2[]")
+    };
+    // Stored generated columns are published since 18, where that is asked for. 16384 is the first object that is not the server's own.
+    format!(
+        "WITH RECURSIVE p AS (SELECT oid, puballtables, pubviaroot, coalesce(to_jsonb(q)->>'pubgencols' = 's', false) AS generated \
+             FROM pg_publication q WHERE pubname = $1), \
+         publishable AS (SELECT oid, relkind, relnamespace FROM pg_class WHERE relkind IN ('r', 'p') AND relpersistence = 'p' AND oid >= 16384), \
+         named(oid) AS (SELECT prrelid FROM pg_publication_rel r JOIN p ON r.prpubid = p.oid \
+             UNION {of_schemas} UNION SELECT t.oid FROM publishable t JOIN p ON p.puballtables), \
+         parts(oid) AS (SELECT inhrelid FROM pg_inherits i JOIN named ON i.inhparent = named.oid JOIN pg_class c ON c.oid = inhrelid \
+                 WHERE c.relispartition \
+             UNION SELECT inhrelid FROM pg_inherits i JOIN parts ON i.inhparent = parts.oid), \
+         published(oid, columns) AS (SELECT t.oid, ARRAY(SELECT a.attname::text FROM pg_attribute a \
+                 WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                 AND CASE WHEN listed IS NULL THEN a.attgenerated = '' OR (a.attgenerated = 's' AND p.generated) ELSE a.attnum = ANY (listed) END) \
+             FROM publishable t CROSS JOIN p CROSS JOIN LATERAL (SELECT {listed} AS listed) l \
+             WHERE CASE WHEN p.pubviaroot THEN t.oid IN (SELECT oid FROM named) AND t.oid NOT IN (SELECT oid FROM parts) \
+                 ELSE t.relkind = 'r' AND t.oid IN (SELECT oid FROM named UNION ALL SELECT oid FROM parts) END)"
+    )
+}
+
+/// Schema and name of each of the publication's tables: what is cheap to ask now and then.
+pub async fn published(control: &Control, publication: &str) -> Result<BTreeSet<(String, String)>> {
+    let sql = format!(
+        "{} SELECT n.nspname::text, c.relname::text FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
+        published_sql(server_version(control).await?)
+    );
+    let rows = control.query(&sql, &[&publication]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The publication's condition on the rows of a table, as SQL. The server waits with its answer for whoever has locked the table.
+pub async fn row_filter(control: &Control, publication: &str, table: u32) -> Result<Option<String>> {
+    if server_version(control).await? < 150_000 {
+        return Ok(None);
+    }
+    // The conditions of a publication do not hold for a table that comes with its schema too.
+    let sql = "SELECT pg_get_expr(r.prqual, r.prrelid) FROM pg_publication_rel r JOIN pg_publication p ON r.prpubid = p.oid \
+               WHERE p.pubname = $1 AND r.prrelid = $2 AND NOT EXISTS (SELECT FROM pg_publication_namespace s JOIN pg_class c \
+               ON c.relnamespace = s.pnnspid WHERE s.pnpubid = p.oid AND c.oid = r.prrelid)";
+    let rows = control.query(sql, &[&publication, &table]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}
+
+/// Makes the publication where it is missing, and adds what is wanted and not in it.
+pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let there = published(control, publication).await?;
+    let exists = !control
+        .query("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
+        .await?
+        .is_empty();
+    let wanted = candidates(control)
+        .await?
+        .into_iter()
+        .filter(|(schema, table)| wants(schema, table));
+    let missing: Vec<String> = wanted
+        .filter(|table| !there.contains(table))
+        .map(|(schema, table)| format!("{}.{}", identifier(&schema), identifier(&table)))
+        .collect();
+    let (name, tables) = (identifier(publication), missing.join(", "));
+    let statement = match (exists, missing.is_empty()) {
+        (true, true) => return Ok(()),
+        (true, false) => format!("ALTER PUBLICATION {name} ADD TABLE {tables}"),
+        (false, true) => {
+            let what = "the database has none of the tables that the configuration asks for";
+            return Err(Error::config("not_published", what));
+        }
+        (false, false) => format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true)"),
+    };
+    control.batch_execute(&statement).await?;
+    info!(publication, tables, "published");
+    Ok(())
+}
