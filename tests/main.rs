@@ -18,4 +18,5 @@ mod simulate;
 mod sink;
 mod stores;
 mod support;
+mod waiting;
 mod watching;

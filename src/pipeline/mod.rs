@@ -224,6 +224,7 @@ where
             safe,
             moved: Arc::clone(&moved),
             letters,
+            takes_letters: is_letters,
             upkeep: upkeep_tx.clone(),
         };
         let (id, writer) = (table.id.clone(), Writer::new(sink, table, lines, context.clone()));

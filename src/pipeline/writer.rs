@@ -38,6 +38,8 @@ pub struct Lines {
     pub moved: Arc<Notify>,
     /// How far the dead letters are durable: data is never published ahead of them. None for the dead letters' own writer.
     pub letters: Option<watch::Receiver<Safe>>,
+    /// Whether other tables wait for this one: it takes their dead letters.
+    pub takes_letters: bool,
     /// Takes work that may follow a commit, off its path.
     pub upkeep: mpsc::Sender<Upkeep>,
 }
@@ -82,6 +84,9 @@ pub struct Writer<K> {
     copy: Option<Copy>,
     /// Whether rows came behind it: then there is no place to publish.
     beyond_mark: bool,
+    /// Dead letters behind the mark, which are not staged as long as others before it are: those can be published at any time. The tables
+    /// wait for them, and the source, which may have to wait for the tables, may not come to another mark before.
+    ahead: Option<ChangeBatch>,
     /// When the newest staged record came to be at the source.
     newest_ms: Option<i64>,
 }
@@ -101,6 +106,7 @@ impl<K: Sink> Writer<K> {
             rows: 0,
             mark: Checkpoint::default(),
             beyond_mark: false,
+            ahead: None,
             newest_ms: None,
         }
     }
@@ -126,6 +132,14 @@ impl<K: Sink> Writer<K> {
                     if self.has_skipped_marks() && !self.publish().await? {
                         break;
                     }
+                    let held_up = self.lines.takes_letters && !self.cadence.is_empty() && self.may_publish();
+                    if held_up && self.ahead.is_none() {
+                        self.ahead = Some(batch); // Mostly the next mark is next.
+                        continue;
+                    }
+                    if held_up && !self.publish().await? {
+                        break;
+                    }
                     self.stage(batch).await?;
                 }
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
@@ -140,6 +154,13 @@ impl<K: Sink> Writer<K> {
         }
         self.sink.close();
         Ok(())
+    }
+
+    async fn stage_ahead(&mut self) -> Result<()> {
+        match self.ahead.take() {
+            Some(batch) => self.stage(batch).await,
+            None => Ok(()),
+        }
     }
 
     async fn stage(&mut self, batch: ChangeBatch) -> Result<()> {
@@ -162,6 +183,7 @@ impl<K: Sink> Writer<K> {
     }
 
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
+        self.stage_ahead().await?;
         if let Some(copy) = &self.copy {
             // The source has come to the copy, and the letters, which are handed each mark first, have those of its rows.
             if let Copy::Staged { at, letters } = copy
@@ -224,6 +246,7 @@ impl<K: Sink> Writer<K> {
             // One piece of upkeep at a time: a later commit asks again.
             let _ = self.lines.upkeep.try_send(upkeep);
         }
+        self.stage_ahead().await?;
         Ok(true)
     }
 
