@@ -82,8 +82,6 @@ pub enum Flow {
     Copied {
         table: TableId,
         mark: Checkpoint,
-        /// How many dead letters the flow had handed over by then: the reader counts them.
-        letters: u64,
     },
     /// Changes that a table will never get, passed over because the configuration allows it. Comes before any row of the lane, and is
     /// recorded in the table's next commit.

@@ -208,7 +208,7 @@ where
         let (safe, safe_rx) = watch::channel(Safe {
             read: Checkpoint::default(),
             held: sink.checkpoint().clone(),
-            rows: 0,
+            marks: 0,
         });
         let letters = letters_safe.clone();
         if is_letters {

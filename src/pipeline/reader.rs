@@ -35,7 +35,7 @@ pub struct Reader<S> {
 impl<S: Source> Reader<S> {
     /// Runs until the source ends, its lanes change, or `stop`; then waits for the writers to publish, and releases that too.
     pub async fn run(mut self) -> Result<Ended> {
-        let (mut read, mut released, mut letters) = (Checkpoint::default(), Checkpoint::default(), 0);
+        let (mut read, mut released) = (Checkpoint::default(), Checkpoint::default());
         let ended = loop {
             let flow = tokio::select! {
                 biased;
@@ -50,18 +50,14 @@ impl<S: Source> Reader<S> {
             let sent = match flow {
                 None => break Ended::Finished,
                 Some(Flow::Reopen(why)) => break Ended::Reopen(why),
-                Some(Flow::Copied { table, mark, .. }) => {
+                Some(Flow::Copied { table, mark }) => {
                     let queue = &self.outlet(&table)?.queue;
-                    queue.send(Flow::Copied { table, mark, letters }).await.is_ok()
+                    queue.send(Flow::Copied { table, mark }).await.is_ok()
                 }
                 Some(Flow::Gap(gap)) => self.outlet(&gap.table)?.queue.send(Flow::Gap(gap)).await.is_ok(),
                 Some(Flow::Rows(mut batch)) => {
                     if batch.permit.is_none() {
                         batch.permit = Some(self.budget.acquire(batch.rows.get_array_memory_size()).await);
-                    }
-                    // The first outlet is that of the letters, where there are any.
-                    if self.outlets.first().is_some_and(|first| first.table.id == batch.table) {
-                        letters += batch.ops.len() as u64;
                     }
                     self.outlet(&batch.table)?.queue.send(Flow::Rows(batch)).await.is_ok()
                 }

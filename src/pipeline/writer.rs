@@ -25,8 +25,8 @@ pub struct Safe {
     pub read: Checkpoint,
     /// The marks of the table's newest version. Of a table without its copy: all that came by, for the copy will hold it.
     pub held: Checkpoint,
-    /// How many rows this flow has published.
-    pub rows: u64,
+    /// How many marks of this flow have come up to which nothing is missing: all tables get the same ones.
+    pub marks: u64,
 }
 
 /// What connects a writer with the rest of its pipeline.
@@ -48,11 +48,8 @@ pub struct Lines {
 /// and them is read when the flow opens again.
 enum Copy {
     Awaited,
-    /// Its rows are here, at this mark, and so many dead letters came before.
-    Staged {
-        at: Checkpoint,
-        letters: u64,
-    },
+    /// Its rows are here, at this mark.
+    Staged(Checkpoint),
     Published,
 }
 
@@ -70,16 +67,16 @@ pub struct Writer<K> {
     lines: Lines,
     context: Context,
     cadence: Cadence,
-    /// The last mark of this flow. The letters are waited for up to here: what the table holds beyond it was published behind its
-    /// own letters, and this flow may never come to it.
+    /// The last mark of this flow.
     came: Checkpoint,
+    /// How many marks of this flow have come.
+    marks: u64,
+    /// The last of them that told this table something. The letters are waited for up to here: what the table holds beyond it was
+    /// published behind its own letters, and this flow may never come to it.
+    awaited: u64,
     /// The same lanes, but never behind what the table held already: what the next commit publishes. Lanes that do not flow here are
     /// not in it: another instance may be writing them.
     mark: Checkpoint,
-    /// So many letters came before a copy: they may be of before a mark that the letters have passed already.
-    letters: u64,
-    /// How many rows this flow has published.
-    rows: u64,
     /// None of a table that takes its part in the marks.
     copy: Option<Copy>,
     /// Whether rows came behind it: then there is no place to publish.
@@ -102,8 +99,8 @@ impl<K: Sink> Writer<K> {
             context,
             cadence,
             came: Checkpoint::default(),
-            letters: 0,
-            rows: 0,
+            marks: 0,
+            awaited: 0,
             mark: Checkpoint::default(),
             beyond_mark: false,
             ahead: None,
@@ -143,7 +140,7 @@ impl<K: Sink> Writer<K> {
                     self.stage(batch).await?;
                 }
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
-                Some(Flow::Copied { mark: at, letters, .. }) => self.copy = Some(Copy::Staged { at, letters }),
+                Some(Flow::Copied { mark: at, .. }) => self.copy = Some(Copy::Staged(at)),
                 Some(Flow::Gap(gap)) => self.sink.note(gap),
                 Some(Flow::Reopen(_)) | None => break,
             }
@@ -184,19 +181,23 @@ impl<K: Sink> Writer<K> {
 
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {
         self.stage_ahead().await?;
+        self.marks += 1;
+        if mark != self.came || self.copy.is_some() {
+            self.awaited = self.marks;
+        }
         if let Some(copy) = &self.copy {
             // The source has come to the copy, and the letters, which are handed each mark first, have those of its rows.
-            if let Copy::Staged { at, letters } = copy
+            if let Copy::Staged(at) = copy
                 && mark.covers(at)
             {
-                (self.mark, self.came, self.letters) = (at.clone(), mark, *letters);
+                (self.mark, self.came) = (at.clone(), mark);
                 self.copy = Some(Copy::Published);
                 self.publish().await?;
             } else {
                 self.lines.safe.send_replace(Safe {
                     read: mark.clone(),
                     held: mark,
-                    rows: 0,
+                    marks: self.marks,
                 });
                 self.lines.moved.notify_one();
             }
@@ -239,7 +240,6 @@ impl<K: Sink> Writer<K> {
             )));
         }
         self.cadence.commit();
-        self.rows += rows as u64;
         self.say_safe();
         self.report(version, rows);
         if let Some(upkeep) = self.sink.upkeep() {
@@ -258,10 +258,7 @@ impl<K: Sink> Writer<K> {
     /// Waits until the dead letters up to the last mark are published. False: their writer has ended short of it.
     async fn letters_are_safe(&mut self) -> bool {
         match &mut self.lines.letters {
-            Some(letters) => {
-                let came = |safe: &Safe| safe.read.covers(&self.came) && safe.rows >= self.letters;
-                letters.wait_for(came).await.is_ok()
-            }
+            Some(letters) => letters.wait_for(|safe| safe.marks >= self.awaited).await.is_ok(),
             None => true,
         }
     }
@@ -271,7 +268,7 @@ impl<K: Sink> Writer<K> {
         self.lines.safe.send_replace(Safe {
             read: self.came.clone(),
             held,
-            rows: self.rows,
+            marks: self.marks,
         });
         self.lines.moved.notify_one();
     }

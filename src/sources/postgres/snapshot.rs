@@ -224,7 +224,6 @@ impl Copies {
         Flow::Copied {
             table: self.tables[table].clone(),
             mark,
-            letters: 0,
         }
     }
 }
