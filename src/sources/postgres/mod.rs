@@ -201,17 +201,8 @@ impl PostgresSource {
             progress.all_copied();
             None
         } else {
-            let copying = snapshot::Settings {
-                address: settings.address.clone(),
-                pipeline: Arc::clone(&settings.pipeline),
-                lane: settings.lane.clone(),
-                publication: settings.publication.clone(),
-                connections: settings.copy_connections,
-                specials: settings.specials,
-                letters: settings.letters.clone(),
-                progress: Arc::clone(&progress),
-            };
-            Some(Stage::Beginning(Copies::begin(copying, missing).boxed()))
+            let copies = Copies::begin(settings.clone(), missing, Arc::clone(&progress));
+            Some(Stage::Beginning(copies.boxed()))
         };
         let streaming = (!holding.is_empty()).then(|| Stage::Beginning(start(settings.clone(), types, holding, budget.limit()).boxed()));
         let mut looking = interval(settings.discovery);

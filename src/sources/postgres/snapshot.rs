@@ -17,16 +17,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::catalog::{self, Part, PgTable};
+use super::catalog::{self, Part};
 use super::changes::reject;
 use super::connection::{self, Address, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
-use super::followed::{Becomes, Followed, FollowedColumn};
+use super::followed::{Becomes, FollowedColumn};
 use super::progress::{PartProgress, Progress};
 use super::publication;
 use super::rows::{Event, Rows};
 use super::values::Specials;
-use super::{Feed, Holds};
+use super::{Feed, Holds, Settings};
 use crate::batch::{ChangeBatch, Flow, Op};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
@@ -46,28 +46,6 @@ const QUEUE_LENGTH: usize = 2;
 /// Tables are copied together up to so much: what is copied is published when all of them are, and is not copied again after that.
 const GROUP_BYTES: u64 = 1 << 30;
 
-/// A table that is to be copied.
-#[derive(Clone, Debug)]
-pub struct CopyOf {
-    pub source: PgTable,
-    pub followed: Followed,
-    /// Whether the table has rows of an earlier copy.
-    pub replaces: bool,
-}
-
-/// What a copy is made with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub address: Address,
-    pub pipeline: Arc<str>,
-    pub lane: Lane,
-    pub publication: String,
-    pub connections: usize,
-    pub specials: Specials,
-    pub letters: TableId,
-    pub progress: Arc<Progress>,
-}
-
 /// A run of rows of one table by their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Job {
@@ -83,7 +61,7 @@ enum Piece {
 }
 
 /// The tables that are copied next, of those that are to be copied: one at least.
-async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<CopyOf>> {
+async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<Feed>> {
     let (mut group, mut bytes) = (Vec::new(), 0);
     for feed in missing {
         let parts = catalog::parts(control, feed.source.oid).await?;
@@ -91,11 +69,7 @@ async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<CopyOf
         if bytes > GROUP_BYTES && !group.is_empty() {
             break;
         }
-        group.push(CopyOf {
-            replaces: feed.holds == Holds::OldCopy,
-            source: feed.source,
-            followed: feed.followed,
-        });
+        group.push(feed);
     }
     Ok(group)
 }
@@ -117,14 +91,14 @@ pub struct Copies {
 impl Copies {
     /// Takes a consistent point, and begins to copy tables at it: as many as make a group, one at least. That takes as long as
     /// transactions last that are under way, or that lock these tables.
-    pub async fn begin(settings: Settings, missing: Vec<Feed>) -> Result<Self> {
+    pub async fn begin(settings: Settings, missing: Vec<Feed>, progress: Arc<Progress>) -> Result<Self> {
         info!(pipeline = %settings.pipeline, tables = missing.len(), "taking a consistent point for copies");
         let control = patient(&settings.address).await?;
         let oids: Vec<u32> = missing.iter().map(|feed| feed.source.oid).collect();
         let estimates = catalog::estimated_bytes(&control, &oids).await?;
         for feed in &missing {
             let bytes = estimates.get(&feed.source.oid).copied().unwrap_or(0);
-            settings.progress.will_copy(&feed.followed.id, bytes);
+            progress.will_copy(&feed.followed.id, bytes);
         }
         let tables = first_group(&control, missing).await?;
         let mut slot = Replication::open(&settings.address).await?;
@@ -141,9 +115,9 @@ impl Copies {
         jobs.iter().for_each(|job| left[job.table] += 1);
         for (number, table) in tables.iter().enumerate() {
             let of_table = jobs.iter().filter(|job| job.table == number);
-            settings.progress.will_copy(&table.followed.id, of_table.map(|job| job.bytes).sum());
+            progress.will_copy(&table.followed.id, of_table.map(|job| job.bytes).sum());
         }
-        let count = settings.connections.min(jobs.len()).max(1);
+        let count = settings.copy_connections.min(jobs.len()).max(1);
         info!(pipeline = %settings.pipeline, tables = tables.len(), parts = jobs.len(), connections = count, lsn = %Lsn(point), "copying");
         let mut ready = VecDeque::new();
         for table in &tables {
@@ -153,6 +127,7 @@ impl Copies {
             jobs: Mutex::new(jobs.into_iter().enumerate()),
             tables,
             settings,
+            progress,
             point,
         });
         let (pieces_tx, pieces) = mpsc::channel(QUEUE_LENGTH);
@@ -231,8 +206,9 @@ impl Copies {
 struct Shared {
     /// With their numbers, which are part of those of their dead letters.
     jobs: Mutex<Enumerate<std::vec::IntoIter<Job>>>,
-    tables: Vec<CopyOf>,
+    tables: Vec<Feed>,
     settings: Settings,
+    progress: Arc<Progress>,
     point: u64,
 }
 
@@ -263,7 +239,7 @@ impl Shared {
 /// The rows of one job in the making.
 struct CopiedPart<'s> {
     of: &'s Shared,
-    table: &'s CopyOf,
+    table: &'s Feed,
     rows: Rows,
     letters: DeadLetters,
     letters_before: u64,
@@ -285,7 +261,7 @@ impl<'s> CopiedPart<'s> {
             letters_before: 0,
             job: number,
             reader: CopyReader::default(),
-            progress: of.settings.progress.part(&table.followed.id, job.bytes),
+            progress: of.progress.part(&table.followed.id, job.bytes),
         }
     }
 
@@ -368,8 +344,8 @@ impl<'s> CopiedPart<'s> {
 }
 
 /// Rows that the table has from an earlier copy go with the new one, in the same version.
-fn emptied(table: &CopyOf, specials: Specials, point: u64) -> Result<Option<Flow>> {
-    if !table.replaces {
+fn emptied(table: &Feed, specials: Specials, point: u64) -> Result<Option<Flow>> {
+    if table.holds != Holds::OldCopy {
         return Ok(None);
     }
     if !matches!(table.followed.becomes, Becomes::State { .. }) {
@@ -413,7 +389,7 @@ async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)>
 }
 
 /// What one table is copied by.
-fn copies_of(number: usize, table: &CopyOf, parts: &[Part], filter: Option<&str>) -> Vec<Job> {
+fn copies_of(number: usize, table: &Feed, parts: &[Part], filter: Option<&str>) -> Vec<Job> {
     let each = parts.iter().flat_map(|part| {
         let conditions = ranges(part.bytes);
         let bytes = part.bytes_in_all / conditions.len() as u64;
@@ -441,7 +417,7 @@ fn ranges(bytes: u64) -> Vec<String> {
     (0..parts).map(range).collect()
 }
 
-fn copy_sql(table: &CopyOf, part: &Part, condition: &str, filter: Option<&str>) -> String {
+fn copy_sql(table: &Feed, part: &Part, condition: &str, filter: Option<&str>) -> String {
     let column = |column: &FollowedColumn| {
         let name = identifier(&column.name);
         if column.kind.reads_binary() {
