@@ -189,9 +189,9 @@ impl Changes {
             .map(|table| (&table.followed.id, std::mem::take(&mut table.counts)))
     }
 
-    /// Tables of rows as they stand that have gained columns since the last call.
-    pub fn gained(&mut self) -> Vec<TableId> {
-        std::mem::take(&mut self.gained)
+    /// Tables of rows as they stand that have gained columns.
+    pub fn gained(&mut self) -> &mut Vec<TableId> {
+        &mut self.gained
     }
 
     fn change(&mut self, relation: u32, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<()> {

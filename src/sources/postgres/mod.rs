@@ -144,14 +144,12 @@ pub struct PostgresSource {
     copying: Option<Stage<Copies>>,
     /// Where tables were copied in this flow: what is behind it is still needed.
     copied: Option<u64>,
-    /// How many marks there were when all was copied.
-    marks_before: u64,
+    /// Whether all that was copied has been handed over, and a mark behind it, at which it is published.
+    has_copied: bool,
     /// The stream waits so long for the copies' point, so that all tables are published there.
     wait_for_point: Instant,
     /// What is streamed, as it was when the flow was opened.
     sources: BTreeMap<TableId, PgTable>,
-    /// Tables that have gained columns since.
-    gained: Vec<TableId>,
     ready: VecDeque<Flow>,
     looking: Interval,
     /// Nothing more is handed over; what the tables hold by then is still told to the server.
@@ -216,13 +214,12 @@ impl PostgresSource {
             streaming,
             copying,
             copied: None,
-            marks_before: 0,
+            has_copied: false,
             wait_for_point: Instant::now() + POINT_WAIT,
             ready: VecDeque::new(),
             looking,
             ended: false,
             sources,
-            gained: Vec::new(),
             settings,
         })
     }
@@ -255,9 +252,6 @@ impl PostgresSource {
             read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => read?,
             () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
         }
-        if let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) {
-            self.gained.extend(streaming.gained());
-        }
         if let (Some(copies), None) = (self.copying.as_ref().and_then(Stage::get), self.copied) {
             self.copied = Some(copies.point());
         }
@@ -270,11 +264,15 @@ impl PostgresSource {
     /// Whether a table has to be copied again, because it has gained columns with values that no change tells. That is seen, and done, when
     /// the flow opens again.
     async fn must_copy_again(&mut self) -> Result<bool> {
-        if self.gained.is_empty() {
+        let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) else {
+            return Ok(false);
+        };
+        let gained = streaming.gained();
+        if gained.is_empty() {
             return Ok(false);
         }
         let now = catalog::tables(&self.control, &self.settings.publication).await?;
-        let gained = std::mem::take(&mut self.gained);
+        let gained = std::mem::take(gained);
         Ok(gained.iter().filter_map(|id| self.sources.get(id)).any(|before| {
             let known: Vec<_> = before.columns.iter().map(|column| column.name.as_str()).collect();
             let now = now.iter().find(|table| table.oid == before.oid);
@@ -287,31 +285,22 @@ impl PostgresSource {
         self.copying = None;
         let Some(point) = self.copied else { return };
         match &mut self.streaming {
+            None => self.ready.push_back(mark(&self.settings.lane, point)),
             Some(stage) => {
-                let Some(streaming) = stage.get_mut() else { return };
-                self.marks_before = streaming.marked().1;
-                if streaming.marked().0 >= point {
+                if let Some(streaming) = stage.get_mut()
+                    && streaming.marked() >= point
+                {
                     streaming.mark_again(&mut self.ready);
                 }
-            }
-            None => {
-                let mut mark = Checkpoint::default();
-                mark.set(self.settings.lane.clone(), Position(point));
-                self.ready.push_back(Flow::Mark(mark));
             }
         }
     }
 
-    /// Whether what was copied in this flow has been handed over, with a mark at which it is published.
-    fn has_copied(&self) -> bool {
-        let marked = |point| match &self.streaming {
-            None => true,
-            Some(stage) => stage.get().is_some_and(|streaming| {
-                let (marked, marks) = streaming.marked();
-                marked >= point && marks > self.marks_before
-            }),
-        };
-        self.copying.is_none() && self.copied.is_some_and(marked)
+    /// Notes a mark at which copies are published, when it is handed over.
+    fn note(&mut self, flow: &Flow) {
+        if let (Flow::Mark(mark), Some(point), None) = (flow, self.copied, &self.copying) {
+            self.has_copied |= mark.get(&self.settings.lane) >= Some(Position(point));
+        }
     }
 
     fn stream_is_at_its_end(&self) -> bool {
@@ -343,6 +332,7 @@ impl Source for PostgresSource {
                 )));
             }
             if let Some(flow) = self.ready.pop_front() {
+                self.note(&flow);
                 return Ok(Some(flow));
             }
             if self.ended {
@@ -352,7 +342,7 @@ impl Source for PostgresSource {
                 streaming.count(&self.settings);
                 self.progress.read(streaming.reached());
             }
-            let why = if self.has_copied() {
+            let why = if self.has_copied {
                 "tables have been copied"
             } else if self.copying.is_none() && self.stream_is_at_its_end() {
                 self.ended = true;
@@ -383,6 +373,11 @@ impl Source for PostgresSource {
             streaming.close().await;
         }
     }
+}
+
+/// Everything of this lane was handed over up to here.
+fn mark(lane: &Lane, at: u64) -> Flow {
+    Flow::Mark(Checkpoint::from_iter([(lane.clone(), Position(at))]))
 }
 
 /// Begins to read at the lowest position that a table holds; or, for the sake of transactions that are prepared, where the slot is.
@@ -428,14 +423,5 @@ async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize
         settings.letters.clone(),
     );
     let spool = Spool::new(&settings.spool, budget / SPOOL_SHARE);
-    Ok(Streaming::new(
-        settings.lane.clone(),
-        stream,
-        changes,
-        spool,
-        settings.limits,
-        stops,
-        began,
-        until,
-    ))
+    Ok(Streaming::new(&settings, stream, changes, spool, stops, began, until))
 }

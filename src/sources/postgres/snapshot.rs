@@ -193,12 +193,10 @@ impl Copies {
     }
 
     fn copied(&self, table: usize) -> Flow {
-        let mut mark = Checkpoint::default();
-        mark.set(self.lane.clone(), Position(self.point));
         info!(table = %self.tables[table], lsn = %Lsn(self.point), "copied");
         Flow::Copied {
             table: self.tables[table].clone(),
-            mark,
+            mark: Checkpoint::from_iter([(self.lane.clone(), Position(self.point))]),
         }
     }
 }

@@ -8,17 +8,17 @@ use std::collections::VecDeque;
 use metrics::counter;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::Settings;
 use super::changes::{Changes, Transaction};
 use super::connection::{Frame, Stream};
 use super::introduced::Introduced;
 use super::pgoutput::{self, Message, Resolved};
 use super::prepared::Prepared;
 use super::spool::{Replay, Spool};
+use super::{Settings, mark};
 use crate::batch::Flow;
 use crate::cadence::Cadence;
 use crate::error::{Error, Result};
-use crate::position::{Checkpoint, Lane, Lsn, Position};
+use crate::position::{Lane, Lsn, Position};
 use crate::table::{Limits, TableId};
 use crate::telemetry;
 
@@ -43,9 +43,8 @@ pub struct Streaming {
     replay: Option<Kept>,
     /// All transactions up to here were read.
     reached: u64,
-    /// What the last mark said, and how many there were.
+    /// What the last mark said.
     marked: u64,
-    marks: u64,
     /// Where to end.
     until: Option<u64>,
     /// Where tables were published that are ahead of others, the first one last: the others are published there, too.
@@ -82,13 +81,11 @@ struct Kept {
 
 impl Streaming {
     /// `stops`: where tables begin, and where they were published behind it; in any order. `began`: where the slot is.
-    #[allow(clippy::too_many_arguments, reason = "each is another thing, and it is made in one place")]
     pub fn new(
-        lane: Lane,
+        settings: &Settings,
         stream: Stream,
         changes: Changes,
         spool: Spool,
-        limits: Limits,
         mut stops: Vec<u64>,
         began: u64,
         until: Option<u64>,
@@ -97,6 +94,7 @@ impl Streaming {
         stops.dedup();
         // The first of them is marked, too: what was copied is published there.
         let from = stops.last().copied().unwrap_or(0);
+        let limits = settings.limits;
         let patient = Limits {
             interval: limits.interval.max(PATIENCE),
             rows: usize::MAX,
@@ -104,7 +102,7 @@ impl Streaming {
             ..limits
         };
         Self {
-            lane,
+            lane: settings.lane.clone(),
             stream,
             changes,
             spool,
@@ -116,7 +114,6 @@ impl Streaming {
             replay: None,
             reached: from,
             marked: 0,
-            marks: 0,
             until,
             stops,
             weight: 0,
@@ -126,8 +123,8 @@ impl Streaming {
         }
     }
 
-    /// Tables that have gained columns since the last call.
-    pub fn gained(&mut self) -> Vec<TableId> {
+    /// Tables that have gained columns.
+    pub fn gained(&mut self) -> &mut Vec<TableId> {
         self.changes.gained()
     }
 
@@ -386,9 +383,9 @@ impl Streaming {
         self.until = self.until.map(|until| until.max(point));
     }
 
-    /// What the last mark said, and how many there were.
-    pub fn marked(&self) -> (u64, u64) {
-        (self.marked, self.marks)
+    /// What the last mark said.
+    pub fn marked(&self) -> u64 {
+        self.marked
     }
 
     /// Hands over rows, and where it is due the mark that contains them. No transaction is read halfway.
@@ -406,22 +403,15 @@ impl Streaming {
     fn mark(&mut self, ready: &mut VecDeque<Flow>) {
         if self.reached > self.marked {
             self.marked = self.reached;
-            self.say_marked(ready);
+            ready.push_back(mark(&self.lane, self.marked));
             self.cadence.commit();
         }
-    }
-
-    fn say_marked(&mut self, ready: &mut VecDeque<Flow>) {
-        let mut mark = Checkpoint::default();
-        mark.set(self.lane.clone(), Position(self.marked));
-        ready.push_back(Flow::Mark(mark));
-        self.marks += 1;
     }
 
     /// Says the last mark again, for something else that came since, unless rows came: then there will be another mark.
     pub fn mark_again(&mut self, ready: &mut VecDeque<Flow>) {
         if self.cadence.is_empty() && self.marked > 0 {
-            self.say_marked(ready);
+            ready.push_back(mark(&self.lane, self.marked));
         }
     }
 
