@@ -1,7 +1,6 @@
 //! What happens to rows and to tables of a database, and what becomes of it.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -10,7 +9,6 @@ use rand::{Rng, SeedableRng};
 use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 
 /// A large text that Postgres keeps out of line, and does not send where it did not change.
@@ -286,13 +284,11 @@ async fn columns_that_come_with_values_in_all_rows_are_in_all_rows() {
             })
             .await;
         } else {
-            service.signal(libc::SIGTERM);
-            assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+            service.stop().await;
             service = bank.site.run("service", &bank.config);
         }
     }
-    service.signal(libc::SIGTERM);
-    assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+    service.stop().await;
     bank.catch_up().await;
     let sql = |table: &str| format!("SELECT id, constant, plain, volatile, renamed, numbered FROM {table}");
     assert_eq!(bank.here(&sql("public.t"), &["public.t"]).await, bank.there(&sql("t")).await);
@@ -327,8 +323,7 @@ async fn a_table_that_cannot_be_followed_any_more_stops_alone() {
                 && bank.here("SELECT max(id) FROM public.straight", &["public.straight"]).await == [[next.clone()]]
         })
         .await;
-        program.signal(libc::SIGTERM);
-        assert!(program.wait(PATIENCE).await.status.success(), "{}", program.log_tail());
+        program.stop().await;
     }
     let (code, said) = bank.refused().await;
     assert_eq!(code, 78, "the code of the first one: {said}");

@@ -29,8 +29,7 @@ async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its
         .await;
     let copied = || service.log_text().matches("\"message\":\"copied\"").count() == 1;
     wait_until("it is copied again", async || copied()).await;
-    service.signal(libc::SIGTERM);
-    assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+    service.stop().await;
     bank.catch_up().await;
     bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
     bank.agrees("SELECT id FROM public.other", &["public.other"]).await;
@@ -73,8 +72,7 @@ async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
         })
         .await;
     bank.sql("INSERT INTO second VALUES (1002)").await;
-    program.signal(libc::SIGTERM);
-    assert!(program.wait(PATIENCE).await.status.success(), "{}", program.log_tail());
+    program.stop().await;
     bank.catch_up().await;
     bank.agrees("SELECT count(*), max(id) FROM public.second", &["public.second"]).await;
     bank.agrees("SELECT id FROM public.first", &["public.first"]).await;
@@ -110,8 +108,7 @@ async fn the_others_go_on_while_a_table_waits_for_its_copy() {
         // What is read until it is whole is the copy of before.
         assert_eq!(bank.here("SELECT count(*) FROM public.t", &["public.t"]).await, [["1000"]]);
         if stop {
-            service.signal(libc::SIGTERM);
-            assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+            service.stop().await;
             service = bank.site.run("service", &bank.config);
         }
     }
@@ -125,8 +122,7 @@ async fn the_others_go_on_while_a_table_waits_for_its_copy() {
         bank.here("SELECT max(id) FROM public.t", &["public.t"]).await == [["5000"]]
     })
     .await;
-    service.signal(libc::SIGTERM);
-    assert!(service.wait(PATIENCE).await.status.success(), "{}", service.log_tail());
+    service.stop().await;
     bank.catch_up().await;
     for table in ["t", "other"] {
         bank.agrees(&format!("SELECT id FROM public.{table}"), &[&format!("public.{table}")])

@@ -55,12 +55,7 @@ async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
     bank.until_released().await;
     assert_eq!(walsender().await, before, "{}", service.log_tail());
     assert_eq!(metric(port, "alluvium_records_total"), 50_000.0, "nothing is read twice");
-    service.signal(libc::SIGTERM);
-    assert!(
-        service.wait(Duration::from_secs(30)).await.status.success(),
-        "{}",
-        service.log_tail()
-    );
+    service.stop().await;
 
     let url = Url::parse("s3://bucket/lake/public/t/").expect("a URL");
     let table = Named {

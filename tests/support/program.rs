@@ -127,6 +127,13 @@ impl Program {
         self.wait(Duration::from_secs(30)).await
     }
 
+    /// SIGTERM, and expects that it ends well.
+    pub async fn stop(&mut self) {
+        self.signal(libc::SIGTERM);
+        let exit = self.wait(Duration::from_secs(30)).await;
+        assert!(exit.status.success(), "{}:\n{}", exit.status, self.log_tail());
+    }
+
     /// SIGKILL as soon as this table has one more version than now, or after `within`. Whether it had.
     pub async fn kill_at_commit(&mut self, table: &Path, within: Duration) -> bool {
         let next = |from: u64| (from..).find(|version| !table.join(format!("_delta_log/{version:020}.json")).exists());
