@@ -2,7 +2,7 @@
 
 use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer, wait_until};
-use crate::support::program::{free_port, get, http};
+use crate::support::program::{free_port, http, labelled};
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
@@ -92,17 +92,10 @@ async fn the_metrics_tell_how_far_the_slot_is_behind() {
     bank.reconfigure_with(&http(port), &format!("{ALL}\ndiscovery = \"200 ms\""));
     let program = bank.site.run("service", &bank.config);
     bank.sql("INSERT INTO t SELECT generate_series(2, 1000)").await;
+    let of = format!("source=\"{}\"", bank.slot());
     wait_until("the slot has come to the end", async || {
-        let said = get(port, "/metrics").map(|(_, text)| text).unwrap_or_default();
-        let of = format!("source=\"{}\"", bank.slot());
-        let value = |name: &str, stage: &str| {
-            let line = said
-                .lines()
-                .find(|line| line.starts_with(name) && line.contains(&of) && line.contains(stage))?;
-            line.rsplit(' ').next()?.parse::<f64>().ok()
-        };
-        let lag = |stage: &str| value("alluvium_pg_lag_bytes", stage);
-        let retained = value("alluvium_pg_slot_retained_wal_bytes", "");
+        let lag = |stage: &str| labelled(port, "alluvium_pg_lag_bytes", &[&of, &format!("stage=\"{stage}\"")]);
+        let retained = labelled(port, "alluvium_pg_slot_retained_wal_bytes", &[&of]);
         lag("received").is_some_and(|bytes| bytes < 10_000.0) && lag("committed").is_some() && retained.is_some_and(|bytes| bytes > 0.0)
     })
     .await;
