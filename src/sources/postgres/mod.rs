@@ -202,11 +202,16 @@ impl PostgresSource {
             let copies = Copies::begin(settings.clone(), missing, Arc::clone(&progress));
             Some(Stage::Beginning(copies.boxed()))
         };
-        let streaming = (!holding.is_empty()).then(|| Stage::Beginning(start(settings.clone(), types, holding, budget.limit()).boxed()));
+        let control = Arc::new(control);
+        let streaming = if holding.is_empty() {
+            None
+        } else {
+            let start = start(settings.clone(), Arc::clone(&control), types, holding, budget.limit());
+            Some(Stage::Beginning(start.boxed()))
+        };
         let mut looking = interval(settings.discovery);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.reset();
-        let control = Arc::new(control);
         Ok(Self {
             _watch: progress::watch(Arc::clone(&control), Arc::clone(&progress)),
             control,
@@ -381,7 +386,7 @@ fn mark(lane: &Lane, at: u64) -> Flow {
 }
 
 /// Begins to read at the lowest position that a table holds; or, for the sake of transactions that are prepared, where the slot is.
-async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize) -> Result<Streaming> {
+async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: Vec<Feed>, budget: usize) -> Result<Streaming> {
     let lowest = feeds.iter().filter_map(Feed::held).min().unwrap_or(0);
     let stops = feeds
         .iter()
@@ -398,7 +403,6 @@ async fn start(settings: Settings, types: Types, feeds: Vec<Feed>, budget: usize
     if settings.binary {
         options.push(("binary", "true".to_owned()));
     }
-    let control = connection::control(&settings.address).await?;
     let until = if settings.until_caught_up {
         Some(catalog::end_of_wal(&control).await?)
     } else {
