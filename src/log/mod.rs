@@ -63,7 +63,7 @@ pub enum When {
     Version(Version),
     /// The newest version that was made at or before this time: milliseconds since 1970.
     Time(i64),
-    /// The first version that holds all these positions. A lane may be named without its incarnation: `orders/0`.
+    /// The first version that holds all these positions. Of a database, one that a copy holds shows nothing before the copy's own. A lane may be named without its incarnation: `orders/0`.
     Mark(Checkpoint),
 }
 

@@ -6,10 +6,14 @@
 //! lane that moves with every commit. No listing is needed, so a log of 100,000 versions takes 17 such probes. Where the walk
 //! finds nothing within [`WALK_MAX`] commits, the state at the version is read from its checkpoint instead.
 //!
+//! A lane of a database has no place between a copy and the version before: whoever asks for one there is told so.
+//!
 //! The search rests on marks that never go back, which is what a mark promises. A version that asks for the rows to be loaded again
 //! (`forget.rs`) has them still: there the mark before it counts.
 
 use std::collections::BTreeMap;
+
+use futures::TryStreamExt;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::replay::{self, Said};
@@ -20,6 +24,8 @@ use crate::table::Version;
 
 /// Commits that are read back for one probe before the checkpoint is read instead, which costs about as much as so many.
 const WALK_MAX: u64 = 100;
+/// Commits that are read together on the way back.
+const VERSIONS_AT_ONCE: u64 = 64;
 
 impl Said {
     /// Whether this version repeats all marks of the pipeline.
@@ -87,7 +93,51 @@ impl Log {
                 low = middle + 1
             }
         }
+        self.must_show(low, &wanted).await?;
         Ok(low)
+    }
+
+    /// A table that was copied at a position shows nothing of what was between the version before and that: the copy holds earlier
+    /// positions, too, but it is a later moment than other tables show there.
+    async fn must_show(&self, version: Version, wanted: &Wanted) -> Result<()> {
+        let commit = self.entries.commit(version).await?.ok_or_else(|| self.gone(version))?;
+        let said = commit
+            .info()
+            .and_then(|info| info.ours())
+            .filter(|said| said.pipeline == wanted.pipeline);
+        for (lane, at) in wanted.mark.iter().filter(|(lane, _)| lane.topic_partition().is_none()) {
+            let brought = said.as_ref().and_then(|said| said.positions.get(lane.as_str()));
+            let copied = brought.filter(|(first, _)| first.is_none_or(|first| first == FORGOTTEN.0 + 1));
+            if let Some((_, point)) = copied.filter(|(_, point)| at.0 < *point) {
+                let what = format!(
+                    "shows nothing at {}: its version {version} is a copy that was taken at {}; ask for that or later",
+                    lane.show(at),
+                    lane.show(Position(*point))
+                );
+                return Err(self.no_such(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the versions of this table stand behind a position of a lane, the newest first.
+    pub async fn positions_behind(&self, lane: &Lane, at: Position) -> Result<Vec<Position>> {
+        let (mut positions, mut end) = (Vec::new(), self.snapshot.version + 1);
+        let oldest = self.oldest_commit(0).await?;
+        while end > oldest {
+            let begin = oldest.max(end.saturating_sub(VERSIONS_AT_ONCE));
+            let commits: Vec<_> = self.entries.commits(begin..=end - 1).try_collect().await?;
+            for commit in commits.iter().rev() {
+                let said = commit.info().and_then(|info| info.ours());
+                match said.and_then(|said| said.positions.get(lane.as_str()).map(|(_, to)| Position(*to))) {
+                    None | Some(FORGOTTEN) => {}
+                    Some(to) if to > at => positions.push(to),
+                    Some(_) => return Ok(positions),
+                }
+            }
+            end = begin;
+        }
+        Ok(positions)
     }
 
     /// The marks that the table held at a version, of the wanted lanes.

@@ -14,12 +14,12 @@ use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
 use super::letters::Behind;
 use super::resolve::{Resolved, layout, merge};
 use super::tables::Tables;
-use super::{Open, Opened, QUEUE_LENGTH};
+use super::{Open, Opened};
 use crate::budget::Budget;
 use crate::config::{self, SpecialValues, TableMode};
 use crate::error::{Error, Kind, Result};
 use crate::log::{FORGOTTEN, Log};
-use crate::position::{Checkpoint, Lane, Lsn};
+use crate::position::{Checkpoint, Lane, Lsn, Position};
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::{self, PgTable};
@@ -36,9 +36,6 @@ use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
 /// A mark that moved without rows is published at the latest after this time: until then the server keeps the WAL behind it.
 const IDLE_POSTGRES: Duration = Duration::from_secs(30);
-
-/// A table is ahead of others by the marks that wait in their queues, with a compaction behind each at most.
-const VERSIONS_AHEAD_MAX: usize = 2 * (QUEUE_LENGTH + 2);
 
 /// Problems that `create = true` solves by itself.
 const MADE_ON_REQUEST: [&str; 2] = ["publication_missing", "table_unpublished"];
@@ -286,10 +283,13 @@ impl Open for PostgresToDelta {
                 marks: Vec::new(),
             });
         }
-        let lowest = feeds.iter().filter_map(Feed::held).min();
-        let logs: Vec<&Log> = sinks.iter().map(|(_, sink)| sink.log()).collect();
-        for (feed, log) in feeds.iter_mut().zip(logs).filter(|(feed, _)| feed.held() > lowest) {
-            feed.marks = newest_marks(log, &lane).await?;
+        if let Some(lowest) = feeds.iter().filter_map(Feed::held).min() {
+            let logs: Vec<&Log> = sinks.iter().map(|(_, sink)| sink.log()).collect();
+            for (feed, log) in feeds.iter_mut().zip(logs).filter(|(feed, _)| feed.held() > Some(lowest)) {
+                // Tables publish the same marks, each at its own pace: those that are behind come to the same moments only where they are
+                // published at the same marks as those that are ahead.
+                feed.marks = log.positions_behind(&lane, Position(lowest)).await?;
+            }
         }
         let letters = self.resolved.dead_letters.clone();
         let store = self.tables.store(&letters.location).await?;
@@ -388,14 +388,6 @@ fn has_untold_values(sink: &DeltaSink, source: &PgTable, table: &Table, lane: &L
         .collect();
     let holds = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
     holds && !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
-}
-
-/// Where the newest versions of a table stand. Tables publish the same marks, each at its own pace: after a crash, those that are behind come
-/// to the same moments only where they are published at the same marks as those that are ahead.
-async fn newest_marks(log: &Log, lane: &Lane) -> Result<Vec<u64>> {
-    let versions = log.history(VERSIONS_AHEAD_MAX).await?;
-    let said = versions.iter().filter_map(|version| version.said.as_ref());
-    Ok(said.filter_map(|said| Some(said.positions.get(lane.as_str())?.1)).collect())
 }
 
 /// What a table holds of the slot.

@@ -3,17 +3,23 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alluvium::error::Result;
 use alluvium::log::{Log, When};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::query::query;
 
 use crate::support::bank::{Bank, rows};
 use crate::support::postgres::{PostgresServer, wait_until};
+use crate::support::proxy::Proxy;
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
+const PATIENCE: Duration = Duration::from_secs(30);
+const BOTH: [&str; 2] = ["ahead", "behind"];
+const TABLES: &str = "CREATE TABLE ahead (id int PRIMARY KEY); CREATE TABLE behind (id int PRIMARY KEY);";
 
 /// Where the versions of a table stand.
 async fn marks(bank: &Bank<'_>, name: &str) -> BTreeSet<u64> {
@@ -27,73 +33,138 @@ async fn marks(bank: &Bank<'_>, name: &str) -> BTreeSet<u64> {
     said.flat_map(|said| said.positions.values().map(|(_, to)| *to)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_fell_behind_by_several_marks_comes_to_each_of_them() {
-    let sql = "CREATE TABLE ahead (id int PRIMARY KEY); CREATE TABLE behind (id int PRIMARY KEY)";
-    let bank = Bank::new(PostgresServer::shared(), "behind", sql, ALL).await;
-    bank.catch_up().await;
-    let mut service = bank.site.run("service", &bank.config);
-    let follows = |log: String| log.contains("\"following\"").then_some(());
-    let log = bank.site.path("service.log");
-    let text = || std::fs::read_to_string(&log).unwrap_or_default();
-    service.until("it follows", Duration::from_secs(30), || follows(text())).await;
-    // Where the next version of the one is to be, there is a pipe already: whoever looks what it says will wait for ever.
-    let next = bank.versions("public.behind").await + 1;
-    let pipe = bank.site.table(&format!("public/behind/_delta_log/{next:020}.json"));
-    let path = CString::new(pipe.as_os_str().as_bytes()).expect("a path");
+/// The highest ids that both tables show at a mark.
+async fn shown(bank: &Bank<'_>, mark: u64) -> Result<[String; 2]> {
+    let at = Checkpoint::from_iter([(Lane::new(bank.slot()), Position(mark))]);
+    let tables = [bank.table("public.ahead"), bank.table("public.behind")];
+    let sql = "SELECT (SELECT max(id) FROM public.ahead) AS a, (SELECT max(id) FROM public.behind) AS b";
+    let answer = query(sql, &tables, &When::Mark(at)).await?;
+    let newest = rows(&answer.collect().await.expect("rows")).remove(0);
+    Ok(newest.try_into().expect("two columns"))
+}
+
+/// Both tables show one moment at each of these marks.
+async fn agree(bank: &Bank<'_>, marks: BTreeSet<u64>) {
+    for mark in marks {
+        let [ahead, behind] = shown(bank, mark).await.expect("an answer");
+        assert_eq!(ahead, behind, "at {mark}");
+    }
+}
+
+/// Writes a row, or one in both tables, and waits until it is published in the one that is ahead.
+async fn write(bank: &Bank<'_>, id: i32, tables: &[&str]) {
+    let inserts: Vec<_> = tables.iter().map(|table| format!("INSERT INTO {table} VALUES ({id})")).collect();
+    bank.sql(&format!("BEGIN; {}; COMMIT", inserts.join("; "))).await;
+    wait_until("it is published", async || {
+        bank.here("SELECT max(id) FROM public.ahead", &["public.ahead"]).await == [[id.to_string()]]
+    })
+    .await;
+}
+
+/// Puts a pipe where a file is to be: whoever looks what it says will wait for ever.
+fn put_pipe(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
     // SAFETY: a plain system call, with a string that ends.
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o644) }, 0);
+}
+
+/// From here on the bank's server is behind a proxy.
+async fn proxied(bank: &Bank<'_>) -> Proxy {
+    let proxy = Proxy::before(bank.server.port()).await;
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    let text = text.replace(&format!(":{}/", bank.server.port()), &format!(":{}/", proxy.port()));
+    std::fs::write(&bank.config, text.replace("\"100 ms\"", "\"10 ms\"")).expect("the configuration");
+    proxy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_fell_behind_by_several_marks_comes_to_each_of_them() {
+    let bank = Bank::new(PostgresServer::shared(), "behind", TABLES, ALL).await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("it follows", async || service.log_text().contains("\"following\"")).await;
+    let next = bank.versions("public.behind").await + 1;
+    let pipe = bank.site.table(&format!("public/behind/_delta_log/{next:020}.json"));
+    put_pipe(&pipe);
     for id in 0..4 {
-        let before = marks(&bank, "public.ahead").await.len();
-        bank.sql(&format!(
-            "BEGIN; INSERT INTO ahead VALUES ({id}); INSERT INTO behind VALUES ({id}); COMMIT"
-        ))
-        .await;
-        wait_until("the one is published", async || marks(&bank, "public.ahead").await.len() > before).await;
+        write(&bank, id, &BOTH).await;
     }
     service.kill().await;
     std::fs::remove_file(&pipe).expect("the pipe");
     let ahead = marks(&bank, "public.ahead").await;
     bank.catch_up().await;
     assert!(marks(&bank, "public.behind").await.is_superset(&ahead));
-    let tables = [bank.table("public.ahead"), bank.table("public.behind")];
-    for mark in &marks(&bank, "public.ahead").await | &marks(&bank, "public.behind").await {
-        let at = Checkpoint::from_iter([(Lane::new(bank.slot()), Position(mark))]);
-        let sql = "SELECT (SELECT count(*) FROM public.ahead) AS a, (SELECT count(*) FROM public.behind) AS b";
-        let answer = query(sql, &tables, &When::Mark(at)).await.expect("a query");
-        let counts = rows(&answer.collect().await.expect("rows")).remove(0);
-        assert_eq!(counts[0], counts[1], "at {mark}");
+    agree(&bank, &marks(&bank, "public.ahead").await | &marks(&bank, "public.behind").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_copy_took_long_comes_to_every_mark_that_the_others_had_meanwhile() {
+    let filled = format!("{TABLES} INSERT INTO ahead VALUES (0); INSERT INTO behind SELECT -generate_series(0, 50000)");
+    let bank = Bank::new(PostgresServer::shared(), "copied", &filled, ALL).await;
+    bank.catch_up().await;
+    let first = *marks(&bank, "public.ahead").await.last().expect("a mark");
+    let proxy = proxied(&bank).await;
+    let again = ["resnapshot", "--config", bank.config.to_str().expect("a path"), "public.behind"];
+    let mut asked = bank.site.start("ask", &again);
+    assert!(asked.wait(PATIENCE).await.status.success());
+    // The copy is under way, and goes no further.
+    proxy.stall_behind(256 << 10);
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("the copy begins", async || service.log_text().contains("\"copying\"")).await;
+    for id in 1..=60 {
+        write(&bank, id, &BOTH).await;
     }
+    proxy.flow();
+    wait_until("the copy is there", async || service.log_text().contains("tables have been copied")).await;
+    service.kill().await;
+    bank.catch_up().await;
+    let copied = *marks(&bank, "public.behind").await.range(first + 1..).next().expect("a copy");
+    let later = marks(&bank, "public.ahead").await.split_off(&copied);
+    assert!(later.len() >= 60, "only {} marks came behind the copy", later.len());
+    agree(&bank, later).await;
+    let refused = shown(&bank, copied - 1).await.expect_err("it was copied later").to_string();
+    assert!(refused.contains("is a copy that was taken at"), "{refused}");
+    assert_eq!(shown(&bank, first).await.expect("what was there before"), ["0", "0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_not_published_with_the_others_shows_nothing_before_its_own_copy() {
+    let filled = format!("{TABLES} INSERT INTO ahead VALUES (0); INSERT INTO behind SELECT -generate_series(0, 50000)");
+    let bank = Bank::new(PostgresServer::shared(), "partly", &filled, ALL).await;
+    let proxy = proxied(&bank).await;
+    proxy.stall_behind(256 << 10);
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("the copy begins", async || service.log_text().contains("\"copying\"")).await;
+    let pipe = bank.site.table(&format!("public/behind/_delta_log/{:020}.json", 1));
+    put_pipe(&pipe);
+    proxy.flow();
+    wait_until("the one is published", async || !marks(&bank, "public.ahead").await.is_empty()).await;
+    service.kill().await;
+    std::fs::remove_file(&pipe).expect("the pipe");
+    bank.sql("INSERT INTO ahead VALUES (1); INSERT INTO behind VALUES (1)").await;
+    bank.catch_up().await;
+    let copied = *marks(&bank, "public.behind").await.first().expect("a copy");
+    let early = *marks(&bank, "public.ahead").await.first().expect("a copy");
+    assert!(early < copied, "both were copied at {copied}");
+    let refused = shown(&bank, early).await.expect_err("it was copied later").to_string();
+    assert!(refused.contains("is a copy that was taken at"), "{refused}");
+    assert_eq!(shown(&bank, copied).await.expect("an answer"), ["1", "1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_table_shows_the_moment_of_a_busy_one() {
-    let sql = "CREATE TABLE busy (id int PRIMARY KEY); CREATE TABLE quiet (id int PRIMARY KEY)";
-    let bank = Bank::new(PostgresServer::shared(), "quiet", sql, ALL).await;
+    let bank = Bank::new(PostgresServer::shared(), "quiet", TABLES, ALL).await;
     bank.catch_up().await;
     let mut service = bank.site.run("service", &bank.config);
-    for (id, both) in [(1, true), (2, false), (3, true)] {
-        let before = marks(&bank, "public.busy").await.len();
-        let quiet = if both {
-            format!("INSERT INTO quiet VALUES ({id});")
-        } else {
-            String::new()
-        };
-        bank.sql(&format!("BEGIN; INSERT INTO busy VALUES ({id}); {quiet} COMMIT")).await;
-        wait_until("it is published", async || marks(&bank, "public.busy").await.len() > before).await;
-    }
+    write(&bank, 1, &BOTH).await;
+    write(&bank, 2, &["ahead"]).await;
+    write(&bank, 3, &BOTH).await;
     service.signal(libc::SIGTERM);
-    service.wait(Duration::from_secs(30)).await;
-    let tables = [bank.table("public.busy"), bank.table("public.quiet")];
-    let mut seen = Vec::new();
-    for mark in marks(&bank, "public.busy").await {
-        let at = Checkpoint::from_iter([(Lane::new(bank.slot()), Position(mark))]);
-        let sql = "SELECT (SELECT count(*) FROM public.busy) AS a, (SELECT count(*) FROM public.quiet) AS b";
-        let answer = query(sql, &tables, &When::Mark(at)).await.expect("a query");
-        seen.push(rows(&answer.collect().await.expect("rows")).remove(0));
+    service.wait(PATIENCE).await;
+    let mut seen = BTreeSet::new();
+    for mark in marks(&bank, "public.ahead").await {
+        seen.insert(shown(&bank, mark).await.expect("an answer"));
     }
-    for counts in [["1", "1"], ["2", "1"], ["3", "2"]] {
-        assert!(seen.contains(&counts.map(str::to_owned).to_vec()), "{counts:?} is not in {seen:?}");
-    }
-    assert!(!seen.contains(&["2".to_owned(), "2".to_owned()].to_vec()), "{seen:?}");
+    let expected = [["NULL", "NULL"], ["1", "1"], ["2", "1"], ["3", "3"]].map(|pair| pair.map(str::to_owned));
+    assert_eq!(seen, BTreeSet::from(expected));
 }

@@ -136,35 +136,41 @@ impl<'s> Bench<'s> {
         TABLES.iter().map(named).collect()
     }
 
-    /// Every position at which a table has a version.
-    async fn marks(&self) -> BTreeSet<u64> {
-        let mut marks = BTreeSet::new();
+    /// Every position at which a table has a version, and the one where all tables have been copied.
+    async fn marks(&self) -> (BTreeSet<u64>, u64) {
+        let (mut marks, mut copied) = (BTreeSet::new(), 0);
         for table in self.tables() {
             let log = Log::open(&table.url, Arc::clone(&table.store), "")
                 .await
                 .expect("a log")
                 .expect("a table");
             let history = log.history(usize::MAX).await.expect("a history");
-            marks.extend(
-                history
-                    .iter()
-                    .flat_map(|entry| entry.said.iter())
-                    .flat_map(|said| said.positions.values().map(|(_, to)| *to)),
-            );
+            let said = history.iter().filter_map(|entry| entry.said.as_ref());
+            let own: BTreeSet<u64> = said.flat_map(|said| said.positions.values().map(|(_, to)| *to)).collect();
+            copied = copied.max(*own.first().expect("a copy"));
+            marks.extend(own);
         }
-        marks
+        (marks, copied)
     }
 
-    /// At each mark of any version the four sums are one, and at the end every table equals the server's. Returns how many marks there
-    /// were.
+    /// At each mark of any version, once all tables are there, the four sums are one, and at the end every table equals the server's.
+    /// Returns how many marks there were.
     pub async fn verdict(&self) -> usize {
-        let (tables, marks) = (self.tables(), self.marks().await);
+        let (tables, (marks, copied)) = (self.tables(), self.marks().await);
         let mut transactions = 0;
         for &mark in &marks {
             let mut at = Checkpoint::default();
             at.set(Lane::new(self.slot()), Position(mark));
+            if mark < copied {
+                let answer = query(SUMS, &tables, &When::Mark(at)).await;
+                assert!(answer.is_err(), "at {mark} there is an answer, and a table was copied at {copied}");
+                continue;
+            }
             let row = &asked(SUMS, &tables, &When::Mark(at)).await[0];
-            assert!(row[..4].iter().all(|sum| *sum == row[0]), "at {mark} the sums differ: {row:?}");
+            assert!(
+                row[..4].iter().all(|sum| *sum == row[0]),
+                "at {mark} the sums differ: {row:?} (copied at {copied})"
+            );
             let so_far: u64 = row[4].parse().expect("a number");
             assert!(
                 so_far >= transactions,

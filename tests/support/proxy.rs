@@ -17,6 +17,8 @@ struct Weather {
     /// When so many bytes more have gone through, all connections are cut.
     left: Option<usize>,
     stalled: bool,
+    /// A connection that has brought so many bytes to one side stalls.
+    most: Option<usize>,
     delay: Duration,
 }
 
@@ -61,9 +63,13 @@ impl Proxy {
     pub fn stall(&self) {
         self.weather.send_modify(|weather| weather.stalled = true);
     }
+    /// Nothing goes through a connection any more once it has brought so many bytes to one side; the others go on.
+    pub fn stall_behind(&self, bytes: usize) {
+        self.weather.send_modify(|weather| weather.most = Some(bytes));
+    }
     /// What waited goes through.
     pub fn flow(&self) {
-        self.weather.send_modify(|weather| weather.stalled = false);
+        self.weather.send_modify(|weather| (weather.stalled, weather.most) = (false, None));
     }
     /// Everything takes this much longer, each way.
     pub fn delay(&self, delay: Duration) {
@@ -87,11 +93,13 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: Arc<w
     let time = weather.borrow().time;
     let (mut wind, mut cut) = (weather.subscribe(), weather.subscribe());
     let moves = async {
-        let mut buffer = vec![0; 64 << 10];
+        let (mut buffer, mut brought) = (vec![0; 64 << 10], 0);
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            let Ok(now) = wind.wait_for(|weather| !weather.stalled).await.map(|now| *now) else {
+            let flows = |weather: &Weather| !weather.stalled && weather.most.is_none_or(|most| brought < most);
+            let Ok(now) = wind.wait_for(flows).await.map(|now| *now) else {
                 return;
             };
+            brought += read;
             tokio::time::sleep(now.delay).await;
             let through = let_through(&weather, read);
             if to.write_all(&buffer[..through]).await.is_err() || through < read {

@@ -107,8 +107,8 @@ pub struct Feed {
     pub source: PgTable,
     pub followed: Followed,
     pub holds: Holds,
-    /// Of a table that is ahead of others: where its newest versions stand.
-    pub marks: Vec<u64>,
+    /// Of a table that is ahead of others: where its versions stand behind what these hold.
+    pub marks: Vec<Position>,
 }
 
 /// What a table holds of the database.
@@ -390,7 +390,7 @@ async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: V
     let lowest = feeds.iter().filter_map(Feed::held).min().unwrap_or(0);
     let stops = feeds
         .iter()
-        .flat_map(|feed| feed.held().into_iter().chain(feed.marks.iter().copied()));
+        .flat_map(|feed| feed.held().into_iter().chain(feed.marks.iter().map(|at| at.0)));
     let stops: Vec<u64> = stops.filter(|&at| at >= lowest).collect();
     let from = if settings.two_phase { 0 } else { lowest };
     let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
