@@ -68,13 +68,11 @@ fn put_pipe(path: &Path) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o644) }, 0);
 }
 
-/// From here on the bank's server is behind a proxy.
-async fn proxied(bank: &Bank<'_>) -> Proxy {
-    let proxy = Proxy::before(bank.server.port()).await;
+/// The bank's server is behind a proxy, and tables are published often.
+async fn hurried(bank: &Bank<'_>) -> Proxy {
     let text = std::fs::read_to_string(&bank.config).expect("the configuration");
-    let text = text.replace(&format!(":{}/", bank.server.port()), &format!(":{}/", proxy.port()));
     std::fs::write(&bank.config, text.replace("\"100 ms\"", "\"10 ms\"")).expect("the configuration");
-    proxy
+    bank.behind_proxy().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +101,7 @@ async fn a_table_whose_copy_took_long_comes_to_every_mark_that_the_others_had_me
     let bank = Bank::new(PostgresServer::shared(), "copied", &filled, ALL).await;
     bank.catch_up().await;
     let first = *marks(&bank, "public.ahead").await.last().expect("a mark");
-    let proxy = proxied(&bank).await;
+    let proxy = hurried(&bank).await;
     let again = ["resnapshot", "--config", bank.config.to_str().expect("a path"), "public.behind"];
     let mut asked = bank.site.start("ask", &again);
     assert!(asked.wait(PATIENCE).await.status.success());
@@ -131,7 +129,7 @@ async fn a_table_whose_copy_took_long_comes_to_every_mark_that_the_others_had_me
 async fn a_table_that_was_not_published_with_the_others_shows_nothing_before_its_own_copy() {
     let filled = format!("{TABLES} INSERT INTO ahead VALUES (0); INSERT INTO behind SELECT -generate_series(0, 50000)");
     let bank = Bank::new(PostgresServer::shared(), "partly", &filled, ALL).await;
-    let proxy = proxied(&bank).await;
+    let proxy = hurried(&bank).await;
     proxy.stall_behind(256 << 10);
     let mut service = bank.site.run("service", &bank.config);
     wait_until("the copy begins", async || service.log_text().contains("\"copying\"")).await;

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::postgres::{PostgresServer, wait_until};
 use super::program::{Exit, Program, Site};
+use super::proxy::Proxy;
 
 /// A database and its lake.
 pub struct Bank<'s> {
@@ -45,6 +46,15 @@ impl<'s> Bank<'s> {
         self.reconfigure(lines);
         let text = std::fs::read_to_string(&self.config).expect("the configuration");
         std::fs::write(&self.config, text.replace("http = { address = \"\" }", http)).expect("the configuration");
+    }
+
+    /// From here on a proxy stands before the server.
+    pub async fn behind_proxy(&self) -> Proxy {
+        let proxy = Proxy::before(self.server.port()).await;
+        let text = std::fs::read_to_string(&self.config).expect("the configuration");
+        let text = text.replace(&format!(":{}/", self.server.port()), &format!(":{}/", proxy.port()));
+        std::fs::write(&self.config, text).expect("the configuration");
+        proxy
     }
 
     pub fn slot(&self) -> String {

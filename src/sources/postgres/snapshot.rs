@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::catalog::{self, Part};
+use super::catalog::{self, Part, PgTable};
 use super::changes::reject;
 use super::connection::{self, Address, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
@@ -50,6 +50,8 @@ const GROUP_BYTES: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Job {
     table: usize,
+    /// The table or partition that has the rows, as SQL names it.
+    part: String,
     sql: String,
     /// What it weighs at the source.
     bytes: u64,
@@ -103,6 +105,7 @@ impl Copies {
         let tables = first_group(&control, missing).await?;
         let mut slot = Replication::open(&settings.address).await?;
         let (point, snapshot) = consistent_point(&mut slot).await?;
+        must_be_as_before(&tables, &catalog::tables(&control, &settings.publication).await?)?;
         // What there is once the point is there: what is added later is not copied.
         let mut jobs = Vec::new();
         for (number, table) in tables.iter().enumerate() {
@@ -226,6 +229,7 @@ impl Shared {
                 }
             }
             part.must_be_whole()?;
+            must_be_its_own_rows(control, &job.part).await?;
             if !part.hand_over(pieces).await? || pieces.send(Ok(Piece::Done { table: job.table })).await.is_err() {
                 return Ok(());
             }
@@ -341,6 +345,28 @@ impl<'s> CopiedPart<'s> {
     }
 }
 
+/// What is copied has the columns that the flow knows: they were read before the point.
+fn must_be_as_before(tables: &[Feed], now: &[PgTable]) -> Result<()> {
+    let changed = tables.iter().find(|table| !now.contains(&table.source));
+    changed.map_or(Ok(()), |table| {
+        let what = format!("{} was changed while a consistent point was taken", table.source.full_name());
+        Err(Error::transient("table_changed", what))
+    })
+}
+
+/// A table that is rewritten has other files, with rows of which no snapshot of before sees any, and no change tells them. The COPY that has
+/// just ended locks the table until its transaction ends, so nobody rewrites it any more.
+async fn must_be_its_own_rows(control: &Control, part: &str) -> Result<()> {
+    let sql = "SELECT relfilenode = pg_relation_filenode(oid) FROM pg_class WHERE oid = $1::text::regclass";
+    let rows = control.query(sql, &[&part]).await?;
+    // One that was made later is not there for this snapshot: its rows are told as changes.
+    if rows.first().is_none_or(|row| row.get(0)) {
+        return Ok(());
+    }
+    let what = format!("{part} was rewritten while it was to be copied (ALTER TABLE, TRUNCATE, VACUUM FULL): it is copied again");
+    Err(Error::transient("table_rewritten", what))
+}
+
 /// Rows that the table has from an earlier copy go with the new one, in the same version.
 fn emptied(table: &Feed, specials: Specials, point: u64) -> Result<Option<Flow>> {
     if table.holds != Holds::OldCopy {
@@ -393,6 +419,7 @@ fn copies_of(number: usize, table: &Feed, parts: &[Part], filter: Option<&str>) 
         let bytes = part.bytes_in_all / conditions.len() as u64;
         conditions.into_iter().map(move |condition| Job {
             table: number,
+            part: format!("{}.{}", identifier(&part.schema), identifier(&part.name)),
             sql: copy_sql(table, part, &condition, filter),
             bytes,
         })
