@@ -21,25 +21,30 @@ impl Log {
     /// Errors: `conflict` where others commit without a pause; a lane that the table does not hold is the caller's mistake.
     pub async fn forget(&mut self, lane: &Lane) -> Result<Version> {
         let name = self.url.to_string();
+        let Some(held) = self.checkpoint().get(lane) else {
+            return Err(Error::bug(format!(
+                "the table {name} holds nothing of lane {lane} that it could forget"
+            )));
+        };
+        let version = self.set(lane, FORGOTTEN, "RESNAPSHOT").await?;
+        info!(table = name, held = lane.show(held), "to be loaded again");
+        Ok(version)
+    }
+
+    /// Publishes a position of a lane by itself, be it behind the one that is there.
+    pub async fn set(&mut self, lane: &Lane, at: Position, operation: &'static str) -> Result<Version> {
+        let name = self.url.to_string();
         for _ in 0..RACES_MAX {
-            let Some(held) = self.checkpoint().get(lane) else {
-                return Err(Error::bug(format!(
-                    "the table {name} holds nothing of lane {lane} that it could forget"
-                )));
-            };
             let change = Change {
-                mark: Checkpoint::from_iter([(lane.clone(), FORGOTTEN)]),
-                base: Checkpoint::from_iter([(lane.clone(), held)]),
-                operation: "RESNAPSHOT",
+                mark: Checkpoint::from_iter([(lane.clone(), at)]),
+                base: self.checkpoint().only(|other| other == lane),
+                operation,
                 ..Change::default()
             };
             self.same_table().await?;
             let plan = self.plan(&change).await?;
             match self.put(&plan, &name).await? {
-                Put::Made(e_tag) | Put::Recovered(e_tag) => {
-                    info!(table = name, held = lane.show(held), "to be loaded again");
-                    return self.adopt(plan, e_tag);
-                }
+                Put::Made(e_tag) | Put::Recovered(e_tag) => return self.adopt(plan, e_tag),
                 Put::Lost => {
                     self.catch_up().await?;
                     self.wait(1).await;

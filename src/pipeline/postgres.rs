@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::ObjectStore;
 use tracing::{info, warn};
 
 pub use feeds::{PostgresFeed, PostgresFeeds};
@@ -28,6 +29,7 @@ use crate::sources::postgres::followed::{Followed, Metadata};
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
 use crate::sources::postgres::publication;
 use crate::sources::postgres::slot::{self, Lag, Slot};
+use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, Holds, PostgresSource, Settings};
@@ -140,7 +142,7 @@ impl PostgresToDelta {
         };
         let published = catalog::tables(&control, &publication).await?;
         if found.problems.is_empty() && !published.is_empty() {
-            let lane = Lane::new(format!("{name}@{}", slot::system_identifier(&self.address).await?));
+            let lane = Lane::new(format!("{name}@{}", System::of(&self.address).await?.identifier));
             let fed = self.fed(self.feeds.feeds(&publication, &published)?, &catalog::types(&control).await?, &lane)?;
             found.tables = fed.into_iter().map(|fed| fed.table).collect();
         }
@@ -249,8 +251,8 @@ impl Open for PostgresToDelta {
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
         let (slot_name, publication) = (postgres.slot_name(&pipeline), postgres.publication_name(&pipeline));
         let control = connection::control(&self.address).await?;
-        let system = slot::system_identifier(&self.address).await?;
-        let lane = Lane::new(format!("{slot_name}@{system}"));
+        let system = System::of(&self.address).await?;
+        let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
         if postgres.create {
             let feeds = &self.feeds;
             publication::publish(&control, &publication, |schema, table| feeds.wants(schema, table)).await?;
@@ -293,6 +295,7 @@ impl Open for PostgresToDelta {
         }
         let letters = self.resolved.dead_letters.clone();
         let store = self.tables.store(&letters.location).await?;
+        self.keep_timeline(&control, &system, &lane, &feeds, Arc::clone(&store)).await?;
         let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
         // A table that is copied begins at a position that no letter has been made of.
@@ -346,6 +349,32 @@ impl Open for PostgresToDelta {
 }
 
 impl PostgresToDelta {
+    /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.
+    async fn keep_timeline(
+        &self,
+        control: &Control,
+        system: &System,
+        slot: &Lane,
+        feeds: &[Feed],
+        store: Arc<dyn ObjectStore>,
+    ) -> Result<()> {
+        let letters = &self.resolved.dead_letters;
+        let mut log = Log::open_or_create(&letters.location, store, letters, &self.resolved.name).await?;
+        let lane = timeline::lane(slot);
+        let kept = log.checkpoint().get(&lane);
+        let held = feeds.iter().filter_map(|feed| Some((feed.followed.id.as_str(), feed.held()?)));
+        system.check(kept, held)?;
+        let now = if catalog::is_standby(control).await? {
+            timeline::UNKNOWN
+        } else {
+            system.timeline()
+        };
+        if kept != Some(now) {
+            log.set(&lane, now, "TIMELINE").await?;
+        }
+        Ok(())
+    }
+
     /// The slot, made where that is asked for and nothing was read through it yet.
     async fn slot(&self, control: &Control, name: &str, feeds: &[Feed]) -> Result<Slot> {
         if let Some(slot) = slot::find(control, name).await? {

@@ -15,6 +15,7 @@ mod refusals;
 mod servers;
 mod slots;
 mod stream;
+mod timelines;
 mod two_phase;
 mod values;
 mod widening;

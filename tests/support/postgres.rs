@@ -192,6 +192,49 @@ impl PostgresServer {
         self.resume();
     }
 
+    /// Starts a standby of it, of what it has now. It follows with all that comes, until it is cut off.
+    pub fn standby(&self) -> PostgresServer {
+        let folder = tempfile::Builder::new().prefix("pg").tempdir().expect("a folder for the server");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the folder is ours");
+        let mut standby = PostgresServer {
+            folder,
+            options: Options::default(),
+            installation: self.installation.clone(),
+            port: free_port(),
+            keeper: None,
+            certificates: None,
+        };
+        let data = standby.path("data");
+        self.installation.give(standby.folder.path());
+        let output = self
+            .installation
+            .command(self.programs().join("pg_basebackup"))
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", self.user(), "-h"])
+            .arg(self.socket())
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(&data)
+            .output()
+            .expect("pg_basebackup starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        standby.resume();
+        standby
+    }
+
+    /// A standby starts again without its primary, and with a slot as that has it.
+    pub fn cut_off(&mut self, primary: &PostgresServer, slot: &str) {
+        self.stop();
+        let (of, to) = (
+            primary.path("data/pg_replslot").join(slot),
+            self.path("data/pg_replslot").join(slot),
+        );
+        std::fs::create_dir(&to).expect("the slot's folder");
+        std::fs::copy(of.join("state"), to.join("state")).expect("the slot's state");
+        self.installation.give(&to);
+        self.installation.give(&to.join("state"));
+        self.options = std::mem::take(&mut self.options).set("primary_conninfo", "");
+        self.resume();
+    }
+
     /// Stops all processes of the server where they are, until [`PostgresServer::thaw`]: it holds its connections and is silent.
     pub fn freeze(&self) {
         self.signal_all(libc::SIGSTOP);

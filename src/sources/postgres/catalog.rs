@@ -169,6 +169,14 @@ pub async fn candidates(control: &Control) -> Result<Vec<(String, String)>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// Whether the server follows another one.
+pub async fn is_standby(control: &Control) -> Result<bool> {
+    let rows = control.query("SELECT pg_is_in_recovery()", &[]).await?;
+    rows.first()
+        .map(|row| row.get(0))
+        .ok_or_else(|| Error::bug("the server does not tell whether it follows another one"))
+}
+
 /// Where the WAL ends now.
 pub async fn end_of_wal(control: &Control) -> Result<u64> {
     let sql = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text";

@@ -31,6 +31,7 @@ pub mod slot;
 mod snapshot;
 mod spool;
 mod streaming;
+pub mod timeline;
 pub mod types;
 pub mod values;
 

@@ -1,7 +1,7 @@
 //! The replication slot: what the server tells of it, and whether the tables can go on from it.
 
 use super::Feed;
-use super::connection::{Address, Control, Replication};
+use super::connection::Control;
 use crate::error::{Error, Result};
 use crate::position::Lsn;
 
@@ -108,15 +108,6 @@ pub async fn create(control: &Control, name: &str, two_phase: bool) -> Result<()
         "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, $2)"
     };
     control.query(sql, &[&name, &two_phase]).await.map(drop)
-}
-
-/// What tells this cluster from any other, its restored copies excepted.
-pub async fn system_identifier(address: &Address) -> Result<String> {
-    let mut connection = Replication::open(address).await?;
-    let rows = connection.query("IDENTIFY_SYSTEM").await?;
-    connection.close().await;
-    let system = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-    system.ok_or_else(|| Error::bug("the server answered IDENTIFY_SYSTEM without its identifier"))
 }
 
 /// Whether every table of this database finds behind the slot what it does not hold yet. `end`: where the server's WAL ends.

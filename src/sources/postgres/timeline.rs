@@ -1,0 +1,133 @@
+//! Timelines: whether what the tables hold was ever there, on the server that is read now.
+//!
+//! A standby that is promoted leaves its primary's timeline at the end of the WAL that it has received, and begins one of its own. What the
+//! tables hold from behind that point never came to be there, and what is written there anew would be taken for what they hold.
+
+use super::connection::{Address, Replication};
+use crate::error::{Error, Result};
+use crate::position::{Lane, Lsn, Position};
+
+/// Where the first timeline begins, told from 0, which stands for one that is not known.
+const FIRST: u64 = 1;
+/// The timeline is not known: a standby goes over to the next one while it is read.
+pub const UNKNOWN: Position = Position(0);
+
+/// What a server tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// What tells this cluster from any other, its restored copies excepted.
+    pub identifier: String,
+    /// Where each of its timelines began, the present one last. Two servers that have one in common have the same WAL up to its end.
+    began: Vec<u64>,
+}
+
+impl System {
+    pub async fn of(address: &Address) -> Result<Self> {
+        let mut connection = Replication::open(address).await?;
+        let rows = connection.query("IDENTIFY_SYSTEM").await?;
+        let cell = |place: usize| rows.first().and_then(|row| row.get(place).cloned().flatten());
+        let strange = || Error::bug("the server answered IDENTIFY_SYSTEM without its identifier and its timeline");
+        let (identifier, timeline) = (cell(0).ok_or_else(strange)?, cell(1).ok_or_else(strange)?);
+        let mut began = vec![FIRST];
+        // The first has no history.
+        if timeline != "1" {
+            let rows = connection.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
+            let text = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
+            let left = text.as_deref().and_then(left);
+            began.extend(left.ok_or_else(|| Error::bug(format!("the history of timeline {timeline} cannot be read")))?);
+        }
+        connection.close().await;
+        Ok(Self { identifier, began })
+    }
+
+    /// The present timeline, as it is kept: where it began.
+    pub fn timeline(&self) -> Position {
+        Position(self.began.last().copied().unwrap_or(FIRST))
+    }
+
+    /// Up to where this server has the WAL of a timeline that began there. None: it has never had any of it.
+    fn end_of(&self, timeline: Position) -> Option<u64> {
+        let place = self.began.iter().position(|&began| began == timeline.0)?;
+        Some(self.began.get(place + 1).copied().unwrap_or(u64::MAX))
+    }
+
+    /// Whether the server has what tables hold (name and position of each) that were read on a timeline, where that is known.
+    pub fn check<'t>(&self, kept: Option<Position>, held: impl IntoIterator<Item = (&'t str, u64)>) -> Result<()> {
+        let Some(kept) = kept.filter(|kept| *kept != UNKNOWN) else {
+            return Ok(());
+        };
+        let end = self.end_of(kept);
+        let beyond: Vec<(&str, u64)> = held.into_iter().filter(|(_, at)| end.is_none_or(|end| *at > end)).collect();
+        let Some(&(_, most)) = beyond.iter().max_by_key(|(_, at)| *at) else {
+            return Ok(());
+        };
+        let tables: Vec<&str> = beyond.iter().map(|(table, _)| *table).collect();
+        let has = end.map_or("has nothing of the timeline that it was read on".to_owned(), |end| {
+            format!("left that timeline at {}", Lsn(end))
+        });
+        let what = format!(
+            "the server is not the one that was read: tables hold changes up to {}, and it {has} (a standby was promoted that had not received \
+             them, or it was restored to an earlier state). Copy the tables again (alluvium resnapshot {})",
+            Lsn(most),
+            tables.join(" ")
+        );
+        Err(Error::data("timeline_forked", what))
+    }
+}
+
+/// The lane whose position is the timeline of a slot's positions.
+pub fn lane(slot: &Lane) -> Lane {
+    Lane::new(format!("{}/timeline@{}", slot.name(), slot.incarnation().unwrap_or_default()))
+}
+
+/// Where each timeline was left, out of the text of a history: lines of a timeline, an LSN and a reason.
+fn left(history: &str) -> Option<Vec<u64>> {
+    let lines = history
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| Some(Lsn::parse(line.split_whitespace().nth(1)?)?.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(began: &[u64]) -> System {
+        System {
+            identifier: "7".to_owned(),
+            began: began.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_history_tells_where_each_timeline_was_left() {
+        assert_eq!(
+            left("1\t0/3000148\tno recovery target specified\n\n2\t1/10\tbefore 2026-01-01\n"),
+            Some(vec![0x0300_0148, 0x1_0000_0010])
+        );
+        assert_eq!(left(""), Some(vec![]));
+        assert_eq!(left("1\n"), None);
+    }
+
+    #[test]
+    fn tables_go_on_where_the_server_has_all_that_they_hold() {
+        let promoted = system(&[FIRST, 100, 200]);
+        let goes_on = |kept: u64, held: u64| promoted.check(Some(Position(kept)), [("t", held)]).is_ok();
+        for (kept, held, expected) in [
+            (FIRST, 100, true),
+            (FIRST, 101, false),
+            (100, 200, true),
+            (100, 201, false),
+            (200, 999, true),
+            // Another standby of the same primary was promoted before, and read.
+            (150, 160, false),
+            (UNKNOWN.0, 999, true),
+        ] {
+            assert_eq!(goes_on(kept, held), expected, "{kept} {held}");
+        }
+        assert!(promoted.check(None, [("t", 999)]).is_ok());
+        assert!(promoted.check(Some(Position(150)), []).is_ok(), "nothing is held");
+        assert_eq!(promoted.timeline(), Position(200));
+    }
+}
