@@ -363,7 +363,11 @@ impl PostgresToDelta {
         let lane = timeline::lane(slot);
         let kept = log.checkpoint().get(&lane);
         let held = feeds.iter().filter_map(|feed| Some((feed.followed.id.as_str(), feed.held()?)));
-        system.check(kept, held)?;
+        let left_out = self
+            .held
+            .iter()
+            .filter_map(|(_, marks)| Some(("TABLE, which is left out", marks.get(slot)?.0)));
+        system.check(kept, held.chain(left_out))?;
         let now = if catalog::is_standby(control).await? {
             timeline::UNKNOWN
         } else {

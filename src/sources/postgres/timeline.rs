@@ -3,6 +3,8 @@
 //! A standby that is promoted leaves its primary's timeline at the end of the WAL that it has received, and begins one of its own. What the
 //! tables hold from behind that point never came to be there, and what is written there anew would be taken for what they hold.
 
+use tracing::warn;
+
 use super::connection::{Address, Replication};
 use crate::error::{Error, Result};
 use crate::position::{Lane, Lsn, Position};
@@ -12,12 +14,16 @@ const FIRST: u64 = 1;
 /// The timeline is not known: a standby goes over to the next one while it is read.
 pub const UNKNOWN: Position = Position(0);
 
+/// What refuses the history, of a server that is there: its file may be gone.
+const REFUSED: [&str; 3] = ["postgres_error", "postgres_refused", "postgres_denied"];
+
 /// What a server tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     /// What tells this cluster from any other, its restored copies excepted.
     pub identifier: String,
     /// Where each of its timelines began, the present one last. Two servers that have one in common have the same WAL up to its end.
+    /// Empty where the server does not tell.
     began: Vec<u64>,
 }
 
@@ -31,10 +37,18 @@ impl System {
         let mut began = vec![FIRST];
         // The first has no history.
         if timeline != "1" {
-            let rows = connection.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
-            let text = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
-            let left = text.as_deref().and_then(left);
-            began.extend(left.ok_or_else(|| Error::bug(format!("the history of timeline {timeline} cannot be read")))?);
+            match connection.query(&format!("TIMELINE_HISTORY {timeline}")).await {
+                Ok(rows) => {
+                    let text = rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten();
+                    let left = text.as_deref().and_then(left);
+                    began.extend(left.ok_or_else(|| Error::bug(format!("the history of timeline {timeline} cannot be read")))?);
+                }
+                Err(refused) if REFUSED.contains(&refused.code) => {
+                    warn!(timeline, error = %refused, "the server does not tell its timelines: a failover that loses changes cannot be seen");
+                    began.clear();
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         connection.close().await;
         Ok(Self { identifier, began })
@@ -42,7 +56,7 @@ impl System {
 
     /// The present timeline, as it is kept: where it began.
     pub fn timeline(&self) -> Position {
-        Position(self.began.last().copied().unwrap_or(FIRST))
+        self.began.last().map_or(UNKNOWN, |&began| Position(began))
     }
 
     /// Up to where this server has the WAL of a timeline that began there. None: it has never had any of it.
@@ -53,7 +67,7 @@ impl System {
 
     /// Whether the server has what tables hold (name and position of each) that were read on a timeline, where that is known.
     pub fn check<'t>(&self, kept: Option<Position>, held: impl IntoIterator<Item = (&'t str, u64)>) -> Result<()> {
-        let Some(kept) = kept.filter(|kept| *kept != UNKNOWN) else {
+        let Some(kept) = kept.filter(|kept| *kept != UNKNOWN && !self.began.is_empty()) else {
             return Ok(());
         };
         let end = self.end_of(kept);
@@ -129,5 +143,8 @@ mod tests {
         assert!(promoted.check(None, [("t", 999)]).is_ok());
         assert!(promoted.check(Some(Position(150)), []).is_ok(), "nothing is held");
         assert_eq!(promoted.timeline(), Position(200));
+        let silent = system(&[]);
+        assert!(silent.check(Some(Position(FIRST)), [("t", 999)]).is_ok(), "nothing can be told");
+        assert_eq!(silent.timeline(), UNKNOWN);
     }
 }
