@@ -6,10 +6,14 @@
 //! cargo bench --profile release --bench postgres -- 5          scale
 //! ```
 //! Rows per CPU second count all threads of the program and nothing of the server, from its start to its end: with opening the tables,
-//! and with the key index. On the clock the server, which decodes its WAL, is the bottleneck of the stream. The aims stand in the table.
+//! and with the key index. On the clock the server, which decodes its WAL, is the bottleneck of the stream: beside it stands how fast a client
+//! gets the same changes that does nothing with them, PostgreSQL's own pg_recvlogical. The aims stand in the table.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use support::pgbench::Bench;
 use support::postgres::PostgresServer;
@@ -37,15 +41,19 @@ async fn main() {
         "{:34} {:>12} {:>10} {:>12} {:>10} {:>8} {:>12} {:>10}",
         "what", "rows/CPU s", "aim", "rows/s", "aim", "CPU s", "peak RSS MiB", "limit MiB"
     );
-    let copied = bench.site.catch_up(&config).await;
-    report("copy of the accounts", accounts, &copied, 700_000, None);
-
+    // Before the slot is there, whose WAL this would be.
     let random =
         "CREATE TABLE chosen AS SELECT aid, row_number() OVER () AS place FROM (SELECT aid FROM pgbench_accounts ORDER BY random()) a";
     server.sql(&bench.database, random).await;
+    server.sql(&bench.database, "CREATE INDEX ON chosen (place); ANALYZE chosen").await;
+    let copied = bench.site.catch_up(&config).await;
+    report("copy of the accounts", accounts, &copied, 700_000, None);
+
+    server
+        .sql(&bench.database, "SELECT pg_create_logical_replication_slot('raw', 'pgoutput')")
+        .await;
     let client = server.client(&bench.database).await;
     let sql = "UPDATE pgbench_accounts a SET abalance = abalance + 1 FROM chosen c WHERE a.aid = c.aid AND c.place > $1 AND c.place <= $2";
-    server.sql(&bench.database, "CREATE INDEX ON chosen (place); ANALYZE chosen").await;
     let update = client.prepare(sql).await.expect("a statement");
     for first in (0..updates).step_by(UPDATES_EACH as usize) {
         let bounds = (i64::from(first), i64::from(first + UPDATES_EACH));
@@ -53,11 +61,50 @@ async fn main() {
     }
     let streamed = bench.site.catch_up(&config).await;
     report("updates of random accounts", updates, &streamed, 350_000, Some(150_000));
+    println!(
+        "{:34} {:>36.0}",
+        "  the same, by pg_recvlogical",
+        f64::from(updates) / read_raw(&bench).await.as_secs_f64()
+    );
 
     let all = format!("INSERT INTO pgbench_accounts SELECT {accounts} + i, 1, 0, repeat('x', 84) FROM generate_series(1, {accounts}) i");
     server.sql(&bench.database, &all).await;
     let large = bench.site.catch_up(&config).await;
     report("one transaction of new accounts", accounts, &large, 350_000, None);
+}
+
+/// How long the server takes to send what a slot has to a client that does nothing with it.
+async fn read_raw(bench: &Bench<'_>) -> Duration {
+    let server = bench.server;
+    let end = server.value("postgres", "SELECT pg_current_wal_flush_lsn()").await;
+    let begin = Instant::now();
+    let status = Command::new(server.programs().join("pg_recvlogical"))
+        .args([
+            "-h",
+            server.host(),
+            "-p",
+            &server.port().to_string(),
+            "-U",
+            server.user(),
+            "-d",
+            &bench.database,
+        ])
+        .args(["--slot", "raw", "--start", "--no-loop", "-f", "/dev/null", "--endpos", &end])
+        .args([
+            "-o",
+            "proto_version=2",
+            "-o",
+            "streaming=on",
+            "-o",
+            "binary=true",
+            "-o",
+            "publication_names=alluvium_bench",
+        ])
+        .status()
+        .expect("pg_recvlogical starts");
+    assert!(status.success(), "{status}");
+    server.sql("postgres", "SELECT pg_drop_replication_slot('raw')").await;
+    begin.elapsed()
 }
 
 fn report(what: &str, rows: u32, exit: &Exit, aim: u32, aim_on_the_clock: Option<u32>) {

@@ -16,8 +16,8 @@ const READ_BYTES: usize = 256 << 10;
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// A server sends change by change; reading a moment later takes many at once, for a tenth of the work on both sides.
 const NAP: Duration = Duration::from_millis(1);
-/// Reads of this size show that enough has gathered.
-const READ_WORTHWHILE: usize = 64 << 10;
+/// Reads of this size show that enough has gathered: small packets fill a socket's buffer with little more.
+const READ_WORTHWHILE: usize = 16 << 10;
 
 pub(super) struct Message {
     pub tag: u8,
