@@ -32,7 +32,7 @@ pub struct ChangeBatch {
     /// The columns that the source knows, by name and in any order; of a deleted row only the key is read.
     ///
     /// The sink makes them fit: a column that the table lacks is added to it, nullable and behind its own, in the commit that
-    /// brings the first of these rows; a column that only the table has is null; a narrower type of the same kind (int for long,
+    /// brings the first of these rows; a column that only the table has is null; a type whose values the column's has all (int for long,
     /// float for double, fewer digits of a decimal) is widened, and a wider one widens the column where the configuration asks for
     /// it; a column that has no nulls so far and gets one may be null from then on, save those of the key. So batches of producers
     /// that change at different times may follow each other in any order. Any other type than the table's, and a name that differs

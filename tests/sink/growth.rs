@@ -7,9 +7,9 @@ use alluvium::batch::{ChangeBatch, Op, Unchanged};
 use alluvium::error::Kind;
 use alluvium::sinks::Sink;
 use alluvium::table::{Merge, Mode, TableId, Version};
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use deltalake::kernel::{DataType as Delta, StructField};
 use object_store::ObjectStoreExt;
 use rand::rngs::SmallRng;
@@ -309,26 +309,42 @@ async fn s9_s10_v17_what_the_table_cannot_follow_stops_it_with_the_reason() {
 }
 
 #[tokio::test]
-async fn s10_values_of_a_narrower_type_are_widened() {
-    let mut bed = Bed::new(first_columns(), upsert(Merge::Vectors));
-    bed.table.schema = Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("c0", DataType::Utf8, false),
-        Field::new("n", DataType::Int64, true),
-    ]));
-    let mut sink = bed.open(AMPLE).await;
-    for (turn, n) in [
-        Arc::new(Int32Array::from(vec![7])) as ArrayRef,
-        Arc::new(Int64Array::from(vec![1 << 40])),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        sink.write(with_column(Field::new("n", n.data_type().clone(), true), n))
-            .await
-            .unwrap();
-        let version = sink.commit(&mark(&[("a/0", turn as u64)])).await.unwrap();
-        assert_eq!(bed.rows_at(version).await, [["0|x|7", "0|x|1099511627776"][turn]]);
+async fn s10_values_that_the_column_holds_go_in_and_keys_of_another_width_are_the_same_keys() {
+    let int = |value: i32| Arc::new(Int32Array::from(vec![value])) as ArrayRef;
+    let decimal = |value: i128, (precision, scale)| {
+        let values = Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale);
+        Arc::new(values.unwrap()) as ArrayRef
+    };
+    let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+    // The column, a value in its own type, values in others that are the same key, and how it is shown.
+    let cases: [(DataType, ArrayRef, ArrayRef, &str); 3] = [
+        (DataType::Int64, Arc::new(Int64Array::from(vec![7])), int(7), "7"),
+        (DataType::Decimal128(12, 2), decimal(750, (12, 2)), decimal(75, (5, 1)), "7.50"),
+        (
+            local,
+            Arc::new(TimestampMicrosecondArray::from(vec![86_400_000_000])),
+            Arc::new(Date32Array::from(vec![1])),
+            "1970-01-02T00:00:00",
+        ),
+    ];
+    for (kind, own, other, shown) in cases {
+        let columns = vec![Field::new("k", kind, false), Field::new("n", DataType::Int32, true)];
+        let mode = Mode::Upsert {
+            key: vec!["k".to_owned()],
+            merge: Merge::Vectors,
+        };
+        let bed = Bed::new(Arc::new(Schema::new(columns)), mode);
+        let mut sink = bed.open(AMPLE).await;
+        for (turn, key) in [&own, &other, &own].into_iter().enumerate() {
+            let fields = vec![
+                Field::new("k", key.data_type().clone(), false),
+                Field::new("n", DataType::Int32, true),
+            ];
+            let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::clone(key), int(turn as i32)]).unwrap();
+            sink.write(ChangeBatch::puts(TableId::new("orders"), rows)).await.unwrap();
+            let version = sink.commit(&mark(&[("a/0", turn as u64)])).await.unwrap();
+            assert_eq!(bed.rows_at(version).await, [format!("{shown}|{turn}")]);
+        }
     }
 }
 

@@ -75,10 +75,9 @@ impl<'a> Comparison<'a> {
     }
 
     fn plain(&mut self, there: &DataType, coming: &DataType, name: &str) -> DataType {
-        if there == coming || holds(there, coming) {
-            return there.clone();
-        }
         let advice = match widened(there, coming) {
+            // The column holds all that comes, whatever the configuration says.
+            Some(wider) if wider == *there => return wider,
             Some(wider) if self.widening.allowed && (!self.is_written || writes_alike(there, &wider)) => return wider,
             Some(_) if self.widening.allowed => {
                 ", and a column of the key or of `partition_by` can only become a larger integer, or a decimal of as many decimal places"
@@ -89,14 +88,5 @@ impl<'a> Comparison<'a> {
         self.differences
             .push(format!("column `{name}` is {there} in the table and {coming} here{advice}"));
         there.clone()
-    }
-}
-
-/// Whether a column holds a narrower type of the same kind, whatever the configuration says.
-fn holds(there: &DataType, coming: &DataType) -> bool {
-    match (there, coming) {
-        (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => true,
-        (DataType::Decimal128(..), DataType::Decimal128(..)) => widened(there, coming).as_ref() == Some(there),
-        _ => false,
     }
 }

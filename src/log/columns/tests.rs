@@ -1,6 +1,6 @@
 //! What a table becomes, and what it cannot hold.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 
 use super::*;
 
@@ -94,8 +94,28 @@ fn s9_s10_v17_what_a_table_cannot_hold_is_told_in_full() {
     for ((_, part), difference) in cases.iter().zip(differences) {
         assert!(difference.contains(part), "{difference}");
     }
-    let narrower = columns(&[("d", DataType::Decimal128(9, 1), true), ("l", inner(DataType::Int32), true)]);
-    assert!(Growth::between(&table, &narrower, &STAY).unwrap().is_empty());
+}
+
+#[test]
+fn s10_a_column_that_holds_what_comes_stays_as_it_is() {
+    let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let inner = |kind: DataType| DataType::List(Arc::new(Field::new("element", kind, true)));
+    let cases = [
+        (DataType::Int64, DataType::Int32),
+        (DataType::Float64, DataType::Float32),
+        (DataType::Float64, DataType::Int32),
+        (DataType::Decimal128(10, 2), DataType::Decimal128(9, 1)),
+        (DataType::Decimal128(12, 2), DataType::Int32),
+        (local, DataType::Date32),
+        (inner(DataType::Int64), inner(DataType::Int32)),
+    ];
+    for (there, coming) in cases {
+        let (table, rows) = (columns(&[("c", there.clone(), true)]), columns(&[("c", coming.clone(), true)]));
+        for widening in [STAY, widening(&[]), widening(&["c"])] {
+            let growth = Growth::between(&table, &rows, &widening);
+            assert!(growth.is_ok_and(|growth| growth.is_empty()), "{coming} in {there}");
+        }
+    }
 }
 
 #[test]
