@@ -11,6 +11,7 @@
 mod delta;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ const LETTERS: &str = "letters";
 /// What the source calls the letters of tables, so that they come with what their tables lack.
 const LETTERS_OF: [(&str, &str); 2] = [("orders", "letters of orders"), ("users", "letters of users")];
 const EVENTS: u64 = 60;
+/// Pipelines that live and die, one after the other.
+const LIVES_MAX: u64 = 12;
+/// Of the world's own time: what takes longer never ends.
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// A way to get the protocol wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +64,30 @@ enum Mutant {
 }
 
 #[derive(Clone)]
-struct Chance(Arc<Mutex<SmallRng>>);
+struct Chance {
+    rng: Arc<Mutex<SmallRng>>,
+    /// Nothing fails any more.
+    is_healed: Arc<AtomicBool>,
+}
 
 impl Chance {
+    fn of(seed: u64) -> Self {
+        Self {
+            rng: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))),
+            is_healed: Arc::default(),
+        }
+    }
     fn below(&self, limit: u64) -> u64 {
-        self.0.lock().unwrap().random_range(0..limit)
+        self.rng.lock().unwrap().random_range(0..limit)
     }
     fn one_in(&self, limit: u64) -> bool {
         self.below(limit) == 0
+    }
+    fn fails_one_in(&self, limit: u64) -> bool {
+        self.one_in(limit) && !self.is_healed.load(Ordering::Relaxed)
+    }
+    fn heal(&self) {
+        self.is_healed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -84,10 +105,11 @@ struct FlakySource {
 impl Source for FlakySource {
     async fn next(&mut self) -> Result<Option<Flow>> {
         sleep(Duration::from_millis(self.chance.below(3))).await;
-        match self.chance.below(400) {
-            0..3 => return Err(Error::transient("connection_lost", "connection lost")),
-            3 => return Ok(Some(Flow::Reopen("the lanes have changed".to_owned()))),
-            _ => {}
+        if self.chance.fails_one_in(130) {
+            return Err(Error::transient("connection_lost", "connection lost"));
+        }
+        if self.chance.fails_one_in(400) {
+            return Ok(Some(Flow::Reopen("the lanes have changed".to_owned())));
         }
         loop {
             let batch = match self.inner.next().await? {
@@ -179,7 +201,7 @@ impl Sink for FlakySink {
 
     async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
         sleep(Duration::from_millis(self.chance.below(8))).await;
-        if self.chance.one_in(25) {
+        if self.chance.fails_one_in(25) {
             return Err(Error::transient("put_failed", "the put failed"));
         }
         let version = if self.mutant == Mutant::Overwrites {
@@ -188,7 +210,7 @@ impl Sink for FlakySink {
             self.inner.commit(mark).await?
         };
         self.staged.clear();
-        if self.chance.one_in(25) {
+        if self.chance.fails_one_in(25) {
             return Err(Error::transient("response_lost", "the response was lost"));
         }
         Ok(version)
@@ -208,7 +230,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, mutant: Mutant) -> Self {
-        let chance = Chance(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))));
+        let chance = Chance::of(seed);
         let lanes = MemoryLanes::default();
         for number in 1..=EVENTS {
             let lane = LANES[chance.below(2) as usize];
@@ -358,7 +380,7 @@ impl Open for World {
     type Sink = FlakySink;
 
     async fn open(&mut self) -> Result<Opened<FlakySource, FlakySink>> {
-        if self.chance.one_in(30) {
+        if self.chance.fails_one_in(30) {
             return Err(Error::transient("store_unreachable", "the store does not answer"));
         }
         let limits = Limits {
@@ -412,47 +434,45 @@ impl Open for World {
     }
 }
 
-/// Lives and deaths of pipelines on one world, until one of them has come to the end of the source.
+/// Lives and deaths of pipelines on one world. Then nothing fails any more, and one pipeline comes to the end of the source.
 async fn live(seed: u64, mutant: Mutant) -> Result<usize, String> {
     let world = World::new(seed, mutant);
-    for life in 0.. {
+    for life in 0..world.chance.below(LIVES_MAX) {
         let stop = CancellationToken::new();
         let (one, other) = (world.pipeline(), world.pipeline());
-        let whole = [one.away, other.away].map(|away| away.is_none());
         let run = pipeline::run(one, world.settings(), stop.clone());
         let limit = Duration::from_millis(30 + world.chance.below(400));
-        let outcomes = match world.chance.below(4) {
+        let outcomes = match world.chance.below(3) {
             0 => vec![timeout(limit, run).await.ok()], // Killed: everything is dropped where it stands.
             1 => {
                 let twin = pipeline::run(other, world.settings(), stop.clone());
                 let (first, second) = tokio::join!(timeout(limit * 4, run), timeout(limit * 4, twin));
                 vec![first.ok(), second.ok()]
             }
-            2 => {
+            _ => {
                 let ask = async {
                     sleep(limit).await;
                     stop.cancel();
                 };
                 vec![Some(tokio::join!(run, ask).0)]
             }
-            _ => vec![timeout(limit * 20, run).await.ok()],
         };
         world.check().map_err(|wrong| format!("seed {seed}, life {life}: {wrong}"))?;
         if let Some(failure) = outcomes.iter().flatten().filter_map(|outcome| outcome.as_ref().err()).next() {
             assert_ne!(failure.kind, Kind::Bug, "seed {seed}, life {life}: {failure}");
         }
-        let mut finished = outcomes
-            .iter()
-            .zip(whole)
-            .filter(|(outcome, whole)| matches!(outcome, Some(Ok(()))) && *whole);
-        if finished.next().is_some() && !stop.is_cancelled() {
-            break;
-        }
-        if life > 2000 {
-            return Err(format!("seed {seed}: no end in sight"));
-        }
     }
-    is_live(&world).map_err(|wrong| format!("seed {seed}: {wrong}"))?;
+    world.chance.heal();
+    let last = pipeline::run(world.clone(), world.settings(), CancellationToken::new());
+    match timeout(NEVER, last).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => return Err(format!("seed {seed}: nothing fails any more, and it ends with {failure}")),
+        Err(_) => return Err(format!("seed {seed}: nothing fails any more, and it does not come to its end")),
+    }
+    world
+        .check()
+        .and_then(|()| is_live(&world))
+        .map_err(|wrong| format!("seed {seed}: {wrong}"))?;
     Ok(world.tables.values().map(|table| table.versions().len()).sum())
 }
 

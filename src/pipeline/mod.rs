@@ -35,7 +35,7 @@ use crate::table::{Lanes, Table, TableId};
 use crate::telemetry;
 use backoff::Backoff;
 use reader::{Outlet, Reader};
-use writer::{Lines, Safe, Writer};
+use writer::{Letters, Lines, Safe, Writer};
 
 /// Batches and marks that wait for a writer. Rows are bounded by the budget; this only bounds how far marks run ahead.
 const QUEUE_LENGTH: usize = 16;
@@ -198,6 +198,7 @@ where
     let Opened { source, tables, letters } = opened;
     let (mut tasks, mut outlets, moved) = (JoinSet::new(), Vec::new(), Arc::new(Notify::new()));
     let (upkeep_tx, upkeep_rx) = mpsc::channel(1);
+    let (wanted, letters_wanted) = watch::channel(0);
     let mut letters_safe = None;
     let letters_first = letters
         .into_iter()
@@ -210,7 +211,16 @@ where
             held: sink.checkpoint().clone(),
             marks: 0,
         });
-        let letters = letters_safe.clone();
+        let letters = match &letters_safe {
+            _ if is_letters => Letters::Taken {
+                wanted: letters_wanted.clone(),
+            },
+            Some(safe) => Letters::Awaited {
+                safe: watch::Receiver::clone(safe),
+                wanted: wanted.clone(),
+            },
+            None => Letters::Nowhere,
+        };
         if is_letters {
             letters_safe = Some(safe_rx.clone());
         }
@@ -224,7 +234,6 @@ where
             safe,
             moved: Arc::clone(&moved),
             letters,
-            takes_letters: is_letters,
             upkeep: upkeep_tx.clone(),
         };
         let (id, writer) = (table.id.clone(), Writer::new(sink, table, lines, context.clone()));

@@ -1,5 +1,6 @@
 //! Writes one table: stages rows, publishes them at marks, and says how far the table is safe.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,12 +37,58 @@ pub struct Lines {
     pub safe: watch::Sender<Safe>,
     /// Wakes the reader when `safe` has moved.
     pub moved: Arc<Notify>,
-    /// How far the dead letters are durable: data is never published ahead of them. None for the dead letters' own writer.
-    pub letters: Option<watch::Receiver<Safe>>,
-    /// Whether other tables wait for this one: it takes their dead letters.
-    pub takes_letters: bool,
+    pub letters: Letters,
     /// Takes work that may follow a commit, off its path.
     pub upkeep: mpsc::Sender<Upkeep>,
+}
+
+/// What a table has to do with the dead letters. They are counted in marks of this flow (`Safe::marks`).
+pub enum Letters {
+    /// This table takes them, and others wait for it: up to which mark.
+    Taken { wanted: watch::Receiver<u64> },
+    /// They lie elsewhere, and this table is never published ahead of them.
+    Awaited {
+        safe: watch::Receiver<Safe>,
+        wanted: watch::Sender<u64>,
+    },
+    /// Nobody takes them.
+    Nowhere,
+}
+
+impl Letters {
+    fn are_taken(&self) -> bool {
+        matches!(self, Letters::Taken { .. })
+    }
+
+    /// The mark up to which others wait for this table.
+    fn wanted(&self) -> u64 {
+        match self {
+            Letters::Taken { wanted } => *wanted.borrow(),
+            Letters::Awaited { .. } | Letters::Nowhere => 0,
+        }
+    }
+
+    /// Returns when others wait for more than before.
+    async fn more_are_wanted(&mut self) {
+        let is_so = match self {
+            Letters::Taken { wanted } => wanted.changed().await.is_ok(),
+            Letters::Awaited { .. } | Letters::Nowhere => false,
+        };
+        if !is_so {
+            pending().await
+        }
+    }
+
+    /// Waits until they are published up to this mark. False: their writer has ended short of it.
+    async fn are_safe(&mut self, mark: u64) -> bool {
+        let Letters::Awaited { safe, wanted } = self else { return true };
+        wanted.send_if_modified(|others| {
+            let more = mark > *others;
+            *others = mark.max(*others);
+            more
+        });
+        safe.wait_for(|safe| safe.marks >= mark).await.is_ok()
+    }
 }
 
 /// How far the copy is of a table that does not hold its part of a database yet. Marks are of no meaning to it: what lies between the copy
@@ -112,7 +159,7 @@ impl<K: Sink> Writer<K> {
     /// again.
     pub async fn run(mut self) -> Result<()> {
         loop {
-            let deadline = self.cadence.deadline().filter(|_| self.may_publish());
+            let deadline = self.deadline();
             let flow = tokio::select! {
                 biased;
                 // Time first: a full queue must not keep rows from their readers.
@@ -122,6 +169,7 @@ impl<K: Sink> Writer<K> {
                     }
                     continue;
                 }
+                () = self.lines.letters.more_are_wanted() => continue,
                 flow = self.lines.queue.recv() => flow,
             };
             match flow {
@@ -129,7 +177,7 @@ impl<K: Sink> Writer<K> {
                     if self.has_skipped_marks() && !self.publish().await? {
                         break;
                     }
-                    let held_up = self.lines.takes_letters && !self.cadence.is_empty() && self.may_publish();
+                    let held_up = self.lines.letters.are_taken() && !self.cadence.is_empty() && self.may_publish();
                     if held_up && self.ahead.is_none() {
                         self.ahead = Some(batch); // Mostly the next mark is next.
                         continue;
@@ -228,7 +276,7 @@ impl<K: Sink> Writer<K> {
     /// Publishes what is staged, with the mark. False: the dead letters' writer has ended short of it, so nothing can be published any
     /// more.
     async fn publish(&mut self) -> Result<bool> {
-        if !self.letters_are_safe().await {
+        if !self.lines.letters.are_safe(self.awaited).await {
             return Ok(false);
         }
         let rows = self.cadence.staged_rows();
@@ -250,17 +298,20 @@ impl<K: Sink> Writer<K> {
         Ok(true)
     }
 
+    /// When what is staged is to be published, whatever comes.
+    fn deadline(&self) -> Option<Instant> {
+        let is_awaited = !self.cadence.is_empty() && self.lines.letters.wanted() > self.lines.safe.borrow().marks;
+        let at = if is_awaited {
+            Some(Instant::now())
+        } else {
+            self.cadence.deadline()
+        };
+        at.filter(|_| self.may_publish())
+    }
+
     /// Whether what is staged ends at a mark, and may be seen.
     fn may_publish(&self) -> bool {
         !self.beyond_mark && self.copy.is_none()
-    }
-
-    /// Waits until the dead letters up to the last mark are published. False: their writer has ended short of it.
-    async fn letters_are_safe(&mut self) -> bool {
-        match &mut self.lines.letters {
-            Some(letters) => letters.wait_for(|safe| safe.marks >= self.awaited).await.is_ok(),
-            None => true,
-        }
     }
 
     fn say_safe(&self) {

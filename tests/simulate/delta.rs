@@ -26,12 +26,10 @@ use alluvium::table::{Limits, Merge, Mode, Table, TableId, Version};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Chance, FlakySource, Mutant, seeds};
+use super::{Chance, FlakySource, Mutant, NEVER, seeds};
 use crate::support::rows::{rows, table};
 use crate::support::state::StateReader;
 use crate::support::store::{Fault, FaultyStore, Op as Call, Rule, Wrong};
@@ -45,8 +43,6 @@ const EVENTS: u64 = 80;
 const KEYS: u64 = 12;
 /// Lives with faults; then the stores are healed.
 const LIVES: u64 = 6;
-/// Longer than any life: an answer that never comes.
-const NEVER: Duration = Duration::from_secs(3600);
 
 /// A table, its store as it is, and its store as the pipelines see it.
 #[derive(Clone)]
@@ -73,7 +69,7 @@ type Change = (Lane, Position, Op, (i64, i64));
 
 impl World {
     fn new(seed: u64, mutant: Mutant, state: PathBuf) -> Self {
-        let chance = Chance(Arc::new(std::sync::Mutex::new(SmallRng::seed_from_u64(seed))));
+        let chance = Chance::of(seed);
         // A truncation is for a whole table, so its place among the changes of another lane would be anybody's guess.
         let lanes = chance.below(3).min(1) + 1;
         let world = Self {
@@ -460,6 +456,7 @@ async fn live(seed: u64, mutant: Mutant) -> Result<Tally, String> {
         }
     }
     world.places.iter().for_each(|place| place.faulty.heal());
+    world.chance.heal();
     let run = pipeline::run(world.clone(), world.settings(), CancellationToken::new());
     match timeout(NEVER, run).await {
         Ok(Ok(())) => {}
