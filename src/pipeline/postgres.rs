@@ -293,8 +293,7 @@ impl Open for PostgresToDelta {
                 feed.marks = log.positions_behind(&lane, Position(lowest)).await?;
             }
         }
-        let mut letters = self.resolved.dead_letters.clone();
-        letters.limits.interval = Duration::ZERO; // As of the tables, which wait for them.
+        let letters = self.resolved.dead_letters.clone();
         let store = self.tables.store(&letters.location).await?;
         self.keep_timeline(&control, &system, &lane, &feeds, Arc::clone(&store)).await?;
         let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
