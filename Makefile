@@ -46,7 +46,7 @@ proofs: ## the crash tests, longer: 50 kills
 	ALLUVIUM_KILLS=50 $(CARGO_TEST) --test main -- crash:: pgbench::
 
 bench: ## all benches, at full size
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	cargo bench --profile release --locked
 
 lint: ## formatting, and clippy with warnings as errors

@@ -23,8 +23,6 @@ const MIB: f64 = 1024.0 * 1024.0;
 const BUDGET_MIB: f64 = 256.0;
 /// Beside the budget: the program itself, what the allocator keeps, the index of keys.
 const BESIDE_BUDGET_MIB: f64 = 200.0;
-/// Updates of one transaction: small, and so many that each is no measure of its own.
-const UPDATES_EACH: u32 = 100;
 
 #[tokio::main]
 async fn main() {
@@ -41,24 +39,14 @@ async fn main() {
         "{:34} {:>12} {:>10} {:>12} {:>10} {:>8} {:>12} {:>10}",
         "what", "rows/CPU s", "aim", "rows/s", "aim", "CPU s", "peak RSS MiB", "limit MiB"
     );
-    // Before the slot is there, whose WAL this would be.
-    let random =
-        "CREATE TABLE chosen AS SELECT aid, row_number() OVER () AS place FROM (SELECT aid FROM pgbench_accounts ORDER BY random()) a";
-    server.sql(&bench.database, random).await;
-    server.sql(&bench.database, "CREATE INDEX ON chosen (place); ANALYZE chosen").await;
+    bench.choose().await; // Before the slot is there, whose WAL this would be.
     let copied = bench.site.catch_up(&config).await;
     report("copy of the accounts", accounts, &copied, 700_000, None);
 
     server
         .sql(&bench.database, "SELECT pg_create_logical_replication_slot('raw', 'pgoutput')")
         .await;
-    let client = server.client(&bench.database).await;
-    let sql = "UPDATE pgbench_accounts a SET abalance = abalance + 1 FROM chosen c WHERE a.aid = c.aid AND c.place > $1 AND c.place <= $2";
-    let update = client.prepare(sql).await.expect("a statement");
-    for first in (0..updates).step_by(UPDATES_EACH as usize) {
-        let bounds = (i64::from(first), i64::from(first + UPDATES_EACH));
-        client.execute(&update, &[&bounds.0, &bounds.1]).await.expect("an update");
-    }
+    bench.update(updates).await;
     let streamed = bench.site.catch_up(&config).await;
     report("updates of random accounts", updates, &streamed, 350_000, Some(150_000));
     println!(

@@ -5,6 +5,7 @@
 #   scripts/setup.sh demo-postgres   also a Postgres server with pgbench (`make demo-postgres`)
 #   scripts/setup.sh lint      rustfmt and clippy
 #   scripts/setup.sh test      also a Java runtime and Apache Kafka, PostgreSQL, and Python with the readers (`make test`)
+#   scripts/setup.sh bench     also Kafka Connect with Debezium, some 40 MB (`make bench`)
 #   scripts/setup.sh spark     also Spark with Delta Lake, some 600 MB (`make test-spark`)
 #
 # Everything that is fetched lies in $ALLUVIUM_CACHE, by default ~/.cache/alluvium; remove the folder to start anew.
@@ -22,8 +23,9 @@ main() {
     demo-postgres) build; postgres_server ;;
     lint) build; lint ;;
     test) build; kafka; postgres; readers ;;
+    bench) build; kafka; postgres; readers; debezium ;;
     spark) build; java; spark ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
   esac
 }
 
@@ -99,12 +101,21 @@ readers() {
 spark() {
   environment venv requirements.txt # Spark's tests compare it with the other readers.
   environment spark/venv requirements-spark.txt
-  if ! cmp -s spark-pom.xml "$ALLUVIUM_CACHE/spark/jars/pom.xml"; then
-    say "fetching Delta Lake for Spark"
-    rm -rf "$ALLUVIUM_CACHE/spark/jars"
-    mvn -B -ntp -q -f spark-pom.xml -Dout="$ALLUVIUM_CACHE/spark/jars" -Dmaven.repo.local="$ALLUVIUM_CACHE/m2" package
-    cp spark-pom.xml "$ALLUVIUM_CACHE/spark/jars/pom.xml" # Last: it says that the folder is whole.
-  fi
+  jars spark-pom.xml spark/jars
+}
+
+debezium() {
+  jars debezium-pom.xml debezium
+}
+
+# jars POM FOLDER: a folder with exactly what this project of Maven copies there.
+jars() {
+  local folder=$ALLUVIUM_CACHE/$2
+  cmp -s "$1" "$folder/pom.xml" && return
+  say "fetching what $1 names"
+  rm -rf "$folder"
+  mvn -B -ntp -q -f "$1" -Dout="$folder" -Dmaven.repo.local="$ALLUVIUM_CACHE/m2" package
+  cp "$1" "$folder/pom.xml" # Last: it says that the folder is whole.
 }
 
 # environment FOLDER REQUIREMENTS: a Python environment with exactly these packages.

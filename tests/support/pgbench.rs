@@ -32,6 +32,9 @@ const ROWS: [(&str, &str); 4] = [
     ),
 ];
 
+/// Updates of one transaction of [`Bench::update`]: small, and so many that each is no measure of its own.
+const UPDATES_EACH: u32 = 100;
+
 /// pgbench's tables in a database of their own, and the pipeline that follows them.
 pub struct Bench<'s> {
     pub server: &'s PostgresServer,
@@ -78,6 +81,27 @@ impl<'s> Bench<'s> {
             .kill_on_drop(true)
             .spawn()
             .expect("pgbench is installed")
+    }
+
+    /// Puts the accounts into a random order, in which [`Bench::update`] takes them.
+    pub async fn choose(&self) {
+        let sql = "CREATE TABLE chosen AS SELECT aid, row_number() OVER () AS place \
+                   FROM (SELECT aid FROM pgbench_accounts ORDER BY random()) a";
+        self.server.sql(&self.database, sql).await;
+        let sql = "CREATE INDEX ON chosen (place); ANALYZE chosen";
+        self.server.sql(&self.database, sql).await;
+    }
+
+    /// Updates so many accounts, each once, in small transactions.
+    pub async fn update(&self, updates: u32) {
+        let client = self.server.client(&self.database).await;
+        let sql =
+            "UPDATE pgbench_accounts a SET abalance = abalance + 1 FROM chosen c WHERE a.aid = c.aid AND c.place > $1 AND c.place <= $2";
+        let update = client.prepare(sql).await.expect("a statement");
+        for first in (0..updates).step_by(UPDATES_EACH as usize) {
+            let bounds = (i64::from(first), i64::from(first + UPDATES_EACH));
+            client.execute(&update, &[&bounds.0, &bounds.1]).await.expect("an update");
+        }
     }
 
     pub fn slot(&self) -> String {

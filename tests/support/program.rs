@@ -61,10 +61,18 @@ impl Site {
     }
 
     pub fn start_with(&self, name: &str, args: &[&str], prepare: impl FnOnce(&mut Command)) -> Program {
+        self.start_other(name, env!("CARGO_BIN_EXE_alluvium"), |command| {
+            command.args(args);
+            prepare(command);
+        })
+    }
+
+    /// Starts another program, to be measured as this one is.
+    pub fn start_other(&self, name: &str, program: &str, prepare: impl FnOnce(&mut Command)) -> Program {
         let log = self.path(&format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_alluvium"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        let mut command = Command::new(program);
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.stdout(file.try_clone().unwrap()).stderr(file);
         prepare(&mut command);
         #[allow(

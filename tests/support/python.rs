@@ -74,7 +74,7 @@ pub fn cache() -> PathBuf {
 }
 
 /// Something that `scripts/setup.sh` fetches. A test that needs it fails without it: nothing is passed over in silence.
-fn needed(path: &str, target: &str) -> PathBuf {
+pub fn needed(path: &str, target: &str) -> PathBuf {
     let path = cache().join(path);
     assert!(path.exists(), "{} is missing: run scripts/setup.sh {target}", path.display());
     path
