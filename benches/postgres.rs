@@ -55,6 +55,12 @@ async fn main() {
         f64::from(updates) / read_raw(&bench).await.as_secs_f64()
     );
 
+    server
+        .sql(&bench.database, "UPDATE pgbench_accounts SET abalance = abalance + 1")
+        .await;
+    let large = bench.site.catch_up(&config).await;
+    report("one transaction over all accounts", accounts, &large, 350_000, None);
+
     let all = format!("INSERT INTO pgbench_accounts SELECT {accounts} + i, 1, 0, repeat('x', 84) FROM generate_series(1, {accounts}) i");
     server.sql(&bench.database, &all).await;
     let large = bench.site.catch_up(&config).await;

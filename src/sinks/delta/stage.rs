@@ -203,9 +203,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Forgets everything: it was published.
-    pub fn clear(&mut self) {
-        self.pending = Pending::new(self.pending.keys.shape());
+    /// Hands over what was published; nothing is staged any more.
+    pub fn published(&mut self) -> Pending {
+        let empty = Pending::new(self.pending.keys.shape());
+        std::mem::replace(&mut self.pending, empty)
     }
 
     async fn put(&mut self, rows: &RecordBatch, keys: &[Key]) -> Result<()> {

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::log::{Change, Log, NewFile};
 use crate::table::Merge;
 
+/// Rows of the table that are put in order together: 3 MiB of addresses.
+const FOUND_TOGETHER: usize = 1 << 18;
+
 /// What one upsert table needs beside its log.
 pub struct Upsert {
     table: Arc<str>,
@@ -165,7 +168,7 @@ impl Upsert {
 
     /// The change is part of the table: the index takes it in.
     pub fn published(&mut self, planned: Planned) -> Result<()> {
-        let pending = self.stage.pending();
+        let pending = self.stage.published();
         if pending.truncated {
             self.index.clear();
         }
@@ -173,7 +176,8 @@ impl Upsert {
             let number = |path: &Option<Arc<str>>| path.as_ref().map(|path| self.index.number(path)).transpose();
             planned.staged.iter().map(number).collect::<Result<_>>()?
         };
-        let (mut changes, mut group) = (pending.keys.iter(), Vec::new());
+        // The one shrinks while the other grows.
+        let (mut changes, mut group) = (pending.keys.into_iter(), Vec::new());
         while self.index.fetch(&mut changes, &mut group) {
             for &(key, at) in &group {
                 match numbers.get(at.file as usize) {
@@ -184,12 +188,10 @@ impl Upsert {
                 }
             }
         }
-        drop(changes);
         for (key, path, row) in planned.moved {
             let file = self.index.number(&path)?;
             self.index.insert(key, Address { file, row });
         }
-        self.stage.clear();
         Ok(())
     }
 
@@ -232,29 +234,54 @@ impl Upsert {
 /// Where the rows of the staged keys stand in the table. Both tables of keys are walked in the same order, and each file is looked at
 /// once.
 async fn replaced(pending: &Pending, index: &Index, log: &mut Log) -> Result<Replaced> {
-    let mut found: Vec<(Address, bool)> = Vec::new();
-    let (mut changes, mut group) = (pending.keys.iter(), Vec::new());
-    while index.fetch(&mut changes, &mut group) {
-        let stand = group.iter().filter_map(|&(key, at)| Some((index.get(key)?, at.file == DELETED)));
-        found.extend(stand);
-    }
-    drop(changes);
-    found.sort_unstable();
     let mut replaced = Replaced::default();
-    for group in found.chunk_by(|a, b| a.0.file == b.0.file) {
-        let path = index.path(group[0].0.file).filter(|path| log.snapshot().files.contains_key(*path));
+    for (file, stand) in found(pending, index) {
+        let path = index.path(file).filter(|path| log.snapshot().files.contains_key(*path));
         let Some(path) = path else { continue };
         let dead = log.vector(path).await?;
-        let live = || group.iter().filter(|(at, _)| dead.is_empty() || !dead.contains(u64::from(at.row)));
-        let rows: RoaringTreemap = live().map(|(at, _)| u64::from(at.row)).collect();
-        let deleted = live().filter(|(_, is_delete)| *is_delete).count() as u64;
-        replaced.deleted += deleted;
-        replaced.updated += rows.len() - deleted;
+        let (updated, deleted) = (stand.updated - &*dead, stand.deleted - &*dead);
+        replaced.updated += updated.len();
+        replaced.deleted += deleted.len();
+        let rows = updated | deleted;
         if !rows.is_empty() {
             replaced.rows.insert(Arc::clone(path), rows);
         }
     }
     Ok(replaced)
+}
+
+/// Rows of a file that staged changes replace, dead ones among them.
+#[derive(Debug, Default)]
+struct Stand {
+    updated: RoaringTreemap,
+    deleted: RoaringTreemap,
+}
+
+/// What the index says of the staged keys, by the number of the file. A transaction of any size takes little more than its rows' bits.
+fn found(pending: &Pending, index: &Index) -> BTreeMap<u32, Stand> {
+    let mut all = BTreeMap::<u32, Stand>::new();
+    // Bitmaps are quick to make of rows in order.
+    let mut file_away = |found: &mut Vec<(Address, bool)>| {
+        found.sort_unstable();
+        for group in found.chunk_by(|a, b| a.0.file == b.0.file) {
+            let stand = all.entry(group[0].0.file).or_default();
+            for &(at, is_delete) in group {
+                let rows = if is_delete { &mut stand.deleted } else { &mut stand.updated };
+                rows.insert(u64::from(at.row));
+            }
+        }
+        found.clear();
+    };
+    let (mut changes, mut group, mut found) = (pending.keys.iter(), Vec::new(), Vec::new());
+    while index.fetch(&mut changes, &mut group) {
+        let stand = group.iter().filter_map(|&(key, at)| Some((index.get(key)?, at.file == DELETED)));
+        found.extend(stand);
+        if found.len() >= FOUND_TOGETHER {
+            file_away(&mut found);
+        }
+    }
+    file_away(&mut found);
+    all
 }
 
 fn with_vectors(pending: &Pending, rows: BTreeMap<Arc<str>, RoaringTreemap>) -> Planned {

@@ -164,6 +164,16 @@ impl KeyTable {
     }
 }
 
+/// Like [`KeyTable::iter`], and gives back the memory of each shard behind it.
+impl IntoIterator for KeyTable {
+    type Item = (Key, Address);
+    type IntoIter = Box<dyn Iterator<Item = (Key, Address)> + Send>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        each_shape!(self.shards, shards => Box::new(shards.into_iter().flat_map(Shard::into_iter)))
+    }
+}
+
 /// Spreads keys evenly over 64 bits. A hashed key is spread already, but costs nothing to spread again.
 fn hash(key: Key) -> u64 {
     // The finaliser of MurmurHash3: every bit of the key reaches every bit of the hash, and no two exact keys share one.
@@ -175,6 +185,17 @@ fn hash(key: Key) -> u64 {
 
 fn shard_of(hash: u64) -> usize {
     (hash >> (64 - SHARD_BITS)) as usize
+}
+
+/// So many slots, each once, and not in their order, which is that of the hashes: a shard that grows with such keys would have all of them
+/// at its beginning, and the search for the place of each would pass all others.
+fn scattered(slots: usize) -> impl Iterator<Item = usize> + Send {
+    let stride = stride(slots);
+    (0..slots).scan(0, move |next, _| {
+        let slot = *next;
+        *next = (slot + stride) % slots;
+        Some(slot)
+    })
 }
 
 /// Steps of this size come to each of so many slots once, and spread evenly from the first on: near the golden section.
@@ -313,17 +334,17 @@ impl<const W: usize> Shard<W> {
         }
     }
 
-    /// Not in the order of the slots, which is that of the hashes: a shard that grows with such keys would have all of them at its
-    /// beginning, and the search for the place of each would pass all others.
     fn iter(&self) -> impl Iterator<Item = (Key, Address)> + Send + '_ {
-        let (slots, stride) = (self.slots.len(), stride(self.slots.len()));
-        let scattered = (0..slots).scan(0, move |next, _| {
-            let slot = *next;
-            *next = (slot + stride) % slots;
-            Some(slot)
-        });
-        let full = scattered.filter(|&slot| self.slots[slot][W - 1] != 0);
-        full.map(|slot| (self.key(slot), Address::of(self.slots[slot][W - 1])))
+        scattered(self.slots.len()).filter_map(|slot| self.at(slot))
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = (Key, Address)> + Send {
+        scattered(self.slots.len()).filter_map(move |slot| self.at(slot))
+    }
+
+    fn at(&self, slot: usize) -> Option<(Key, Address)> {
+        let word = self.slots[slot][W - 1];
+        (word != 0).then(|| (self.key(slot), Address::of(word)))
     }
 
     fn read<E>(&mut self, words: usize, fill: &mut impl FnMut(&mut [u64]) -> Result<(), E>) -> Result<(), E> {
@@ -367,7 +388,8 @@ mod tests {
             for number in 0..500 {
                 prop_assert_eq!(table.get(key(shape, number)), model.get(&key(shape, number)).copied());
             }
-            prop_assert_eq!(table.iter().collect::<HashMap<_, _>>(), model);
+            prop_assert_eq!(table.iter().collect::<HashMap<_, _>>(), model.clone());
+            prop_assert_eq!(table.into_iter().collect::<HashMap<_, _>>(), model);
         }
 
         /// All in one shard, which is up to 85 % full: searches run over other keys and over the end of the shard.
