@@ -10,7 +10,7 @@ use indicatif::HumanBytes;
 use object_store::ObjectStore;
 use url::Url;
 
-use super::run::with_budgets;
+use super::memory::with_budgets;
 use crate::budget::Budget;
 use crate::config::Document;
 use crate::error::{Error, Result};

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod history;
 mod logs;
+mod memory;
 mod moment;
 mod progress;
 mod query;

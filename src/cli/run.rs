@@ -8,12 +8,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::memory::with_budgets;
 use super::progress::Progress;
 use crate::budget::Budget;
-use crate::config::{Config, Document};
+use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::pipeline::all::{Together, run_all};
-use crate::pipeline::resolve::{Resolved, resolve};
+use crate::pipeline::resolve::resolve;
 use crate::serve;
 use crate::status::Board;
 
@@ -56,12 +57,6 @@ pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> 
             () = progress.tick() => {}
         }
     }
-}
-
-/// Each pipeline gets an equal part of the memory, so that one that is stuck cannot starve the others.
-pub(super) fn with_budgets(config: &Config, resolved: Vec<Resolved>) -> Vec<(Resolved, Budget)> {
-    let part = config.memory.to_usize() / resolved.len().max(1);
-    resolved.into_iter().map(|one| (one, Budget::new(part))).collect()
 }
 
 /// The signals that ask a process to end.

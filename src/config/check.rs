@@ -77,7 +77,7 @@ impl Check<'_> {
                 format!("`{address}` is not HOST:PORT, as in 127.0.0.1:9464"),
             );
         }
-        if config.memory.0 < MEMORY_MIN.0 {
+        if config.memory.is_some_and(|memory| memory.0 < MEMORY_MIN.0) {
             self.wrong(
                 KeyPath::of(["memory"]),
                 "less than 16 MiB: a fetch and a file being written do not fit",

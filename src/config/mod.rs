@@ -45,9 +45,9 @@ pub struct Config {
     /// A folder for what can always be made again: caches of key indexes. Keep it between restarts to start faster.
     #[serde(default = "default_state")]
     pub state: PathBuf,
-    /// Memory for rows in flight; each pipeline gets an equal part. Indexes of keys come on top: some 20 bytes for each key.
-    #[serde(default = "default_memory")]
-    pub memory: Bytes,
+    /// Memory for rows in flight; each pipeline gets an equal part. Indexes of keys come on top: some 20 bytes for each key. Default: 512
+    /// MiB, or a third of what the machine or the container has, where that is less.
+    pub memory: Option<Bytes>,
     #[serde(default)]
     pub http: Http,
     /// How long a stop may take to publish what is staged. What is not published then is read again at the next start.
@@ -350,10 +350,6 @@ impl Default for Http {
 
 fn default_state() -> PathBuf {
     PathBuf::from(".alluvium")
-}
-fn default_memory() -> Bytes {
-    // Half a GiB drains a backlog at full speed; less only makes smaller files.
-    Bytes(512 << 20)
 }
 fn default_grace() -> Span {
     // Below the 30 s that Kubernetes waits before it kills.

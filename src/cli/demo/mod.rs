@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::broker::Broker;
 use self::changes::{Changes, Summary};
 use super::history;
-use super::run::with_budgets;
+use super::memory::with_budgets;
 use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::log::When;
