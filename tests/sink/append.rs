@@ -129,6 +129,22 @@ async fn v18_partitions_are_read_back_by_value_and_their_files_lie_at_the_root()
 }
 
 #[tokio::test]
+async fn v18_an_empty_partition_value_lets_nulls_into_a_column_that_had_none() {
+    let columns = vec![Field::new("id", DataType::Int64, false), Field::new("city", DataType::Utf8, false)];
+    let schema = Arc::new(Schema::new(columns));
+    let mut bed = Bed::new(Arc::clone(&schema), Mode::Append);
+    bed.table.partition_by = vec!["city".to_owned()];
+    let mut sink = bed.open(AMPLE).await;
+    for (turn, city) in ["a", ""].into_iter().enumerate() {
+        let id: ArrayRef = Arc::new(Int64Array::from(vec![turn as i64]));
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![id, Arc::new(StringArray::from(vec![city]))]).unwrap();
+        sink.write(ChangeBatch::puts(bed.table.id.clone(), rows)).await.unwrap();
+        let version = sink.commit(&mark(&[("orders/0", turn as u64)])).await.unwrap();
+        assert_eq!(bed.rows_at(version).await, ["0|a", "1|NULL"][..=turn]);
+    }
+}
+
+#[tokio::test]
 async fn many_partitions_are_written_with_few_open_files() {
     let fields = vec![Field::new("id", DataType::Int64, false), Field::new("part", DataType::Int64, true)];
     let schema = Arc::new(Schema::new(fields));

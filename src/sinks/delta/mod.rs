@@ -140,6 +140,7 @@ impl Sink for DeltaSink {
     async fn write(&mut self, mut batch: ChangeBatch) -> Result<()> {
         self.age.begin();
         self.age.check(&self.table.id, &self.log)?;
+        partition::nulls_for_empty(&mut batch.rows, &self.table.partition_by)?;
         let grown = self.columns.take_in(&batch)?;
         if grown {
             self.grow().await?;

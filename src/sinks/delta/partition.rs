@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::kernels::length::length;
+use arrow::compute::{nullif, take_record_batch};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
 };
 use arrow::row::{RowConverter, SortField};
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
@@ -112,7 +114,33 @@ impl Partitions {
     }
 }
 
-/// A value as Delta's protocol writes it; the outer None where it cannot. Null and the empty text are both null there.
+/// Makes the empty texts of these columns null: as a partition's value Delta writes both alike, and readers take it for null.
+pub fn nulls_for_empty(rows: &mut RecordBatch, by: &[String]) -> Result<()> {
+    for name in by {
+        let Some((place, field)) = rows.schema_ref().column_with_name(name) else {
+            continue;
+        };
+        let values = rows.column(place);
+        if !matches!(field.data_type(), DataType::Utf8 | DataType::Binary) {
+            continue;
+        }
+        let misfit = |e| Error::bug(format!("the empty values of partition column `{name}` cannot be null")).because(e);
+        let is_empty = match length(values).map_err(misfit)?.as_primitive_opt::<Int32Type>() {
+            Some(lengths) => BooleanArray::from_unary(lengths, |length| length == 0),
+            None => continue,
+        };
+        if is_empty.true_count() == 0 {
+            continue;
+        }
+        let (mut fields, mut columns) = (rows.schema_ref().fields().to_vec(), rows.columns().to_vec());
+        fields[place] = Arc::new(field.clone().with_nullable(true));
+        columns[place] = nullif(values, &is_empty).map_err(misfit)?;
+        *rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(misfit)?;
+    }
+    Ok(())
+}
+
+/// A value, which is no empty text, as Delta's protocol writes it; the outer None where it cannot.
 fn value(column: &ArrayRef, row: usize) -> Option<Option<String>> {
     if column.is_null(row) {
         return Some(None);
@@ -148,7 +176,7 @@ fn value(column: &ArrayRef, row: usize) -> Option<Option<String>> {
         }
         _ => return None,
     };
-    Some((!text.is_empty()).then_some(text))
+    Some(Some(text))
 }
 
 fn written_year(at: &impl Datelike) -> bool {
@@ -170,7 +198,7 @@ mod tests {
     use arrow::array::{
         BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray,
     };
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::Field;
 
     use super::*;
 
@@ -179,7 +207,6 @@ mod tests {
         let some = |text: &str| Some(Some(text.to_owned()));
         let day = 86_400_000_000;
         let cases: Vec<(ArrayRef, Option<Option<String>>)> = vec![
-            (Arc::new(StringArray::from(vec![""])), Some(None)),
             (Arc::new(StringArray::from(vec![None::<&str>])), Some(None)),
             (Arc::new(StringArray::from(vec!["a/b=%20 é"])), some("a/b=%20 é")),
             (Arc::new(Int32Array::from(vec![-7])), some("-7")),
@@ -208,6 +235,27 @@ mod tests {
         for (column, expected) in cases {
             assert_eq!(value(&column, 0), expected, "{column:?}");
         }
+    }
+
+    #[test]
+    fn v18_the_empty_value_of_a_partition_is_null() {
+        let text = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"x"[..], b"", b"y"]));
+        let number: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+        let field = |name: &str, column: &ArrayRef| Field::new(name, column.data_type().clone(), column.is_nullable());
+        let columns = [
+            ("p", text(vec![Some(""), Some("a"), None])),
+            ("q", bytes),
+            ("r", number),
+            ("v", text(vec![Some(""); 3])),
+        ];
+        let schema = Schema::new(columns.iter().map(|(name, column)| field(name, column)).collect::<Vec<_>>());
+        let mut rows = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, column)| column).collect()).unwrap();
+        nulls_for_empty(&mut rows, &["p", "q", "r", "elsewhere"].map(str::to_owned)).unwrap();
+        let nulls = |place: usize| (0..3).map(|row| rows.column(place).is_null(row)).collect::<Vec<_>>();
+        assert_eq!(nulls(0), [true, false, true]);
+        assert_eq!(nulls(1), [false, true, false]);
+        assert_eq!([nulls(2), nulls(3)], [[false; 3], [false; 3]]);
     }
 
     #[test]
