@@ -17,6 +17,16 @@ pub type Version = u64;
 /// Characters that Delta does not allow in the names of columns, because Parquet did not.
 pub const NOT_IN_COLUMN_NAMES: [char; 10] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
+/// `schema.table`, the name of a table of a database that only a pattern asks for. A part with a dot or a quote in it stands in double quotes,
+/// as in SQL: so no two tables have one name.
+pub fn full_name(schema: &str, table: &str) -> String {
+    let part = |name: &str| match name.contains(['.', '"']) {
+        true => format!("\"{}\"", name.replace('"', "\"\"")),
+        false => name.to_owned(),
+    };
+    format!("{}.{}", part(schema), part(table))
+}
+
 /// The name of a table in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(Arc<str>);

@@ -61,6 +61,16 @@ impl Config {
     pub fn table_url(&self, name: &str, location: Option<&str>) -> Result<Url, String> {
         match (location, &self.lake) {
             (Some(location), _) => url_of(location),
+            (None, Some(lake)) if lake.contains("://") => {
+                let mut url = url_of(lake)?;
+                // Whatever would end a path in the text of a URL is part of a name here.
+                let segments = url.path_segments_mut();
+                segments
+                    .map_err(|()| format!("`{lake}` has no folders"))?
+                    .pop_if_empty()
+                    .extend(name.split('/'));
+                Ok(url)
+            }
             (None, Some(lake)) => url_of(&format!("{}/{name}", lake.trim_end_matches('/'))),
             (None, None) => Err(format!(
                 "no place for the table: set `lake`, and it lies at `<lake>/{name}`, or give it a `location`"

@@ -227,6 +227,10 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
         }
     };
     let followed = Followed::new(feed.id.clone(), &source, types, key, append, metadata)?;
+    if followed.arrow_schema().fields().is_empty() {
+        let what = format!("`{}` has no columns that are published, and a Delta table needs one", feed.id);
+        return Err(Error::config("no_columns", what));
+    }
     let table = Table {
         id: feed.id.clone(),
         location: feed.location.clone(),

@@ -23,7 +23,7 @@ use url::Url;
 use crate::error::{Error, Kind, Result};
 use crate::log::scannable::scannable;
 use crate::log::{Log, When, maintain};
-use crate::table::Version;
+use crate::table::{Version, full_name};
 
 /// The catalog that names without one are looked up in.
 const DEFAULT_CATALOG: &str = "datafusion";
@@ -72,7 +72,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         }
         // A table's name may have two parts, as in SQL: schema.table.
         let name = match reference.schema() {
-            Some(schema) => format!("{schema}.{}", reference.table()),
+            Some(schema) => full_name(schema, reference.table()),
             None => reference.table().to_owned(),
         };
         let found = tables.iter().find(|table| table.name == name);

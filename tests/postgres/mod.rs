@@ -6,6 +6,7 @@ mod copies;
 mod letters;
 mod locks;
 mod moments;
+mod names;
 mod patience;
 mod pgbench;
 mod preflight;

@@ -1,6 +1,7 @@
 //! Which tables of a database are followed, and which Delta table each becomes: by name, or by pattern.
 
 use object_store::ObjectStore;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::config::{self, Config, schema_and_table, url_of};
@@ -10,9 +11,12 @@ use crate::pipeline::resolve::{Storage, limits};
 use crate::pipeline::tables::open_store;
 use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection;
-use crate::table::{Limits, TableId};
+use crate::table::{Limits, TableId, full_name};
 
 use super::IDLE_POSTGRES;
+
+/// No table's folder: it would be taken for the log of a table.
+const LOG_FOLDER: &str = "_delta_log";
 
 /// A database, and which of its tables are followed.
 #[derive(Clone, Debug)]
@@ -87,11 +91,12 @@ impl PostgresFeeds {
         let mut made = Vec::new();
         for schema in folders(store.as_ref(), &lake, None).await? {
             for table in folders(store.as_ref(), &lake, Some(&schema)).await? {
-                let name = format!("{schema}.{table}");
+                let (Some(schema), Some(table)) = (name_of(&schema), name_of(&table)) else {
+                    continue;
+                };
                 let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);
                 if self.follows(&schema, &table) && !named {
-                    let place = self.config.table_url(&format!("{schema}/{table}"), None);
-                    made.push((name, place.map_err(|what| Error::config("bad_location", what))?));
+                    made.push((full_name(&schema, &table), self.place(&schema, &table)?));
                 }
             }
         }
@@ -142,24 +147,46 @@ impl PostgresFeeds {
         Ok(feeds)
     }
 
+    /// Where a table lies that only a pattern asks for.
+    fn place(&self, schema: &str, table: &str) -> Result<Url> {
+        let place = format!("{}/{}", folder(schema), folder(table));
+        let url = self.config.table_url(&place, None);
+        url.map_err(|what| Error::config("bad_location", what))
+    }
+
     /// A table that only a pattern asks for.
     fn followed(&self, table: &PgTable) -> Result<PostgresFeed> {
-        let name = table.full_name();
-        let place = format!("{}/{}", table.schema, table.name);
-        let location = self
-            .config
-            .table_url(&place, None)
-            .map_err(|what| Error::config("bad_location", what))?;
         // Tables that can only be told apart by nothing hold what is inserted.
         let options = config::Table::default();
         Ok(PostgresFeed {
-            id: TableId::new(name),
-            location,
+            id: TableId::new(table.full_name()),
+            location: self.place(&table.schema, &table.name)?,
             schema: table.schema.clone(),
             table: table.name.clone(),
             options,
         })
     }
+}
+
+/// The folder of a schema or a table: its name, but for what would lead elsewhere or cannot be the name of one.
+fn folder(name: &str) -> String {
+    match name {
+        "." | ".." => name.replace('.', "%2E"),
+        LOG_FOLDER => name.replacen('_', "%5F", 1),
+        _ => name
+            .chars()
+            .map(|letter| match letter {
+                '/' | '%' | '\0'..'\x20' | '\x7f' => format!("%{:02X}", u32::from(letter)),
+                _ => letter.to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// What [`folder`] made a folder of. None where it has not.
+fn name_of(path: &str) -> Option<String> {
+    let name = percent_decode_str(path).decode_utf8().ok()?;
+    (folder(&name) == path).then(|| name.into_owned())
 }
 
 /// The names of the folders at a place.
@@ -196,6 +223,35 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_has_a_folder_of_its_own() {
+        let names = [
+            "orders",
+            "ü 日",
+            ".",
+            "..",
+            "...",
+            "a.b",
+            "a/b",
+            "a%2Fb",
+            "%",
+            "_delta_log",
+            "%5Fdelta_log",
+            "a\nb",
+            "\u{7f}",
+            "a?b#c",
+            "a\\b",
+        ];
+        let folders: Vec<String> = names.iter().map(|name| folder(name)).collect();
+        for (name, folder) in names.iter().zip(&folders) {
+            assert_eq!(name_of(folder).as_deref(), Some(*name));
+            assert!(object_store::path::PathPart::parse(folder).is_ok(), "{folder}");
+            assert_eq!(folders.iter().filter(|other| *other == folder).count(), 1, "{folder}");
+        }
+        assert_eq!(folders[..2], ["orders", "ü 日"]);
+        assert_eq!(name_of("_delta_log"), None);
+    }
 
     #[test]
     fn a_star_stands_for_any_characters() {

@@ -7,6 +7,7 @@ use super::publication::published_sql;
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
+use crate::table::full_name;
 
 /// What tells the rows of a table apart when they change, as `pg_class.relreplident` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub struct Part {
 impl PgTable {
     /// As people write it.
     pub fn full_name(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        full_name(&self.schema, &self.name)
     }
 
     /// The columns that updates and deletes tell of the row that was there; none where they tell nothing, or everything.
