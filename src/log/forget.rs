@@ -26,18 +26,18 @@ impl Log {
                 "the table {name} holds nothing of lane {lane} that it could forget"
             )));
         };
-        let version = self.set(lane, FORGOTTEN, "RESNAPSHOT").await?;
+        let version = self.set(&Checkpoint::from_iter([(lane.clone(), FORGOTTEN)]), "RESNAPSHOT").await?;
         info!(table = name, held = lane.show(held), "to be loaded again");
         Ok(version)
     }
 
-    /// Publishes a position of a lane by itself, be it behind the one that is there.
-    pub async fn set(&mut self, lane: &Lane, at: Position, operation: &'static str) -> Result<Version> {
+    /// Publishes positions by themselves, be they behind those that are there.
+    pub async fn set(&mut self, marks: &Checkpoint, operation: &'static str) -> Result<Version> {
         let name = self.url.to_string();
         for _ in 0..RACES_MAX {
             let change = Change {
-                mark: Checkpoint::from_iter([(lane.clone(), at)]),
-                base: self.checkpoint().only(|other| other == lane),
+                mark: marks.clone(),
+                base: self.checkpoint().only(|lane| marks.get(lane).is_some()),
                 operation,
                 ..Change::default()
             };

@@ -1,15 +1,16 @@
 //! A pipeline that reads Postgres, opened from the log: which tables it follows, its Delta tables, and the slot where they stand.
 
 mod feeds;
+mod relations;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStore;
 use tracing::{info, warn};
 
 pub use feeds::{PostgresFeed, PostgresFeeds};
+use relations::Relations;
 
 use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
 use super::letters::Behind;
@@ -266,6 +267,12 @@ impl Open for PostgresToDelta {
         let (fed, held) = self.without_left_out(&publication, &published, &types, &lane).await?;
         self.held = held;
 
+        let letters = self.resolved.dead_letters.clone();
+        let letters_store = self.tables.store(&letters.location).await?;
+        // What is known of the database as a whole is kept beside the dead letters.
+        let mut known = Log::open_or_create(&letters.location, Arc::clone(&letters_store), &letters, &pipeline).await?;
+        let mut relations = Relations::of(&known.checkpoint());
+
         let limit = self.budget.limit();
         let share = limit / STAGED_SHARE / fed.len().max(1);
         let (mut sinks, mut feeds) = (Vec::new(), Vec::new());
@@ -273,8 +280,17 @@ impl Open for PostgresToDelta {
             let store = self.tables.store(&table.location).await?;
             let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
             let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
-            if has_untold_values(&sink, &source, &table, &lane) {
-                warn!(table = %table.id, "it has gained columns that its rows have values in, which no change tells: it is copied again");
+            let is_copied = sink.checkpoint().get(&lane).is_some_and(|at| at != FORGOTTEN);
+            let is_another = relations.is_another(&lane, &table, &source, is_copied);
+            let why = if is_another.map_err(|error| self.of_table(error, &table.id))? {
+                Some("it was dropped and made anew, or was out of the publication for a while")
+            } else if is_copied && has_untold_values(&sink, &source, &table) {
+                Some("it has gained columns that its rows have values in, which no change tells")
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                warn!(table = %table.id, why, "it is copied again");
                 sink.close();
                 let mut log = Log::open_or_create(&table.location, Arc::clone(&store), &table, &self.resolved.name).await?;
                 log.forget(&lane).await?;
@@ -297,10 +313,11 @@ impl Open for PostgresToDelta {
                 feed.marks = log.positions_behind(&lane, Position(lowest)).await?;
             }
         }
-        let letters = self.resolved.dead_letters.clone();
-        let store = self.tables.store(&letters.location).await?;
-        self.keep_timeline(&control, &system, &lane, &feeds, Arc::clone(&store)).await?;
-        let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;
+        if let Some(new) = relations.to_keep() {
+            known.set(&new, "RELATIONS").await?;
+        }
+        self.keep_timeline(&control, &system, &lane, &feeds, &mut known).await?;
+        let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
         // A table that is copied begins at a position that no letter has been made of.
         let held = sinks.iter().zip(&feeds).filter(|(_, feed)| feed.held().is_some());
@@ -324,7 +341,10 @@ impl Open for PostgresToDelta {
                 SpecialValues::DeadLetter => Specials::Reject,
                 SpecialValues::Null => Specials::Null,
             },
-            published: published.iter().map(|table| (table.schema.clone(), table.name.clone())).collect(),
+            published: published
+                .iter()
+                .map(|table| ((table.schema.clone(), table.name.clone()), table.relation))
+                .collect(),
             copy_connections: postgres.copy_connections as usize,
             two_phase,
             discovery: postgres.discovery.0,
@@ -354,16 +374,7 @@ impl Open for PostgresToDelta {
 
 impl PostgresToDelta {
     /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.
-    async fn keep_timeline(
-        &self,
-        control: &Control,
-        system: &System,
-        slot: &Lane,
-        feeds: &[Feed],
-        store: Arc<dyn ObjectStore>,
-    ) -> Result<()> {
-        let letters = &self.resolved.dead_letters;
-        let mut log = Log::open_or_create(&letters.location, store, letters, &self.resolved.name).await?;
+    async fn keep_timeline(&self, control: &Control, system: &System, slot: &Lane, feeds: &[Feed], log: &mut Log) -> Result<()> {
         let lane = timeline::lane(slot);
         let kept = log.checkpoint().get(&lane);
         let held = feeds.iter().filter_map(|feed| Some((feed.followed.id.as_str(), feed.held()?)));
@@ -378,7 +389,7 @@ impl PostgresToDelta {
             system.timeline()
         };
         if kept != Some(now) {
-            log.set(&lane, now, "TIMELINE").await?;
+            log.set(&Checkpoint::from_iter([(lane, now)]), "TIMELINE").await?;
         }
         Ok(())
     }
@@ -417,14 +428,13 @@ impl PostgresToDelta {
 }
 
 /// Whether the table has gained columns on the server of which its rows may have values that no change tells.
-fn has_untold_values(sink: &DeltaSink, source: &PgTable, table: &Table, lane: &Lane) -> bool {
+fn has_untold_values(sink: &DeltaSink, source: &PgTable, table: &Table) -> bool {
     let schema = &sink.log().snapshot().schema;
     let own = schema.fields().iter().map(|field| field.name().as_str());
     let known: Vec<&str> = own
         .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
         .collect();
-    let holds = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
-    holds && !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
+    !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
 }
 
 /// What a table holds of the slot.

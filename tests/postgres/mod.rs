@@ -13,6 +13,7 @@ mod preflight;
 mod printed;
 mod publications;
 mod refusals;
+mod relations;
 mod servers;
 mod slots;
 mod stream;

@@ -202,6 +202,7 @@ fn pg_types() -> Types {
 /// The table as it stands, or its changes.
 fn pg_table(id: &str, append: bool) -> Followed {
     let source = PgTable {
+        relation: 1,
         oid: 16_384,
         schema: "public".to_owned(),
         name: "t".to_owned(),

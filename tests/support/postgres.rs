@@ -86,8 +86,8 @@ impl Options {
 /// Small and quick, and with room for the slots of many tests. Nothing here survives a power cut; it survives a crash of the server.
 const SETTINGS: &[(&str, &str)] = &[
     ("wal_level", "logical"),
-    ("max_wal_senders", "40"),
-    ("max_replication_slots", "40"),
+    ("max_wal_senders", "60"),
+    ("max_replication_slots", "100"),
     ("max_prepared_transactions", "20"),
     ("max_connections", "100"),
     ("shared_buffers", "32MB"),

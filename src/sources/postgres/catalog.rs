@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::connection::Control;
-use super::publication::published_sql;
+use super::publication::{entries_sql, published_sql, relation};
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
@@ -36,6 +36,8 @@ pub struct Column {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgTable {
     pub oid: u32,
+    /// What tells it from another one that had its name (`publication::relation`).
+    pub relation: u64,
     pub schema: String,
     pub name: String,
     /// Those that the publication shows, in the table's order.
@@ -104,14 +106,16 @@ pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>
                WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place), \
          ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
                JOIN pg_attribute a ON a.attnum = k.number \
-               WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place) \
+               WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place), {} \
          FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
-        published_sql(version)
+        published_sql(version),
+        entries_sql(version)
     );
     for row in control.query(&sql, &[&publication]).await? {
         let oid: u32 = row.get(0);
         let table = PgTable {
             oid,
+            relation: relation(oid, &row.get::<_, Vec<u32>>(7)),
             schema: row.get(1),
             name: row.get(2),
             columns: columns(control, oid, &row.get::<_, Vec<String>>(4)).await?,

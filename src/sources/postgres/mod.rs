@@ -35,7 +35,7 @@ pub mod timeline;
 pub mod types;
 pub mod values;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
@@ -82,7 +82,7 @@ pub struct Settings {
     pub slot: String,
     pub publication: String,
     /// The publication's tables as the flow knows them, by schema and name.
-    pub published: BTreeSet<(String, String)>,
+    pub published: BTreeMap<(String, String), u64>,
     /// Ask for values in binary form. False where a table has a type that is only known as text.
     pub binary: bool,
     pub specials: Specials,

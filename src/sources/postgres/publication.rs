@@ -4,9 +4,10 @@
 //! VACUUM FULL of an hour, and the streams of all others would wait with it. The catalogs tell the same, and wait for nobody. Of a version
 //! that is newer than what is known here, the view is asked all the same: it knows what publications have learned since.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use tracing::info;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{candidates, server_version};
 use super::connection::{Control, identifier};
@@ -55,14 +56,43 @@ pub fn published_sql(version: u32) -> String {
     )
 }
 
-/// Schema and name of each of the publication's tables: what is cheap to ask now and then.
-pub async fn published(control: &Control, publication: &str) -> Result<BTreeSet<(String, String)>> {
+/// An expression for the object identifiers by which the table `c` is in the publication `$1`: another one since it was put back, or the
+/// publication was made anew.
+pub fn entries_sql(version: u32) -> String {
+    let of_schemas = if version >= 150_000 {
+        "UNION SELECT s.oid FROM pg_publication_namespace s JOIN pg_publication q ON s.pnpubid = q.oid JOIN pg_class t ON t.relnamespace = s.pnnspid \
+         WHERE q.pubname = $1 AND (t.oid = c.oid OR t.oid IN (SELECT pg_partition_ancestors(c.oid)))"
+    } else {
+        ""
+    };
+    format!(
+        "ARRAY(SELECT r.oid FROM pg_publication_rel r JOIN pg_publication q ON r.prpubid = q.oid \
+             WHERE q.pubname = $1 AND (r.prrelid = c.oid OR r.prrelid IN (SELECT pg_partition_ancestors(c.oid))) {of_schemas} \
+         UNION SELECT q.oid FROM pg_publication q WHERE q.pubname = $1 AND q.puballtables ORDER BY 1)"
+    )
+}
+
+/// What tells a table, as a publication has it, from another one that had its name, and from itself before it was out of the publication.
+pub fn relation(table: u32, entries: &[u32]) -> u64 {
+    let numbers: Vec<u8> = [table].iter().chain(entries).flat_map(|number| number.to_be_bytes()).collect();
+    // As the log keeps it: a positive number.
+    (xxh3_64(&numbers) >> 2).max(1)
+}
+
+/// Schema and name of each of the publication's tables, and its [`relation`]: what is cheap to ask now and then.
+pub async fn published(control: &Control, publication: &str) -> Result<BTreeMap<(String, String), u64>> {
+    let version = server_version(control).await?;
     let sql = format!(
-        "{} SELECT n.nspname::text, c.relname::text FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
-        published_sql(server_version(control).await?)
+        "{} SELECT n.nspname::text, c.relname::text, c.oid, {} FROM published p JOIN pg_class c ON c.oid = p.oid \
+         JOIN pg_namespace n ON n.oid = c.relnamespace",
+        published_sql(version),
+        entries_sql(version)
     );
     let rows = control.query(&sql, &[&publication]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let named = rows
+        .iter()
+        .map(|row| ((row.get(0), row.get(1)), relation(row.get(2), &row.get::<_, Vec<u32>>(3))));
+    Ok(named.collect())
 }
 
 /// The publication's condition on the rows of a table, as SQL. The server waits with its answer for whoever has locked the table.
@@ -90,7 +120,7 @@ pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, 
         .into_iter()
         .filter(|(schema, table)| wants(schema, table));
     let missing: Vec<String> = wanted
-        .filter(|table| !there.contains(table))
+        .filter(|table| !there.contains_key(table))
         .map(|(schema, table)| format!("{}.{}", identifier(&schema), identifier(&table)))
         .collect();
     let (name, tables) = (identifier(publication), missing.join(", "));

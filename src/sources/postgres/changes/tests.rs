@@ -12,6 +12,7 @@ fn changes() -> Changes {
         has_default: false,
     };
     let source = PgTable {
+        relation: 1,
         oid: 16,
         schema: "public".to_owned(),
         name: "t".to_owned(),

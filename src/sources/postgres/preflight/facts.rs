@@ -1,6 +1,6 @@
 //! What the server says about itself, a role, a publication, its tables and a slot: what [`super::problems`] decides by.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::sources::postgres::connection::{Control, literal};
@@ -170,9 +170,9 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
     each.collect()
 }
 
-fn table(mut row: Fields, published: &BTreeSet<(String, String)>) -> Result<Table> {
+fn table(mut row: Fields, published: &BTreeMap<(String, String), u64>) -> Result<Table> {
     let (schema, name) = (row.text()?, row.text()?);
-    let published = published.contains(&(schema.clone(), name.clone()));
+    let published = published.contains_key(&(schema.clone(), name.clone()));
     let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
         return Ok(Table { schema, name, found: None });
     };

@@ -1,0 +1,59 @@
+//! Whether each table of the database is still the one that its Delta table was copied from.
+//!
+//! A table that was dropped and made anew has the same name and other rows; and of one that was out of the publication for a while, changes
+//! are missing that nothing tells. The server tells both by the numbers of its objects, which the dead-letter table keeps for all tables.
+
+use crate::error::{Error, Result};
+use crate::position::{Checkpoint, Lane, Position};
+use crate::sources::postgres::catalog::PgTable;
+use crate::table::{Mode, Table};
+
+/// The lane whose position is the relation that a table is copied from.
+fn lane(slot: &Lane, table: &Table) -> Lane {
+    Lane::new(format!(
+        "{}/relation/{}@{}",
+        slot.name(),
+        table.id,
+        slot.incarnation().unwrap_or_default()
+    ))
+}
+
+/// What is kept of all tables, and what will be.
+pub(super) struct Relations {
+    kept: Checkpoint,
+    now: Checkpoint,
+}
+
+impl Relations {
+    /// `kept`: what the dead-letter table holds.
+    pub fn of(kept: &Checkpoint) -> Self {
+        Self {
+            kept: kept.clone(),
+            now: Checkpoint::default(),
+        }
+    }
+
+    /// Whether the rows that the Delta table holds have to be copied again. A table that only grows cannot
+    /// be: it stops.
+    pub fn is_another(&mut self, slot: &Lane, table: &Table, source: &PgTable, holds: bool) -> Result<bool> {
+        let (lane, now) = (lane(slot, table), Position(source.relation));
+        let is_another = holds && self.kept.get(&lane).is_some_and(|kept| kept != now);
+        if is_another && table.mode == Mode::Append {
+            let what = format!(
+                "table {} was dropped and made anew, or was out of the publication for a while: changes are missing in `{}`, which keeps all of them. \
+                 Let a new table begin with a copy of what is there now: name another `location`",
+                source.full_name(),
+                table.id
+            );
+            return Err(Error::data("relation_changed", what));
+        }
+        self.now.set(lane, now);
+        Ok(is_another)
+    }
+
+    /// What has to be kept from now on. None where it is kept already.
+    pub fn to_keep(self) -> Option<Checkpoint> {
+        let new = self.now.only(|lane| self.kept.get(lane) != self.now.get(lane));
+        (!new.is_empty()).then_some(new)
+    }
+}

@@ -1,0 +1,71 @@
+//! Tables that are dropped and made anew, or out of the publication for a while: what they hold is copied again, for no change tells it.
+
+use crate::support::bank::Bank;
+use crate::support::postgres::{PostgresServer, wait_until};
+
+const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old'), (2, 'old'); \
+    CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)";
+const T: &str = "SELECT * FROM public.t";
+const DROPPED: &str = "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (10, 'new')";
+const RENAMED: &str = "ALTER TABLE t RENAME TO gone; CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (10, 'new')";
+const OUT: &str = "ALTER PUBLICATION {pub} DROP TABLE t; UPDATE t SET v = 'untold'; DELETE FROM t WHERE id = 2";
+const ANEW: &str = "DROP PUBLICATION {pub}; UPDATE t SET v = 'untold'";
+
+async fn bank(name: &str) -> Bank<'static> {
+    let lines = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.t\", \"public.other\"]";
+    let bank = Bank::new(PostgresServer::shared(), name, TABLES, lines).await;
+    bank.catch_up().await;
+    bank
+}
+
+async fn happens(bank: &Bank<'_>, sql: &str) {
+    bank.sql(&sql.replace("{pub}", &format!("pub_{}", bank.database))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_became_another_one_meanwhile_is_copied_again() {
+    for sql in [DROPPED, RENAMED, OUT, ANEW] {
+        let bank = bank("meanwhile").await;
+        happens(&bank, sql).await;
+        bank.sql("INSERT INTO t VALUES (11, 'later'); INSERT INTO other VALUES (3)").await;
+        bank.catch_up().await;
+        bank.agrees(T, &["public.t"]).await;
+        bank.agrees("SELECT * FROM public.other", &["public.other"]).await;
+        let versions = bank.versions("public.t").await;
+        bank.catch_up().await;
+        assert!(bank.versions("public.t").await <= versions + 1, "it is copied once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_becomes_another_one_before_our_eyes_is_copied_again() {
+    // Without a publication the server sends nothing at all: that stops the pipeline.
+    for sql in [DROPPED, RENAMED, OUT] {
+        let bank = bank("eyes").await;
+        let mut service = bank.site.run("service", &bank.config);
+        bank.sql("INSERT INTO other VALUES (2)").await;
+        bank.until_released().await;
+        happens(&bank, sql).await;
+        let there = bank.there(T).await;
+        wait_until("the copy is there", async || bank.here(T, &["public.t"]).await == there).await;
+        bank.sql("INSERT INTO t VALUES (11, 'later')").await;
+        let there = bank.there(T).await;
+        wait_until("it is followed", async || bank.here(T, &["public.t"]).await == there).await;
+        service.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_all_changes_that_became_another_one_stops() {
+    let lines = "create = true\n[pipelines.bank.tables.t]\ntable = \"public.t\"\nmode = \"append\"\nmetadata = [\"__op\"]";
+    let bank = Bank::new(PostgresServer::shared(), "kept", TABLES, lines).await;
+    bank.catch_up().await;
+    bank.sql(DROPPED).await;
+    let (code, said) = bank.refused().await;
+    assert_eq!(code, 65, "{said}");
+    assert!(
+        said.contains("relation_changed") && said.contains("name another `location`"),
+        "{said}"
+    );
+    assert_eq!(bank.here("SELECT id, v FROM t", &["t"]).await, [["1", "old"], ["2", "old"]]);
+}
