@@ -313,7 +313,7 @@ impl Open for PostgresToDelta {
                 feed.marks = log.positions_behind(&lane, Position(lowest)).await?;
             }
         }
-        if let Some(new) = relations.to_keep() {
+        if let Some(new) = relations.unkept() {
             known.set(&new, "RELATIONS").await?;
         }
         self.keep_timeline(&control, &system, &lane, &feeds, &mut known).await?;

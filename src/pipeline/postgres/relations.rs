@@ -52,7 +52,7 @@ impl Relations {
     }
 
     /// What has to be kept from now on. None where it is kept already.
-    pub fn to_keep(self) -> Option<Checkpoint> {
+    pub fn unkept(self) -> Option<Checkpoint> {
         let new = self.now.only(|lane| self.kept.get(lane) != self.now.get(lane));
         (!new.is_empty()).then_some(new)
     }
