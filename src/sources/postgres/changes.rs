@@ -270,6 +270,10 @@ impl Changes {
             }
             targets.push(target(number, &table.followed, relation).map_err(|error| error.of(&id))?);
         }
+        // A table is fed by one relation at a time. That of before has gone, or has another name: the server says so before its next row.
+        let feeds = |before: &Target| targets.iter().any(|now: &Target| now.table == before.table);
+        self.relations
+            .retain(|id, before| *id == relation.id || !before.iter().any(feeds));
         self.relations.insert(relation.id, targets);
         match later {
             Some(from) => self.kept.insert(relation.id, (from, relation.clone())),

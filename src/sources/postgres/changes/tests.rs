@@ -77,3 +77,15 @@ fn two_columns_of_one_name_are_refused() {
     let error = take(&mut changes(), &relation(&[("id", 23), ("v", 25), ("v", 25)])).unwrap_err();
     assert!(error.to_string().contains("same name"), "{error}");
 }
+
+#[test]
+fn a_relation_that_another_of_its_name_has_followed_feeds_nothing() {
+    let mut changes = changes();
+    take(&mut changes, &relation(&[("id", 23), ("v", 25)])).unwrap();
+    let mut other = relation(&[("id", 23), ("v", 25), ("w", 25)]);
+    other[4] = 0x11;
+    take(&mut changes, &other).unwrap();
+    let error = take(&mut changes, &insert(2)).unwrap_err();
+    assert!(error.to_string().contains("was not introduced"), "{error}");
+    changes.drain(&mut VecDeque::new()).unwrap();
+}
