@@ -73,10 +73,10 @@ impl Error {
     pub fn bug(what: impl Into<String>) -> Self {
         Self::new(Kind::Bug, "bug", what)
     }
-    /// Says which table it is about, if it is of the sort that stops only that one: what the source sends no longer fits it.
+    /// Says which table it is about, if it is of the sort that stops only that one: what the source sends does not fit it.
     #[must_use]
     pub fn of(mut self, table: &TableId) -> Self {
-        if self.kind == Kind::Data && matches!(self.code, "schema_changed" | "append_only") {
+        if self.kind == Kind::Data && matches!(self.code, "schema_changed" | "append_only" | "unknown_row") {
             self.table.get_or_insert_with(|| table.clone());
         }
         self

@@ -35,6 +35,8 @@ pub struct Change {
     /// The columns of the rows that it brings: what the table lacks of them it gains in this very commit (see `columns.rs`). None where
     /// the table has them all.
     pub columns: Option<SchemaRef>,
+    /// Properties of the table that get these values.
+    pub properties: BTreeMap<String, String>,
     /// The marks that the table holds after this commit: written for each lane that differs from `base`.
     pub mark: Checkpoint,
     /// The marks that the table must hold before it, of the lanes in `mark`: else another writer has them, and this one is fenced.

@@ -245,7 +245,9 @@ impl Log {
             self.snapshot.set_mark(&pipeline, lane, at);
         }
         if let Some(grown) = plan.grown {
-            self.count(&grown.growth);
+            if !grown.growth.is_empty() {
+                self.count(&grown.growth);
+            }
             self.snapshot.take_metadata(grown.metadata)?;
             self.snapshot.protocol = grown.protocol.unwrap_or_else(|| self.snapshot.protocol.clone());
         }

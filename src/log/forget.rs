@@ -7,8 +7,6 @@ use tracing::info;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log::change::Change;
-use crate::log::commit::{Put, RACES_MAX};
 use crate::position::{Checkpoint, Lane, Position};
 use crate::table::Version;
 
@@ -29,29 +27,5 @@ impl Log {
         let version = self.set(&Checkpoint::from_iter([(lane.clone(), FORGOTTEN)]), "RESNAPSHOT").await?;
         info!(table = name, held = lane.show(held), "to be loaded again");
         Ok(version)
-    }
-
-    /// Publishes positions by themselves, be they behind those that are there.
-    pub async fn set(&mut self, marks: &Checkpoint, operation: &'static str) -> Result<Version> {
-        let name = self.url.to_string();
-        for _ in 0..RACES_MAX {
-            let change = Change {
-                mark: marks.clone(),
-                base: self.checkpoint().only(|lane| marks.get(lane).is_some()),
-                operation,
-                ..Change::default()
-            };
-            self.same_table().await?;
-            let plan = self.plan(&change).await?;
-            match self.put(&plan, &name).await? {
-                Put::Made(e_tag) | Put::Recovered(e_tag) => return self.adopt(plan, e_tag),
-                Put::Lost => {
-                    self.catch_up().await?;
-                    self.wait(1).await;
-                }
-            }
-        }
-        let what = format!("{RACES_MAX} commits to {name} lost their race: other programs flood the table");
-        Err(Error::transient("conflict", what))
     }
 }

@@ -29,6 +29,7 @@ mod plan;
 mod positions;
 mod replay;
 mod retention;
+mod rowless;
 pub(crate) mod scannable;
 mod schema;
 pub mod snapshot;

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
 use bytes::Bytes;
 use roaring::RoaringTreemap;
 use serde_json::json;
@@ -42,7 +41,7 @@ pub(super) struct Plan {
     pub grown: Option<Grown>,
 }
 
-/// What becomes of a table that gains columns.
+/// What becomes of a table that gains columns, or other properties.
 pub(super) struct Grown {
     pub growth: Growth,
     pub metadata: Arc<MetaData>,
@@ -56,7 +55,7 @@ impl Log {
         // Versions never share a time, so that a time names one version.
         let timestamp_ms = (telemetry::now_us() / 1000).max(self.snapshot.timestamp_ms + 1);
         // Before anything is written: what cannot be, is not begun.
-        let grown = change.columns.as_ref().map(|columns| self.grow(columns)).transpose()?.flatten();
+        let grown = self.grow(change)?;
         let mut made = Made {
             timestamp_ms,
             data_change: !change.keeps_rows,
@@ -90,16 +89,21 @@ impl Log {
         self.finish_plan(change, made, grown)
     }
 
-    /// What the table needs to hold rows of these columns, as it stands: others may have added some of them first.
-    fn grow(&self, columns: &Schema) -> Result<Option<Grown>> {
+    /// What the table needs to hold the rows of the change, as it stands: others may have added some of the columns first.
+    fn grow(&self, change: &Change) -> Result<Option<Grown>> {
         let widening = self.table.as_ref().map(Widening::of).unwrap_or_default();
         let table = self.table.as_ref().map_or("", |table| table.id.as_str());
-        let growth = Growth::for_rows(table, &self.snapshot.schema, columns, &widening)?;
-        if growth.is_empty() {
+        let growth = match &change.columns {
+            Some(columns) => Growth::for_rows(table, &self.snapshot.schema, columns, &widening)?,
+            None => Growth::default(),
+        };
+        if growth.is_empty() && change.properties.is_empty() {
             return Ok(None);
         }
+        let mut metadata = growth.metadata(&self.snapshot.metadata)?;
+        metadata.configuration.extend(change.properties.clone());
         Ok(Some(Grown {
-            metadata: Arc::new(growth.metadata(&self.snapshot.metadata)?),
+            metadata: Arc::new(metadata),
             protocol: growth.protocol(&self.snapshot.protocol),
             growth,
         }))
@@ -166,6 +170,8 @@ impl Log {
             operation: Some(change.operation.to_owned()),
             operation_parameters: Some(if change.keeps_rows {
                 json!({"predicate": "[]", "zOrderBy": "[]", "auto": "true"})
+            } else if !change.properties.is_empty() {
+                json!({"properties": json!(change.properties).to_string()})
             } else {
                 json!({
                     "outputMode": if appends { "Append" } else { "Update" },

@@ -1,14 +1,16 @@
 //! A pipeline that reads Postgres, opened from the log: which tables it follows, its Delta tables, and the slot where they stand.
 
+mod columns;
 mod feeds;
 mod relations;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
+use columns::Numbers;
 pub use feeds::{PostgresFeed, PostgresFeeds};
 use relations::Relations;
 
@@ -232,6 +234,8 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
         let what = format!("`{}` has no columns that are published, and a Delta table needs one", feed.id);
         return Err(Error::config("no_columns", what));
     }
+    let mut properties = options.properties.clone();
+    properties.extend([Numbers::of(&source).property()?]);
     let table = Table {
         id: feed.id.clone(),
         location: feed.location.clone(),
@@ -241,7 +245,7 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
         layout: layout(options),
         lanes: Lanes::Slot(lane.clone()),
         limits,
-        properties: options.properties.clone(),
+        properties,
         comment: options.comment.clone(),
         type_widening,
     };
@@ -282,18 +286,25 @@ impl Open for PostgresToDelta {
             let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
             let is_copied = sink.checkpoint().get(&lane).is_some_and(|at| at != FORGOTTEN);
             let is_another = relations.is_another(&lane, &table, &source, is_copied);
+            let kept = Numbers::kept(&sink.log().snapshot().properties, table.id.as_str());
+            let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
             let why = if is_another.map_err(|error| self.of_table(error, &table.id))? {
                 Some("it was dropped and made anew, or was out of the publication for a while")
-            } else if is_copied && has_untold_values(&sink, &source, &table) {
-                Some("it has gained columns that its rows have values in, which no change tells")
+            } else if is_copied && has_untold_values(&sink, &kept, &source, &table) {
+                Some("it has columns that its rows have values in, which no change tells")
             } else {
                 None
             };
-            if let Some(why) = why {
-                warn!(table = %table.id, why, "it is copied again");
+            let now = Numbers::of(&source);
+            let now = if is_copied && why.is_none() { kept.and(now) } else { now };
+            if why.is_some() || now != kept {
                 sink.close();
                 let mut log = Log::open_or_create(&table.location, Arc::clone(&store), &table, &self.resolved.name).await?;
-                log.forget(&lane).await?;
+                if let Some(why) = why {
+                    warn!(table = %table.id, why, "it is copied again");
+                    log.forget(&lane).await?;
+                }
+                log.set_properties(BTreeMap::from([now.property()?])).await?;
                 sink = self.tables.sink(&table, store, share).await?;
             }
             let holds = holds(sink.checkpoint(), &lane, &table)?;
@@ -343,7 +354,7 @@ impl Open for PostgresToDelta {
             },
             published: published
                 .iter()
-                .map(|table| ((table.schema.clone(), table.name.clone()), table.relation))
+                .map(|table| ((table.schema.clone(), table.name.clone()), table.shown()))
                 .collect(),
             copy_connections: postgres.copy_connections as usize,
             two_phase,
@@ -427,12 +438,13 @@ impl PostgresToDelta {
     }
 }
 
-/// Whether the table has gained columns on the server of which its rows may have values that no change tells.
-fn has_untold_values(sink: &DeltaSink, source: &PgTable, table: &Table) -> bool {
+/// Whether the table has columns on the server of which its rows may have values that no change tells.
+fn has_untold_values(sink: &DeltaSink, kept: &Numbers, source: &PgTable, table: &Table) -> bool {
     let schema = &sink.log().snapshot().schema;
     let own = schema.fields().iter().map(|field| field.name().as_str());
-    let known: Vec<&str> = own
+    let known: BTreeMap<&str, Option<i16>> = own
         .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
+        .map(|name| (name, kept.get(name)))
         .collect();
     !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
 }

@@ -295,6 +295,81 @@ async fn columns_that_come_with_values_in_all_rows_are_in_all_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_that_only_have_the_names_of_others_are_copied_again() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, a text, b text, c int); INSERT INTO t SELECT i, 'a' || i, 'b' || i, i FROM generate_series(1, 9) i";
+    let (all, without_a) = ("SELECT id, a, b, c FROM", "SELECT id, b, c FROM");
+    let alterations = [
+        // The last column looks the same to whoever knows its name.
+        ("DROP COLUMN c, ADD COLUMN c int", all),
+        ("DROP COLUMN a, ADD COLUMN a text", all),
+        ("RENAME a TO x; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME x TO b", all),
+        ("DROP COLUMN b; ALTER TABLE t RENAME a TO b", without_a),
+        // Rows were told while it was away.
+        (
+            "DROP COLUMN c; UPDATE t SET id = id + 100 WHERE id < 5; ALTER TABLE t ADD COLUMN c int",
+            all,
+        ),
+    ];
+    for (alter, read) in alterations {
+        for seen in [true, false] {
+            let lines = format!("{ALL}\ndiscovery = \"200 ms\"");
+            let bank = Bank::new(PostgresServer::shared(), "namesakes", sql, &lines).await;
+            bank.catch_up().await;
+            let service = seen.then(|| bank.site.run("service", &bank.config));
+            bank.sql("UPDATE t SET c = 100 WHERE id = 9").await;
+            if seen {
+                bank.until_released().await;
+            }
+            bank.sql(&format!("ALTER TABLE t {alter}; INSERT INTO t (id, b) VALUES (10, 'new')"))
+                .await;
+            if let Some(mut service) = service {
+                let there = bank.there(&format!("{read} t")).await;
+                wait_until(alter, async || bank.here(&format!("{read} public.t"), &["public.t"]).await == there).await;
+                service.stop().await;
+            }
+            bank.catch_up().await;
+            bank.agrees(&format!("{read} public.t"), &["public.t"]).await;
+            let versions = bank.versions("public.t").await;
+            bank.sql("INSERT INTO t (id) VALUES (11)").await;
+            bank.catch_up().await;
+            assert_eq!(bank.versions("public.t").await, versions + 1, "{alter}: it is copied once");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_come_and_go_plainly_are_not_copied_again() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'a')";
+    let bank = Bank::new(PostgresServer::shared(), "plainly", sql, ALL).await;
+    bank.catch_up().await;
+    let alter = async |alter: String| {
+        let insert = "INSERT INTO t (id) SELECT max(id) + 1 FROM t";
+        bank.sql(&format!("ALTER TABLE t {alter}; {insert}")).await;
+    };
+    for seen in [true, false] {
+        let service = seen.then(|| bank.site.run("service", &bank.config));
+        alter(format!("ADD COLUMN plain_{seen} int")).await;
+        alter(format!("ADD COLUMN gone_{seen} int")).await;
+        if let Some(mut service) = service {
+            bank.until_released().await;
+            service.stop().await;
+        }
+        bank.catch_up().await;
+        alter(format!("DROP COLUMN gone_{seen}")).await;
+    }
+    bank.catch_up().await;
+    bank.agrees("SELECT id, a, plain_true, plain_false FROM public.t", &["public.t"])
+        .await;
+    let table = bank.site.table("public/t");
+    let mut logs: Vec<_> = std::fs::read_dir(table.join("_delta_log")).expect("a log").flatten().collect();
+    logs.retain(|entry| entry.path().extension().is_some_and(|kind| kind == "json"));
+    let copies = logs
+        .iter()
+        .filter(|entry| std::fs::read_to_string(entry.path()).expect("a commit").contains("\"RESNAPSHOT\""));
+    assert_eq!(copies.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cannot_be_followed_any_more_stops_alone() {
     let sql = "CREATE TABLE bent (id int PRIMARY KEY, v int); CREATE TABLE straight (id int PRIMARY KEY)";
     let bank = Bank::new(PostgresServer::shared(), "bent", sql, &format!("{ALL}\ndiscovery = \"200 ms\"")).await;

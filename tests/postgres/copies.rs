@@ -8,13 +8,6 @@ use crate::support::postgres::{Options, PostgresServer, wait_until};
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks for another copy.
-async fn resnapshot(bank: &Bank<'_>, table: &str) -> Option<i32> {
-    let config = bank.config.to_str().expect("a path in UTF-8");
-    let mut asked = bank.site.start("ask", &["resnapshot", "--config", config, table]);
-    asked.wait(PATIENCE).await.status.code()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its_history_stays() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i; CREATE TABLE other (id int PRIMARY KEY)";
@@ -24,7 +17,7 @@ async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its
     let mut service = bank.site.run("service", &bank.config);
     bank.sql("UPDATE t SET v = 1; INSERT INTO other VALUES (1)").await;
     // What the table holds was spoilt from outside, say; its next copy is right whatever it was.
-    assert_eq!(resnapshot(&bank, "public.t").await, Some(0));
+    assert_eq!(bank.resnapshot("public.t").await, Some(0));
     bank.sql("UPDATE t SET v = 2 WHERE id <= 10; DELETE FROM t WHERE id = 100; INSERT INTO other VALUES (2)")
         .await;
     let copied = || service.log_text().matches("\"message\":\"copied\"").count() == 1;
@@ -46,7 +39,7 @@ async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its
         assert!((99..=100).contains(&count), "version {version} has {count} rows");
     }
     for name in ["public.tt", "bank_dead_letters"] {
-        assert_eq!(resnapshot(&bank, name).await, Some(64), "{name}");
+        assert_eq!(bank.resnapshot(name).await, Some(64), "{name}");
     }
 }
 
@@ -90,7 +83,7 @@ async fn the_others_go_on_while_a_table_waits_for_its_copy() {
     long.batch_execute("BEGIN; DELETE FROM t WHERE id <= 10")
         .await
         .expect("a long transaction");
-    assert_eq!(resnapshot(&bank, "public.t").await, Some(0));
+    assert_eq!(bank.resnapshot("public.t").await, Some(0));
     // The service finds out with its next version.
     bank.sql("INSERT INTO other VALUES (0)").await;
     for stop in [true, false] {

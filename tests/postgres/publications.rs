@@ -81,7 +81,7 @@ async fn the_catalogs_tell_what_the_view_tells() {
                 assert_eq!(columns.collect::<BTreeSet<_>>(), told, "{what}");
                 let names = tables
                     .iter()
-                    .map(|table| ((table.schema.clone(), table.name.clone()), table.relation));
+                    .map(|table| ((table.schema.clone(), table.name.clone()), table.shown()));
                 assert_eq!(
                     publication::published(&session, "P").await.expect("names"),
                     names.collect(),

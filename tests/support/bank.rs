@@ -92,6 +92,13 @@ impl<'s> Bank<'s> {
         (exit.status.code().unwrap_or(-1), program.log_text())
     }
 
+    /// Asks for another copy of a table; the exit code.
+    pub async fn resnapshot(&self, table: &str) -> Option<i32> {
+        let config = self.config.to_str().expect("a path in UTF-8");
+        let mut asked = self.site.start("ask", &["resnapshot", "--config", config, table]);
+        asked.wait(std::time::Duration::from_secs(30)).await.status.code()
+    }
+
     /// Starts a run that ends when it has caught up.
     pub fn start(&self) -> Program {
         let config = self.config.to_str().expect("a path in UTF-8");

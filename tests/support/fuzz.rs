@@ -210,6 +210,7 @@ fn pg_table(id: &str, append: bool) -> Followed {
             .iter()
             .map(|&(name, type_oid, type_modifier)| Column {
                 name: name.to_owned(),
+                number: 1,
                 type_oid,
                 type_modifier,
                 has_default: false,

@@ -12,7 +12,7 @@ use arrow::compute::interleave;
 use super::files::Object;
 use super::files::read::{Rows, columns};
 use super::fold::Folded;
-use super::keys::{Address, Index, Key};
+use super::keys::{Address, Index, Key, KeyEncoder};
 use super::stage::{DELETED, Pending, Staged};
 use crate::batch::Op;
 use crate::error::{Error, Result};
@@ -46,7 +46,14 @@ enum From {
 }
 
 /// Fills the cells that rows to be written lack.
-pub async fn fill(batches: &mut [Staged], folded: &Folded, pending: &Pending, index: &Index, log: &mut Log, table: &str) -> Result<()> {
+pub async fn fill(
+    batches: &mut [Staged],
+    folded: &Folded,
+    pending: &Pending,
+    index: &Index,
+    log: &mut Log,
+    encoder: &KeyEncoder,
+) -> Result<()> {
     if folded.before.is_empty() {
         return Ok(());
     }
@@ -58,14 +65,14 @@ pub async fn fill(batches: &mut [Staged], folded: &Folded, pending: &Pending, in
             Said::NotSince(key) => {
                 let (stored, row) = stands(key, pending, index, log)
                     .await?
-                    .ok_or_else(|| unknown(batches, cell, table))?;
+                    .ok_or_else(|| unknown(batches, cell, encoder))?;
                 From::Stored(stored, row)
             }
         };
         if let From::Memory(at) = &from
             && batches[at.file as usize].ops[at.row as usize] != Op::Put
         {
-            return Err(unknown(batches, cell, table));
+            return Err(unknown(batches, cell, encoder));
         }
         gaps.push(Gap { cell, from });
     }
@@ -251,14 +258,20 @@ fn put_in(batches: &mut [Staged], gaps: &[Gap], read: &BTreeMap<Stored, Read>) -
     Ok(())
 }
 
-fn unknown(batches: &[Staged], cell: Cell, table: &str) -> Error {
-    let schema = batches[cell.batch].rows.schema();
-    let column = schema.field(cell.column).name();
+fn unknown(batches: &[Staged], cell: Cell, encoder: &KeyEncoder) -> Error {
+    let rows = &batches[cell.batch].rows;
+    let schema = rows.schema();
+    let (table, column) = (encoder.table(), schema.field(cell.column).name());
+    let key = match encoder.printed(rows, cell.row) {
+        Ok(key) => key,
+        Err(error) => return error,
+    };
     Error::data(
         "unknown_row",
         format!(
-            "cannot apply an update to `{table}`: it leaves column `{column}` out as unchanged, and the table has no row of that key to take it from; \
-             set REPLICA IDENTITY FULL at the source, or load the table again"
+            "cannot apply an update to `{table}` of the row with {key}: it leaves column `{column}` out as unchanged, and the table has no row of \
+             that key to take it from; the change that made the row may be among the dead letters. Load the table again (`alluvium resnapshot`, or \
+             Debezium's snapshot), or set REPLICA IDENTITY FULL at the source before rows change"
         ),
     )
 }

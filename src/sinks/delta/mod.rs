@@ -96,7 +96,7 @@ impl DeltaSink {
             Mode::Upsert { key, merge } => {
                 let encoder = KeyEncoder::new(&table.id, &columns.written, key)?;
                 let files = files(table, &log, Arc::clone(&columns.written), share)?;
-                let upsert = Upsert::open(table.id.as_str(), *merge, encoder, files, &mut log, share, state).await?;
+                let upsert = Upsert::open(*merge, encoder, files, &mut log, share, state).await?;
                 Content::Upsert(Box::new(upsert))
             }
         };

@@ -27,7 +27,6 @@ const FOUND_TOGETHER: usize = 1 << 18;
 
 /// What one upsert table needs beside its log.
 pub struct Upsert {
-    table: Arc<str>,
     merge: Merge,
     encoder: KeyEncoder,
     files: Files,
@@ -72,20 +71,11 @@ impl Planned {
 
 impl Upsert {
     /// Opens the index: from its cache, or from the table.
-    pub async fn open(
-        table: &str,
-        merge: Merge,
-        encoder: KeyEncoder,
-        files: Files,
-        log: &mut Log,
-        share: usize,
-        state: &Path,
-    ) -> Result<Self> {
+    pub async fn open(merge: Merge, encoder: KeyEncoder, files: Files, log: &mut Log, share: usize, state: &Path) -> Result<Self> {
         let cache = Cache::new(state, &log.snapshot().table_id, &encoder);
         let stage = Stage::new(files.clone(), encoder.shape());
         let index = open_index(&cache, &encoder, log).await?;
         Ok(Self {
-            table: table.into(),
             merge,
             encoder,
             files,
@@ -121,7 +111,7 @@ impl Upsert {
                 .enumerate()
                 .any(|(row, &op)| op != Op::Truncate && nulls.is_null(row))
         {
-            let (table, names) = (&self.table, self.encoder.names().join("`, `"));
+            let (table, names) = (self.encoder.table(), self.encoder.names().join("`, `"));
             return Err(Error::data(
                 "null_key",
                 format!("a change to `{table}` has a null in its key (`{names}`); its decoder is to reject it"),
@@ -225,7 +215,7 @@ impl Upsert {
         if !folded.before.is_empty() {
             // Rows may have to be read back from it.
             self.stage.finish_file().await?;
-            fill(&mut batches, &folded, self.stage.pending(), &self.index, log, &self.table).await?;
+            fill(&mut batches, &folded, self.stage.pending(), &self.index, log, &self.encoder).await?;
         }
         self.stage.spill(batches, folded.last).await
     }

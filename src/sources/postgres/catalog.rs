@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::connection::Control;
-use super::publication::{entries_sql, published_sql, relation};
+use super::publication::{Shown, entries_sql, published_sql, relation};
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
@@ -26,6 +26,8 @@ pub enum Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
+    /// `pg_attribute.attnum`, which tells it from another column that had its name.
+    pub number: i16,
     pub type_oid: u32,
     pub type_modifier: i32,
     /// Rows get a value that nobody has given: a default, an identity, an expression.
@@ -66,6 +68,13 @@ impl PgTable {
         full_name(&self.schema, &self.name)
     }
 
+    pub fn shown(&self) -> Shown {
+        Shown {
+            relation: self.relation,
+            columns: self.columns.iter().map(|column| (column.name.clone(), column.number)).collect(),
+        }
+    }
+
     /// The columns that updates and deletes tell of the row that was there; none where they tell nothing, or everything.
     pub fn key(&self) -> &[String] {
         match self.identity {
@@ -85,14 +94,17 @@ impl PgTable {
     }
 }
 
-/// Whether a table that had the columns `known`, and has these now, may have values in new columns of old rows, which no change tells: a
-/// default that came with the column, or the values of one that was renamed, or that the publication has shown from now on.
-pub fn has_untold_values(known: &[&str], now: &[Column]) -> bool {
-    let is_new = |column: &&Column| !known.contains(&column.name.as_str());
+/// Whether a table that had the columns `known`, and has these now, may have values in old rows which no change tells: a default that came
+/// with a column, the values of one that was renamed, or that the publication has shown from now on, or of another one of the same name.
+/// `known`: by name the number, where it is known.
+pub fn has_untold_values(known: &BTreeMap<&str, Option<i16>>, now: &[Column]) -> bool {
+    let is_new = |column: &&Column| !known.contains_key(column.name.as_str());
     let new: Vec<&Column> = now.iter().filter(is_new).collect();
-    let is_renamed = known.iter().any(|name| now.iter().all(|column| column.name != **name));
+    let mut gone = known.iter().filter(|(name, _)| now.iter().all(|column| column.name != **name));
+    let is_renamed = gone.any(|(_, number)| new.iter().any(|column| number.is_none_or(|number| number == column.number)));
     let is_behind = now.iter().rev().take(new.len()).all(|column| is_new(&column));
-    !new.is_empty() && (is_renamed || !is_behind || new.iter().any(|column| column.has_default))
+    let is_another = |column: &Column| matches!(known.get(column.name.as_str()), Some(Some(number)) if *number != column.number);
+    is_renamed || !is_behind || new.iter().any(|column| column.has_default) || now.iter().any(is_another)
 }
 
 /// All tables of a publication, by schema and name.
@@ -195,14 +207,15 @@ pub async fn end_of_wal(control: &Control) -> Result<u64> {
 
 /// The columns with these names, in the table's order.
 async fn columns(control: &Control, oid: u32, shown: &[String]) -> Result<Vec<Column>> {
-    let sql = "SELECT attname::text, atttypid, atttypmod, atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
+    let sql = "SELECT attname::text, attnum, atttypid, atttypmod, atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
                WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attname = ANY ($2::text[]) ORDER BY attnum";
     let rows = control.query(sql, &[&oid, &shown]).await?;
     let columns = rows.iter().map(|row| Column {
         name: row.get(0),
-        type_oid: row.get(1),
-        type_modifier: row.get(2),
-        has_default: row.get(3),
+        number: row.get(1),
+        type_oid: row.get(2),
+        type_modifier: row.get(3),
+        has_default: row.get(4),
     });
     Ok(columns.collect())
 }

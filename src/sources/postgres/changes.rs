@@ -53,8 +53,8 @@ struct TableState {
     rows: Rows,
     /// What the table holds already.
     held: u64,
-    /// Whether the server has told its columns since the slot was opened: before, they are the catalog's, which may be ahead.
-    told: bool,
+    /// The columns that the server has told since the slot was opened: before, they are the catalog's, which may be ahead.
+    told: Option<Vec<String>>,
     /// The transaction of the last change, and how many changes of the table came in it.
     seen: (u64, u64),
     counts: Counts,
@@ -97,8 +97,8 @@ pub struct Changes {
     relations: BTreeMap<u32, Vec<Target>>,
     /// Those that came with a transaction that some table holds already, and from where on they are of concern to it.
     kept: BTreeMap<u32, (u64, Relation)>,
-    /// Tables that have gained columns. What these hold in rows that were there before, no change tells.
-    gained: Vec<TableId>,
+    /// Tables of rows as they stand that have other columns now. What these hold in rows that were there before, no change tells.
+    altered: Vec<TableId>,
     types: Types,
     specials: Specials,
     letters: DeadLetters,
@@ -121,7 +121,7 @@ impl Changes {
             rows: Rows::new(&followed, specials),
             followed,
             held,
-            told: false,
+            told: None,
             seen: (0, 0),
             counts: Counts::default(),
         };
@@ -130,7 +130,7 @@ impl Changes {
             tables: tables.into_iter().map(state).collect(),
             relations: BTreeMap::new(),
             kept: BTreeMap::new(),
-            gained: Vec::new(),
+            altered: Vec::new(),
             types,
             specials,
             letters,
@@ -189,9 +189,9 @@ impl Changes {
             .map(|table| (&table.followed.id, std::mem::take(&mut table.counts)))
     }
 
-    /// Tables of rows as they stand that have gained columns.
-    pub fn gained(&mut self) -> &mut Vec<TableId> {
-        &mut self.gained
+    /// Tables of rows as they stand that have other columns now.
+    pub fn altered(&mut self) -> &mut Vec<TableId> {
+        &mut self.altered
     }
 
     fn change(&mut self, relation: u32, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<()> {
@@ -258,12 +258,14 @@ impl Changes {
                 continue;
             }
             let id = followed.id.clone();
-            let grown = grow(followed, relation, &self.types, table.told).map_err(|error| error.of(&id))?;
-            table.told = true;
+            let grown = grow(followed, relation, &self.types, table.told.is_some()).map_err(|error| error.of(&id))?;
+            let now: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
+            let is_altered = grown.columns.len() > followed.columns.len() || table.told.as_ref().is_some_and(|told| *told != now);
+            if is_altered && matches!(followed.becomes, Becomes::State { .. }) {
+                self.altered.push(id.clone());
+            }
+            table.told = Some(now);
             if grown != *followed {
-                if grown.columns.len() > followed.columns.len() && matches!(followed.becomes, Becomes::State { .. }) {
-                    self.gained.push(id.clone());
-                }
                 self.done.extend(table.rows.take(&table.followed)?);
                 table.followed = grown;
                 table.rows = Rows::new(&table.followed, self.specials);
@@ -272,8 +274,7 @@ impl Changes {
         }
         // A table is fed by one relation at a time. That of before has gone, or has another name: the server says so before its next row.
         let feeds = |before: &Target| targets.iter().any(|now: &Target| now.table == before.table);
-        self.relations
-            .retain(|id, before| *id == relation.id || !before.iter().any(feeds));
+        self.relations.retain(|id, before| *id == relation.id || !before.iter().any(feeds));
         self.relations.insert(relation.id, targets);
         match later {
             Some(from) => self.kept.insert(relation.id, (from, relation.clone())),
@@ -307,12 +308,13 @@ impl TableState {
         }
     }
 
-    /// The row as it stands after the change. A row that gets another key goes away under the old one.
+    /// The row as it stands after the change. A row that gets another key goes away under the old one. One that cannot be read is not in the
+    /// table from then on, as if it had just been copied: what was there is no longer so, and no later change may be filled from it.
     fn change_state(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), Reject> {
         match change {
             Change::Insert(new) => {
                 target.must_have_key(new, &self.followed)?;
-                self.append(target, new, None, Op::Put, &event("c", of, lsn))
+                self.put(target, new, None, &event("c", of, lsn))
             }
             Change::Update(old, new) => {
                 target.must_have_key(new, &self.followed)?;
@@ -322,11 +324,11 @@ impl TableState {
                 {
                     target.must_have_key(before, &self.followed)?;
                     self.append(target, before, None, Op::Delete, &event("d", of, lsn))?;
-                    self.append(target, new, Some(before), Op::Put, &event("u", of, lsn))?;
+                    self.put(target, new, Some(before), &event("u", of, lsn))?;
                     self.rows.moved();
                     return Ok(());
                 }
-                self.append(target, new, before, Op::Put, &event("u", of, lsn))
+                self.put(target, new, before, &event("u", of, lsn))
             }
             Change::Delete(old) => {
                 target.must_have_key(old.tuple(), &self.followed)?;
@@ -337,6 +339,13 @@ impl TableState {
                 Ok(())
             }
         }
+    }
+
+    fn put(&mut self, target: &Target, new: Tuple<'_>, before: Option<Tuple<'_>>, event: &Event) -> Result<(), Reject> {
+        self.append(target, new, before, Op::Put, event).inspect_err(|_| {
+            // Under a key that cannot be read either, there is no row.
+            let _ = self.append(target, new, before, Op::Delete, event);
+        })
     }
 
     /// The change itself: of a deleted row, what is told of it.

@@ -51,6 +51,7 @@ use self::changes::Changes;
 use self::connection::{Address, Control, Replication};
 use self::followed::Followed;
 use self::progress::Progress;
+use self::publication::Shown;
 use self::snapshot::Copies;
 use self::spool::Spool;
 use self::streaming::Streaming;
@@ -82,7 +83,7 @@ pub struct Settings {
     pub slot: String,
     pub publication: String,
     /// The publication's tables as the flow knows them, by schema and name.
-    pub published: BTreeMap<(String, String), u64>,
+    pub published: BTreeMap<(String, String), Shown>,
     /// Ask for values in binary form. False where a table has a type that is only known as text.
     pub binary: bool,
     pub specials: Specials,
@@ -267,20 +268,21 @@ impl PostgresSource {
         Ok(())
     }
 
-    /// Whether a table has to be copied again, because it has gained columns with values that no change tells. That is seen, and done, when
-    /// the flow opens again.
+    /// Whether a table has to be copied again, because it has columns with values that no change tells. That is seen, and done, when the
+    /// flow opens again.
     async fn must_copy_again(&mut self) -> Result<bool> {
         let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) else {
             return Ok(false);
         };
-        let gained = streaming.gained();
-        if gained.is_empty() {
+        let altered = streaming.altered();
+        if altered.is_empty() {
             return Ok(false);
         }
         let now = catalog::tables(&self.control, &self.settings.publication).await?;
-        let gained = std::mem::take(gained);
-        Ok(gained.iter().filter_map(|id| self.sources.get(id)).any(|before| {
-            let known: Vec<_> = before.columns.iter().map(|column| column.name.as_str()).collect();
+        let altered = std::mem::take(altered);
+        Ok(altered.iter().filter_map(|id| self.sources.get(id)).any(|before| {
+            let known = before.columns.iter().map(|column| (column.name.as_str(), Some(column.number)));
+            let known = known.collect();
             let now = now.iter().find(|table| table.oid == before.oid);
             now.is_some_and(|now| catalog::has_untold_values(&known, &now.columns))
         }))
@@ -321,8 +323,17 @@ impl PostgresSource {
         if !due {
             return Ok(true);
         }
-        let published = || publication::published(&self.control, &self.settings.publication);
-        Ok(self.copying.is_some() || published().await? == self.settings.published)
+        if self.copying.is_some() {
+            return Ok(true);
+        }
+        let (before, now) = (
+            &self.settings.published,
+            publication::published(&self.control, &self.settings.publication).await?,
+        );
+        Ok(now.len() == before.len()
+            && now
+                .iter()
+                .all(|(name, now)| before.get(name).is_some_and(|before| now.is_still(before))))
     }
 }
 
@@ -334,7 +345,7 @@ impl Source for PostgresSource {
                 // The rows behind the last mark are read again.
                 self.ready.clear();
                 return Ok(Some(Flow::Reopen(
-                    "a table has gained columns that its rows have values in".to_owned(),
+                    "a table has other columns, which its rows have values in".to_owned(),
                 )));
             }
             if let Some(flow) = self.ready.pop_front() {

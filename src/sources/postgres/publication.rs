@@ -79,20 +79,43 @@ pub fn relation(table: u32, entries: &[u32]) -> u64 {
     (xxh3_64(&numbers) >> 2).max(1)
 }
 
-/// Schema and name of each of the publication's tables, and its [`relation`]: what is cheap to ask now and then.
-pub async fn published(control: &Control, publication: &str) -> Result<BTreeMap<(String, String), u64>> {
+/// What tells a table and its columns from others of their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub relation: u64,
+    /// The columns' numbers.
+    pub columns: BTreeMap<String, i16>,
+}
+
+impl Shown {
+    /// Whether this is still the table that it was, though it may have gained and lost columns: of those, changes tell.
+    pub fn is_still(&self, before: &Self) -> bool {
+        let is_another = |(name, number): (&String, &i16)| self.columns.get(name).is_some_and(|now| now != number);
+        self.relation == before.relation && !before.columns.iter().any(is_another)
+    }
+}
+
+/// The publication's tables by schema and name: what is cheap to ask now and then.
+pub async fn published(control: &Control, publication: &str) -> Result<BTreeMap<(String, String), Shown>> {
     let version = server_version(control).await?;
     let sql = format!(
-        "{} SELECT n.nspname::text, c.relname::text, c.oid, {} FROM published p JOIN pg_class c ON c.oid = p.oid \
-         JOIN pg_namespace n ON n.oid = c.relnamespace",
+        "{} SELECT n.nspname::text, c.relname::text, c.oid, {}, \
+         ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (p.columns) ORDER BY a.attnum), \
+         ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (p.columns) ORDER BY a.attnum) \
+         FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
         published_sql(version),
         entries_sql(version)
     );
     let rows = control.query(&sql, &[&publication]).await?;
-    let named = rows
-        .iter()
-        .map(|row| ((row.get(0), row.get(1)), relation(row.get(2), &row.get::<_, Vec<u32>>(3))));
-    Ok(named.collect())
+    let tables = rows.iter().map(|row| {
+        let (names, numbers): (Vec<String>, Vec<i16>) = (row.get(4), row.get(5));
+        let shown = Shown {
+            relation: relation(row.get(2), &row.get::<_, Vec<u32>>(3)),
+            columns: names.into_iter().zip(numbers).collect(),
+        };
+        ((row.get(0), row.get(1)), shown)
+    });
+    Ok(tables.collect())
 }
 
 /// The publication's condition on the rows of a table, as SQL. The server waits with its answer for whoever has locked the table.

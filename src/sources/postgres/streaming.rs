@@ -123,9 +123,9 @@ impl Streaming {
         }
     }
 
-    /// Tables that have gained columns.
-    pub fn gained(&mut self) -> &mut Vec<TableId> {
-        self.changes.gained()
+    /// Tables of rows as they stand that have other columns now.
+    pub fn altered(&mut self) -> &mut Vec<TableId> {
+        self.changes.altered()
     }
 
     /// All transactions up to here were read.

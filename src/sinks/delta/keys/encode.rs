@@ -11,6 +11,7 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
 use arrow::row::{RowConverter, SortField};
+use arrow::util::display::array_value_to_string;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::table::{Key, Shape};
@@ -84,6 +85,10 @@ impl KeyEncoder {
         }
     }
 
+    pub fn table(&self) -> &TableId {
+        &self.table
+    }
+
     /// The key columns' names.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -103,6 +108,16 @@ impl KeyEncoder {
     /// The key columns of a batch that has all columns of the table.
     pub fn columns_of(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
         self.columns.iter().map(|&place| Arc::clone(rows.column(place))).collect()
+    }
+
+    /// The key of a row as a person reads it.
+    pub fn printed(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        let columns = self.columns_of(rows);
+        let named = self.names.iter().zip(&columns).map(|(name, column)| {
+            let value = array_value_to_string(column, row).map_err(|e| self.misfit(e))?;
+            Ok(format!("`{name}` = {value}"))
+        });
+        Ok(named.collect::<Result<Vec<_>>>()?.join(", "))
     }
 
     /// Rows of which a key column is null.

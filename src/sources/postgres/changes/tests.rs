@@ -7,6 +7,7 @@ use crate::sources::postgres::pgoutput;
 fn changes() -> Changes {
     let column = |name: &str, type_oid| Column {
         name: name.to_owned(),
+        number: 1,
         type_oid,
         type_modifier: -1,
         has_default: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::sources::postgres::connection::{Control, literal};
-use crate::sources::postgres::publication;
+use crate::sources::postgres::publication::{self, Shown};
 use crate::sources::postgres::slot::{self, Slot};
 
 /// What a source is going to use.
@@ -170,7 +170,7 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
     each.collect()
 }
 
-fn table(mut row: Fields, published: &BTreeMap<(String, String), u64>) -> Result<Table> {
+fn table(mut row: Fields, published: &BTreeMap<(String, String), Shown>) -> Result<Table> {
     let (schema, name) = (row.text()?, row.text()?);
     let published = published.contains_key(&(schema.clone(), name.clone()));
     let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
