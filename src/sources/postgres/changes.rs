@@ -4,11 +4,13 @@
 //! is missing: the end of a transaction, or the point at which it was copied. So a transaction whose commit record begins before that
 //! position is in the table, whole, and any other is not in it at all.
 
+mod grow;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use arrow::datatypes::DataType;
+use grow::grow;
 
-use super::followed::{Becomes, Followed, FollowedColumn};
+use super::followed::{Becomes, Followed};
 use super::pgoutput::{Cell, Message, Old, Relation, Tuple};
 use super::rows::{BadRow, Event, Places, Rows};
 use super::types::Types;
@@ -19,7 +21,6 @@ use crate::position::Lane;
 use crate::reject::{DeadLetter, DeadLetters, Reject};
 use crate::table::TableId;
 use crate::telemetry;
-use crate::widening::widened;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where Postgres begins to count.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -420,58 +421,6 @@ pub(super) fn reject(bad: &BadRow) -> Reject {
         stage: "decode",
         code: bad.bad.code,
         message: format!("column `{}`: {}", bad.column, bad.bad.message),
-    }
-}
-
-/// Columns that the relation has and the table does not are added behind the table's own; those that have gone stay, and become null.
-/// Those of another type are read as of that type, where one column of the table could hold both: its sink says whether it does.
-fn grow(followed: &Followed, relation: &Relation, types: &Types, told: bool) -> Result<Followed> {
-    let mut grown = followed.clone();
-    for column in &relation.columns {
-        let kind = types.column(column.type_oid, column.type_modifier);
-        match grown.columns.iter_mut().find(|known| known.name == column.name) {
-            None => grown.columns.push(FollowedColumn {
-                name: column.name.clone(),
-                kind,
-            }),
-            Some(known) if known.kind == kind => {}
-            // Another type of the server may be the same to the table, like text and varchar.
-            Some(known) if follows(&known.kind.data_type(), &kind.data_type(), told) => known.kind = kind,
-            Some(known) => {
-                let what = format!(
-                    "column `{}` of {} is {} now and was {}: table `{}` cannot hold both. Copy it again into a new table, or change the column back",
-                    column.name,
-                    followed.source(),
-                    kind.name(),
-                    known.kind.name(),
-                    followed.id
-                );
-                return Err(Error::data("schema_changed", what));
-            }
-        }
-    }
-    Ok(grown)
-}
-
-/// Whether the rows of a table can go on with a column of another type. Not where the server has rounded those that it has: what the
-/// table holds of them would be wrong. `told`: whether the type before is what the server told; else it is the catalog's, and the type
-/// now may be an older one.
-fn follows(before: &DataType, now: &DataType, told: bool) -> bool {
-    match (before, now) {
-        (DataType::List(before), DataType::List(now)) => follows(before.data_type(), now.data_type(), told),
-        _ => widened(before, now).is_some() && (!told || fineness(now) >= fineness(before)),
-    }
-}
-
-/// Which of two types that one column can hold tells values apart that the other does not. What lies beyond a type's ends is not the
-/// matter: there the server makes errors, and no other values.
-fn fineness(kind: &DataType) -> i8 {
-    match kind {
-        DataType::Float64 => i8::MAX,
-        DataType::Float32 => i8::MAX - 1,
-        DataType::Decimal128(_, places) => *places,
-        DataType::Timestamp(..) => 1,
-        _ => 0,
     }
 }
 
