@@ -46,12 +46,12 @@ impl Lane {
 
     /// The name without the incarnation, as people write it: `orders/0`.
     pub fn name(&self) -> &str {
-        self.0.split_once('@').map_or(&self.0, |(name, _)| name)
+        self.0.rsplit_once('@').map_or(&self.0, |(name, _)| name)
     }
 
     /// What tells this lane from an earlier one of the same name.
     pub fn incarnation(&self) -> Option<&str> {
-        self.0.split_once('@').map(|(_, id)| id)
+        self.0.rsplit_once('@').map(|(_, id)| id)
     }
 
     /// Topic and partition, where this is a lane of Kafka.
@@ -157,6 +157,12 @@ impl Checkpoint {
                 .map(|(lane, &at)| (lane.clone(), at))
                 .collect(),
         )
+    }
+
+    /// Only the lanes of `other`, which are mostly few.
+    #[must_use]
+    pub fn of_lanes(&self, other: &Self) -> Self {
+        other.iter().filter_map(|(lane, _)| Some((lane.clone(), self.get(lane)?))).collect()
     }
 
     /// The lanes that moved on since `base`, with their first position not in `base` where it is known: (lane, base, here).

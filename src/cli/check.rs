@@ -14,12 +14,12 @@ use super::memory::with_budgets;
 use crate::budget::Budget;
 use crate::config::Document;
 use crate::error::{Error, Result};
-use crate::log::{Log, store};
+use crate::log::{FORGOTTEN, Log, store};
 use crate::pipeline::assembly::KafkaToDelta;
 use crate::pipeline::postgres::{PostgresFeeds, PostgresToDelta};
 use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
 use crate::pipeline::tables::open_store;
-use crate::position::{Checkpoint, Lsn};
+use crate::position::{Checkpoint, Lane, Lsn};
 use crate::reject::delivered::Delivered;
 use crate::sources::Resume;
 use crate::status::{Board, PipelineStatus};
@@ -78,14 +78,14 @@ impl Report {
             };
             match found.await {
                 Ok((found, fed)) => {
-                    self.table(&fed.0, &found);
+                    self.table(&fed.0, &found, |_| true);
                     resume.insert(fed.0.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
                     tables.push(fed);
                 }
                 Err(wrong) => self.wrong(&format!("table {}", feed.id), &wrong),
             }
         }
-        self.look_at(&pipeline.dead_letters, pipeline).await;
+        self.look_at(&pipeline.dead_letters, pipeline, |_| true).await;
         match opener.source(&tables, &resume, Delivered::default()).await {
             Ok(source) => {
                 drop(source);
@@ -108,7 +108,7 @@ impl Report {
             let (bytes, end) = (HumanBytes(lag.end.saturating_sub(lag.confirmed)), Lsn(lag.end));
             format!(", {bytes} of WAL to read up to {end}")
         });
-        self.line(&format!("postgres {}: reachable, {}{lag}", opener.address(), found.slot));
+        self.line(&format!("postgres {}: reachable, {}{lag}", opener.address(), found.slot()));
         for problem in &found.problems {
             let wrong = Error::config(problem.code, format!("{}. {}", problem.what, problem.fix));
             self.wrong("postgres", &wrong);
@@ -116,18 +116,35 @@ impl Report {
         for advice in &found.advice {
             self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
         }
-        for table in &found.tables {
-            self.look_at(table, pipeline).await;
+        let mut marks = Vec::new();
+        let of_slot = |lane: &Lane| *lane == found.lane;
+        for (id, table) in &found.tables {
+            match table {
+                Ok(table) => marks.push((table, self.look_at(table, pipeline, of_slot).await)),
+                Err(wrong) => self.wrong(&format!("table {id}"), wrong),
+            }
         }
-        self.look_at(&pipeline.dead_letters, pipeline).await;
+        for table in &found.unpublished {
+            self.line(&format!("table {table}: will be added to the publication, and copied"));
+        }
+        let kept = self.look_at(&pipeline.dead_letters, pipeline, of_slot).await;
+        if let Err(wrong) = found.continues(&marks, &kept) {
+            self.wrong("postgres", &wrong);
+        }
     }
 
-    /// What a table holds.
-    async fn look_at(&mut self, table: &Table, pipeline: &Resolved) {
+    /// What a table holds, of which some lanes are for a person to see; nothing, where that cannot be told.
+    async fn look_at(&mut self, table: &Table, pipeline: &Resolved, shown: impl Fn(&Lane) -> bool) -> Checkpoint {
         let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name).await };
         match found.await {
-            Ok(found) => self.table(table, &found),
-            Err(wrong) => self.wrong(&format!("table {}", table.id), &wrong),
+            Ok(found) => {
+                self.table(table, &found, shown);
+                found.map(|(_, marks)| marks).unwrap_or_default()
+            }
+            Err(wrong) => {
+                self.wrong(&format!("table {}", table.id), &wrong);
+                Checkpoint::default()
+            }
         }
     }
 
@@ -143,14 +160,19 @@ impl Report {
         }
     }
 
-    fn table(&mut self, table: &Table, found: &Option<(u64, Checkpoint)>) {
+    fn table(&mut self, table: &Table, found: &Option<(u64, Checkpoint)>, shown: impl Fn(&Lane) -> bool) {
         let kind = match &table.mode {
             Mode::Append => "append".to_owned(),
             Mode::Upsert { key, .. } => format!("upsert by {}", key.join(", ")),
         };
-        let plan = match found {
+        let holds_nothing = found.as_ref().is_none_or(|(_, marks)| marks.is_empty());
+        let plan = match found.as_ref().map(|(version, marks)| (version, marks.only(shown))) {
             None => format!("will be created, {} columns", table.schema.fields().len()),
-            Some((version, marks)) if marks.is_empty() => format!("is at version {version}, and holds nothing of this pipeline yet"),
+            Some((version, marks)) if marks.iter().any(|(_, at)| at == FORGOTTEN) => {
+                format!("is at version {version}, and will be loaded again")
+            }
+            Some((version, _)) if holds_nothing => format!("is at version {version}, and holds nothing of this pipeline yet"),
+            Some((version, marks)) if marks.is_empty() => format!("is at version {version}"),
             Some((version, marks)) => format!("is at version {version}; will go on behind {marks}"),
         };
         self.line(&format!("table {} ({kind}) at {}: {plan}", table.id, table.location));

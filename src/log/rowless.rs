@@ -38,7 +38,7 @@ impl Log {
     async fn insist(&mut self, mut change: Change) -> Result<Version> {
         let name = self.url.to_string();
         for _ in 0..RACES_MAX {
-            change.base = self.checkpoint().only(|lane| change.mark.get(lane).is_some());
+            change.base = self.checkpoint().of_lanes(&change.mark);
             self.same_table().await?;
             let plan = self.plan(&change).await?;
             match self.put(&plan, &name).await? {

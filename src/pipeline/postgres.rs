@@ -2,6 +2,7 @@
 
 mod columns;
 mod feeds;
+mod look;
 mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 
 use columns::Numbers;
 pub use feeds::{PostgresFeed, PostgresFeeds};
+pub use look::Found;
 use relations::Relations;
 
 use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
@@ -23,15 +25,14 @@ use crate::budget::Budget;
 use crate::config::{self, SpecialValues, TableMode};
 use crate::error::{Error, Kind, Result};
 use crate::log::{FORGOTTEN, Log};
-use crate::position::{Checkpoint, Lane, Lsn, Position};
+use crate::position::{Checkpoint, Lane, Position};
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::{self, PgTable};
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
-use crate::sources::postgres::preflight::{self, Problem, Wanted};
 use crate::sources::postgres::publication;
-use crate::sources::postgres::slot::{self, Lag, Slot};
+use crate::sources::postgres::slot::{self, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
@@ -41,11 +42,6 @@ use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
 /// A mark that moved without rows is published at the latest after this time: until then the server keeps the WAL behind it.
 const IDLE_POSTGRES: Duration = Duration::from_secs(30);
-
-/// Problems that `create = true` solves by itself.
-const MADE_ON_REQUEST: [&str; 2] = ["publication_missing", "table_unpublished"];
-/// What may be meant: a table of inserts needs no identity, a publication need not tell all, and a slot in use is that of a running service.
-const ADVICE: [&str; 3] = ["table_identity", "publication_partial", "slot_active"];
 
 /// Opens a pipeline that reads Postgres and writes Delta tables.
 pub struct PostgresToDelta {
@@ -59,20 +55,10 @@ pub struct PostgresToDelta {
     /// Tables that what the server sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
     held: Vec<(Lanes, Checkpoint)>,
+    /// Tables whose source is gone, as was said.
+    gone: BTreeSet<String>,
     /// How many tables the last flow had.
     open: usize,
-}
-
-/// What a look at the database tells.
-pub struct Found {
-    /// The slot, for a person.
-    pub slot: String,
-    /// How far the slot is behind the server, if there is one.
-    pub lag: Option<Lag>,
-    /// What stands in the way, and what only some will want to change.
-    pub problems: Vec<Problem>,
-    pub advice: Vec<Problem>,
-    pub tables: Vec<Table>,
 }
 
 /// A table of the database, and the Delta table that it becomes.
@@ -98,58 +84,13 @@ impl PostgresToDelta {
             until_caught_up,
             left_out: BTreeSet::new(),
             held: Vec::new(),
+            gone: BTreeSet::new(),
             open: 0,
         })
     }
 
     pub fn address(&self) -> &Address {
         &self.address
-    }
-
-    /// Looks at the database, and changes nothing.
-    pub async fn look(&self) -> Result<Found> {
-        let postgres = &self.feeds.postgres;
-        let (name, publication) = (
-            postgres.slot_name(&self.resolved.name),
-            postgres.publication_name(&self.resolved.name),
-        );
-        let control = connection::control(&self.address).await?;
-        let candidates = catalog::candidates(&control).await?;
-        let followed = candidates.into_iter().filter(|(schema, table)| self.feeds.follows(schema, table));
-        let named = self.feeds.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
-        let wanted = Wanted {
-            publication: publication.clone(),
-            slot: name.clone(),
-            tables: followed.chain(named).collect::<BTreeSet<_>>().into_iter().collect(),
-            copies: true,
-            two_phase: postgres.two_phase,
-        };
-        let facts = preflight::gather(&control, &wanted).await?;
-        let (advice, problems) = preflight::problems(&facts, &wanted)
-            .into_iter()
-            .filter(|problem| !(postgres.create && MADE_ON_REQUEST.contains(&problem.code)))
-            .partition::<Vec<_>, _>(|problem| ADVICE.contains(&problem.code));
-        let mut found = Found {
-            slot: match slot::find(&control, &name).await? {
-                Some(slot) => format!("slot `{name}` at {}", Lsn(slot.confirmed)),
-                None if postgres.create => format!("slot `{name}` will be made"),
-                None => format!(
-                    "slot `{name}` is missing: run SELECT pg_create_logical_replication_slot({}, 'pgoutput'); or set `create = true`",
-                    connection::literal(&name)
-                ),
-            },
-            lag: slot::lag(&control, &name).await?,
-            problems,
-            advice,
-            tables: Vec::new(),
-        };
-        let published = catalog::tables(&control, &publication).await?;
-        if found.problems.is_empty() && !published.is_empty() {
-            let lane = Lane::new(format!("{name}@{}", System::of(&self.address).await?.identifier));
-            let fed = self.fed(self.feeds.feeds(&publication, &published)?, &catalog::types(&control).await?, &lane)?;
-            found.tables = fed.into_iter().map(|fed| fed.table).collect();
-        }
-        Ok(found)
     }
 
     /// What is followed, without the tables that are left out, and what these hold.
@@ -188,16 +129,20 @@ impl PostgresToDelta {
             );
             return Err(Error::config("not_published", what));
         }
+        feeds
+            .into_iter()
+            .map(|(feed, source)| self.fed_by(&feed, source, types, lane))
+            .collect()
+    }
+
+    fn fed_by(&self, feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane) -> Result<Fed> {
         // The source's marks say when: a table publishes at each, so that all show the same moment.
         let limits = Limits {
             interval: Duration::ZERO,
             ..self.feeds.limits()
         };
-        let each = feeds.into_iter().map(|(feed, source)| {
-            let widens = feed.options.type_widening.unwrap_or(self.feeds.type_widening);
-            fed(&feed, source, types, lane, limits, widens).map_err(|error| self.of_table(error, &feed.id))
-        });
-        each.collect()
+        let widens = feed.options.type_widening.unwrap_or(self.feeds.type_widening);
+        fed(feed, source, types, lane, limits, widens).map_err(|error| self.of_table(error, &feed.id))
     }
 
     /// What is wrong with one of the tables that a pattern names stops this one, and so does what the server has made of any table.
@@ -267,6 +212,14 @@ impl Open for PostgresToDelta {
             publication::publish(&control, &publication, |schema, table| feeds.wants(schema, table)).await?;
         }
         let published = catalog::tables(&control, &publication).await?;
+        if published.is_empty() && !publication::exists(&control, &publication).await? {
+            let what = format!(
+                "there is no publication `{publication}` in the database `{}`: CREATE PUBLICATION {} FOR TABLE …, or set `create = true`",
+                self.address.database,
+                connection::identifier(&publication)
+            );
+            return Err(Error::config("publication_missing", what));
+        }
         let types = catalog::types(&control).await?;
         let (fed, held) = self.without_left_out(&publication, &published, &types, &lane).await?;
         self.held = held;
@@ -324,6 +277,15 @@ impl Open for PostgresToDelta {
                 feed.marks = log.positions_behind(&lane, Position(lowest)).await?;
             }
         }
+        let mut gone = relations.gone(&lane);
+        gone.retain(|name| self.left_out.iter().all(|id| id.as_str() != name));
+        for table in gone.difference(&self.gone) {
+            warn!(
+                table,
+                "its source is gone: dropped, renamed, or taken out of the publication; the table stays as it is"
+            );
+        }
+        self.gone = gone;
         if let Some(new) = relations.unkept() {
             known.set(&new, "RELATIONS").await?;
         }
@@ -338,7 +300,8 @@ impl Open for PostgresToDelta {
 
         let slot = self.slot(&control, &slot_name, &feeds).await?;
         let two_phase = slot::two_phase(&slot, postgres.two_phase, catalog::server_version(&control).await?)?;
-        slot::check(&slot, &self.address.database, &feeds, catalog::end_of_wal(&control).await?)?;
+        let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).collect();
+        slot::check(&slot, &self.address.database, &held, catalog::end_of_wal(&control).await?)?;
         let settings = Settings {
             pipeline,
             address: self.address.clone(),
@@ -375,7 +338,11 @@ impl Open for PostgresToDelta {
     }
 
     fn leave_out(&mut self, table: &TableId) -> bool {
-        *table != self.resolved.dead_letters.id && self.open != 1 && self.left_out.insert(table.clone())
+        let leaves_out = *table != self.resolved.dead_letters.id && self.open != 1 && self.left_out.insert(table.clone());
+        if leaves_out {
+            warn!(%table, "the server keeps the WAL that it lacks until it is mended, or told to be copied again (alluvium resnapshot), and the pipeline is started again");
+        }
+        leaves_out
     }
 
     fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
@@ -410,26 +377,9 @@ impl PostgresToDelta {
         if let Some(slot) = slot::find(control, name).await? {
             return Ok(slot);
         }
-        let holding: BTreeSet<_> = feeds
-            .iter()
-            .filter(|feed| feed.held().is_some())
-            .map(|feed| feed.followed.id.as_str())
-            .collect();
-        if !holding.is_empty() {
-            let tables: Vec<_> = holding.into_iter().collect();
-            let what = format!(
-                "the replication slot `{name}` is gone, and with it the changes behind what {} hold: copy the tables again (alluvium resnapshot {})",
-                tables.join(", "),
-                tables.join(" ")
-            );
-            return Err(Error::data("slot_missing", what));
-        }
-        if !self.feeds.postgres.create {
-            let what = format!(
-                "there is no replication slot `{name}`: SELECT pg_create_logical_replication_slot({}, 'pgoutput'), or set `create = true`",
-                connection::literal(name)
-            );
-            return Err(Error::config("slot_missing", what));
+        let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).collect();
+        if !held.is_empty() || !self.feeds.postgres.create {
+            return Err(slot::missing(name, &held));
         }
         slot::create(control, name, self.feeds.postgres.two_phase).await?;
         info!(pipeline = %self.resolved.name, slot = name, "made the replication slot");

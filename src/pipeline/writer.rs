@@ -251,7 +251,7 @@ impl<K: Sink> Writer<K> {
             }
             return Ok(());
         }
-        let held = self.sink.checkpoint().only(|lane| mark.get(lane).is_some());
+        let held = self.sink.checkpoint().of_lanes(&mark);
         self.mark = mark.clone().join(&held);
         self.came = mark;
         self.beyond_mark = false;
@@ -315,7 +315,7 @@ impl<K: Sink> Writer<K> {
     }
 
     fn say_safe(&self) {
-        let held = self.sink.checkpoint().only(|lane| self.mark.get(lane).is_some());
+        let held = self.sink.checkpoint().of_lanes(&self.mark);
         self.lines.safe.send_replace(Safe {
             read: self.came.clone(),
             held,

@@ -69,3 +69,25 @@ async fn a_table_of_all_changes_that_became_another_one_stops() {
     );
     assert_eq!(bank.here("SELECT id, v FROM t", &["t"]).await, [["1", "old"], ["2", "old"]]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_source_is_gone_is_named() {
+    let bank = Bank::new(
+        PostgresServer::shared(),
+        "gone",
+        TABLES,
+        "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.*\"]",
+    )
+    .await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    happens(&bank, "DROP TABLE t").await;
+    wait_until("it is said", async || service.log_text().contains("its source is gone")).await;
+    service.kill().await;
+    let said = service.log_text();
+    assert!(
+        said.contains("\"public.t\"") && !said.contains("\"public.other\",\"its source"),
+        "{said}"
+    );
+    assert_eq!(bank.here("SELECT id FROM public.t", &["public.t"]).await, [["1"], ["2"]]);
+}

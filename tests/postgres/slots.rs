@@ -7,11 +7,13 @@ use crate::support::program::{free_port, http, labelled};
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
 
+/// A run is refused so, and a look says it before.
 async fn refused_with(bank: &Bank<'_>, code: i32, words: &[&str]) {
-    let (exit, said) = bank.refused().await;
-    assert_eq!(exit, code, "{said}");
-    for word in words {
-        assert!(said.contains(word), "`{word}` is missing:\n{said}");
+    for (exit, said) in [bank.check().await, bank.refused().await] {
+        assert_eq!(exit, code, "{said}");
+        for word in words {
+            assert!(said.contains(word), "`{word}` is missing:\n{said}");
+        }
     }
 }
 
@@ -117,6 +119,10 @@ async fn a_lake_of_another_server_is_refused() {
         site,
     };
     bank.reconfigure(ALL);
+    let (code, said) = bank.refused().await;
+    assert_eq!(code, 65, "{said}");
+    assert!(said.contains("another server") && said.contains("public.t"), "{said}");
+    // Now that they are published, it is seen before.
     refused_with(&bank, 65, &["another server", "public.t"]).await;
 }
 
@@ -124,31 +130,50 @@ async fn a_lake_of_another_server_is_refused() {
 async fn p24_check_prints_the_sql_for_all_that_is_missing_and_nothing_is_left_when_it_was_run() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE loose (v int)";
     let bank = Bank::new(PostgresServer::shared(), "checked", sql, "follow = [\"public.*\"]").await;
-    let check = async || {
-        let mut program = bank
-            .site
-            .start("check", &["check", "--config", bank.config.to_str().expect("a path in UTF-8")]);
-        let exit = program.wait(std::time::Duration::from_secs(30)).await;
-        (exit.status.code(), program.log_text())
-    };
-    let (code, said) = check().await;
-    assert_eq!(code, Some(78), "{said}");
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 78, "{said}");
     let statement = said
         .split("Run: ")
         .find(|text| text.starts_with("CREATE PUBLICATION"))
         .expect("a statement");
     bank.sql(statement.split(';').next().expect("its text")).await;
     let slot = said
-        .split("run ")
+        .split("Run: ")
         .find(|text| text.starts_with("SELECT pg_create"))
         .expect("a statement");
     bank.sql(slot.split(';').next().expect("its text")).await;
-    let (code, said) = check().await;
-    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 0, "{said}");
     assert!(said.contains("B of WAL to read up to 0/"), "{said}");
     assert!(
         said.contains("REPLICA IDENTITY FULL") && said.contains("upsert by id") && said.contains("will be created"),
         "{said}"
     );
     bank.catch_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_of_each_table_what_a_run_would_do_with_it() {
+    let sql = format!("{TABLE}; CREATE TABLE bent (id int PRIMARY KEY, \"a b\" int); CREATE TABLE u (id int PRIMARY KEY)");
+    let bank = Bank::new(PostgresServer::shared(), "told", &sql, ALL).await;
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 0, "{said}");
+    for table in ["public.t", "public.bent", "public.u"] {
+        assert!(said.contains(&format!("{table}: will be added to the publication")), "{said}");
+    }
+    let _ = bank.refused().await;
+    bank.sql("CREATE TABLE later (id int PRIMARY KEY)").await;
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 78, "{said}");
+    for line in [
+        "public.bent: WRONG",
+        "public.t (upsert by id)",
+        "public.u (upsert by id)",
+        "public.later: will be added",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("/relation/"), "{said}");
+    assert_eq!(bank.resnapshot("public.u").await, Some(0));
+    assert!(bank.check().await.1.contains("will be loaded again"));
 }

@@ -92,6 +92,14 @@ impl<'s> Bank<'s> {
         (exit.status.code().unwrap_or(-1), program.log_text())
     }
 
+    /// What `alluvium check` says, with its exit code.
+    pub async fn check(&self) -> (i32, String) {
+        let config = self.config.to_str().expect("a path in UTF-8");
+        let mut program = self.site.start("check", &["check", "--config", config]);
+        let exit = program.wait(std::time::Duration::from_secs(30)).await;
+        (exit.status.code().unwrap_or(-1), program.log_text())
+    }
+
     /// Asks for another copy of a table; the exit code.
     pub async fn resnapshot(&self, table: &str) -> Option<i32> {
         let config = self.config.to_str().expect("a path in UTF-8");

@@ -54,6 +54,12 @@ impl PostgresFeed {
     }
 }
 
+impl PostgresFeed {
+    fn is_of(&self, table: &PgTable) -> bool {
+        table.schema == self.schema && table.name == self.table
+    }
+}
+
 impl PostgresFeeds {
     pub fn slot_name(&self, pipeline: &str) -> String {
         self.postgres.slot_name(pipeline)
@@ -90,7 +96,12 @@ impl PostgresFeeds {
         let store = open_store(&lake, storage)?;
         let mut made = Vec::new();
         for schema in folders(store.as_ref(), &lake, None).await? {
-            for table in folders(store.as_ref(), &lake, Some(&schema)).await? {
+            let tables = folders(store.as_ref(), &lake, Some(&schema)).await?;
+            // The folder of a table that the configuration names.
+            if tables.iter().any(|folder| folder == LOG_FOLDER) {
+                continue;
+            }
+            for table in tables {
                 let (Some(schema), Some(table)) = (name_of(&schema), name_of(&table)) else {
                     continue;
                 };
@@ -112,34 +123,26 @@ impl PostgresFeeds {
 
     /// What feeds what, given the publication and its tables.
     pub(super) fn feeds(&self, publication: &str, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
-        let mut feeds = Vec::new();
-        let mut missing = Vec::new();
-        for feed in &self.named {
-            match published
-                .iter()
-                .find(|table| table.schema == feed.schema && table.name == feed.table)
-            {
-                Some(table) => feeds.push((feed.clone(), table.clone())),
-                None => missing.push(format!(
-                    "{}.{}",
-                    connection::identifier(&feed.schema),
-                    connection::identifier(&feed.table)
-                )),
-            }
+        let is_missing = |feed: &&PostgresFeed| !published.iter().any(|table| feed.is_of(table));
+        let missing = self.named.iter().filter(is_missing);
+        let missing: Vec<String> = missing.map(|feed| connection::qualified(&feed.schema, &feed.table)).collect();
+        if missing.is_empty() {
+            return self.fed_by(published);
         }
-        if !missing.is_empty() {
-            let missing = missing.join(", ");
-            let what = format!(
-                "the publication does not have {missing}: ALTER PUBLICATION {} ADD TABLE {missing}, or take them out of the configuration",
-                connection::identifier(publication)
-            );
-            return Err(Error::config("not_published", what));
-        }
+        let missing = missing.join(", ");
+        let what = format!(
+            "the publication does not have {missing}: ALTER PUBLICATION {} ADD TABLE {missing}, or take them out of the configuration",
+            connection::identifier(publication)
+        );
+        Err(Error::config("not_published", what))
+    }
+
+    /// What these tables feed.
+    pub(super) fn fed_by(&self, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
+        let feed = |feed: &PostgresFeed| Some((feed.clone(), published.iter().find(|table| feed.is_of(table))?.clone()));
+        let mut feeds: Vec<_> = self.named.iter().filter_map(feed).collect();
         for table in published {
-            let named = self
-                .named
-                .iter()
-                .any(|feed| feed.schema == table.schema && feed.table == table.name);
+            let named = self.named.iter().any(|feed| feed.is_of(table));
             if !named && self.follows(&table.schema, &table.name) {
                 feeds.push((self.followed(table)?, table.clone()));
             }

@@ -3,6 +3,8 @@
 //! A table that was dropped and made anew has the same name and other rows; and of one that was out of the publication for a while, changes
 //! are missing that nothing tells. The server tells both by the numbers of its objects, which the dead-letter table keeps for all tables.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Position};
 use crate::sources::postgres::catalog::PgTable;
@@ -49,6 +51,16 @@ impl Relations {
         }
         self.now.set(lane, now);
         Ok(is_another)
+    }
+
+    /// The tables that were followed once, and are not there now: they were dropped, renamed, or taken out of the publication.
+    pub fn gone(&self, slot: &Lane) -> BTreeSet<String> {
+        let lanes = self.kept.iter().filter(|(lane, _)| self.now.get(lane).is_none());
+        let of = format!("{}/relation/", slot.name());
+        let names = lanes.filter(|(lane, _)| lane.incarnation() == slot.incarnation());
+        names
+            .filter_map(|(lane, _)| Some(lane.name().strip_prefix(&of)?.to_owned()))
+            .collect()
     }
 
     /// What has to be kept from now on. None where it is kept already.

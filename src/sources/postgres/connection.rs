@@ -20,7 +20,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use control::{Control, CopyOut, control};
-pub use quote::{identifier, literal};
+pub use quote::{identifier, literal, qualified};
 pub use replication::Replication;
 pub use stream::{Frame, Frames, Stream};
 pub use tls::Tls;

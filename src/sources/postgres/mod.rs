@@ -125,6 +125,11 @@ pub enum Holds {
 }
 
 impl Feed {
+    /// The table's name, and up to where it holds everything.
+    pub fn held_by(&self) -> Option<(&str, u64)> {
+        Some((self.followed.id.as_str(), self.held()?))
+    }
+
     pub fn held(&self) -> Option<u64> {
         match self.holds {
             Holds::UpTo(at) => Some(at),

@@ -6,7 +6,7 @@ mod facts;
 pub use facts::{Facts, Found, Publication, Room, Table, Wanted, gather};
 
 use crate::error::{Error, Kind};
-use crate::sources::postgres::connection::{identifier, literal};
+use crate::sources::postgres::connection::{identifier, qualified};
 use crate::sources::postgres::slot::Slot;
 
 /// What is wrong, and what to run or to set.
@@ -45,7 +45,7 @@ pub fn problems(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
     // A publication takes no table that cannot be followed.
     found.extend(facts.tables.iter().filter_map(|table| self::table(table, facts, wanted)));
     found.extend(publication(facts, wanted));
-    found.extend(facts.slot.as_ref().and_then(|slot| self::slot(slot, facts, wanted)));
+    found.extend(facts.slot.as_ref().and_then(|slot| self::slot(slot, wanted)));
     found
 }
 
@@ -198,47 +198,12 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     Some(problem("table_unpublished", what, fix))
 }
 
-fn slot(slot: &Slot, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
-    let name = &wanted.slot;
-    let drop = format!("Run: SELECT pg_drop_replication_slot({});", literal(name));
-    match &slot.plugin {
-        None => {
-            let what = format!("The replication slot `{name}` is physical");
-            return Some(problem(
-                "slot_kind",
-                what,
-                "Name another slot: that one belongs to a standby or a backup",
-            ));
-        }
-        Some(plugin) if plugin != "pgoutput" => {
-            let what = format!("The replication slot `{name}` belongs to another program: its plugin is {plugin}, not pgoutput");
-            return Some(problem("slot_kind", what, "Name another slot"));
-        }
-        Some(_) => {}
-    }
-    if slot.temporary {
-        let what = format!("The replication slot `{name}` is a temporary one of another session");
-        return Some(problem("slot_kind", what, "Name another slot"));
-    }
-    if let Some(database) = slot.database.as_ref().filter(|database| **database != facts.database) {
-        let what = format!(
-            "The replication slot `{name}` belongs to the database {database}, and this is {}",
-            facts.database
-        );
-        return Some(problem("slot_kind", what, "Name another slot, or the other database"));
-    }
-    if slot.wal_status.as_deref() == Some("lost") || slot.invalidated.is_some() {
-        let why = slot.invalidated.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let what = format!("The replication slot `{name}` cannot be read any more{why}: changes are missing");
-        let fix = format!("{drop} and copy the tables anew; a larger max_slot_wal_keep_size keeps more");
-        return Some(problem("slot_lost", what, fix));
-    }
-    if let Some(pid) = slot.active_pid {
-        let what = format!("The replication slot `{name}` is read by another process");
-        let fix = format!("Stop that program, name another slot, or run: SELECT pg_terminate_backend({pid});");
-        return Some(problem("slot_active", what, fix));
-    }
-    None
+/// Whether it can be read at all depends on what the tables hold: see [`slot::check`](super::slot::check).
+fn slot(slot: &Slot, wanted: &Wanted) -> Option<Problem> {
+    let (name, pid) = (&wanted.slot, slot.active_pid?);
+    let what = format!("The replication slot `{name}` is read by another process");
+    let fix = format!("Stop that program, name another slot, or run: SELECT pg_terminate_backend({pid});");
+    Some(problem("slot_active", what, fix))
 }
 
 fn is_table(found: &Found) -> bool {
@@ -252,10 +217,6 @@ fn kind(kind: char) -> &'static str {
         'f' => "foreign table",
         _ => "relation of another kind",
     }
-}
-
-fn qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", identifier(schema), identifier(name))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tracing::info;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{candidates, server_version};
-use super::connection::{Control, identifier};
+use super::connection::{Control, identifier, qualified};
 use crate::error::{Error, Result};
 
 /// Versions before this one are known.
@@ -131,20 +131,24 @@ pub async fn row_filter(control: &Control, publication: &str, table: u32) -> Res
     Ok(rows.first().and_then(|row| row.get(0)))
 }
 
+pub async fn exists(control: &Control, publication: &str) -> Result<bool> {
+    let found = control
+        .query("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
+        .await?;
+    Ok(!found.is_empty())
+}
+
 /// Makes the publication where it is missing, and adds what is wanted and not in it.
 pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
     let there = published(control, publication).await?;
-    let exists = !control
-        .query("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
-        .await?
-        .is_empty();
+    let exists = exists(control, publication).await?;
     let wanted = candidates(control)
         .await?
         .into_iter()
         .filter(|(schema, table)| wants(schema, table));
     let missing: Vec<String> = wanted
         .filter(|table| !there.contains_key(table))
-        .map(|(schema, table)| format!("{}.{}", identifier(&schema), identifier(&table)))
+        .map(|(schema, table)| qualified(&schema, &table))
         .collect();
     let (name, tables) = (identifier(publication), missing.join(", "));
     let statement = match (exists, missing.is_empty()) {

@@ -1,7 +1,6 @@
 //! The replication slot: what the server tells of it, and whether the tables can go on from it.
 
-use super::Feed;
-use super::connection::Control;
+use super::connection::{Control, literal};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
 
@@ -110,50 +109,129 @@ pub async fn create(control: &Control, name: &str, two_phase: bool) -> Result<()
     control.query(sql, &[&name, &two_phase]).await.map(drop)
 }
 
-/// Whether every table of this database finds behind the slot what it does not hold yet. `end`: where the server's WAL ends.
-pub fn check(slot: &Slot, database: &str, feeds: &[Feed], end: u64) -> Result<()> {
+/// There is no such slot, and it may not be made: tables hold changes that were read through it (`held`: up to where each does), or it was not
+/// asked for.
+pub fn missing(name: &str, held: &[(&str, u64)]) -> Error {
+    if held.is_empty() {
+        let what = format!(
+            "there is no replication slot `{name}`. Run: SELECT pg_create_logical_replication_slot({}, 'pgoutput'); or set `create = true`",
+            literal(name)
+        );
+        return Error::config("slot_missing", what);
+    }
+    let what = format!(
+        "the replication slot `{name}` is gone, and with it the changes behind what {} hold: copy the tables again (alluvium resnapshot {})",
+        names(held, ", "),
+        names(held, " ")
+    );
+    Error::data("slot_missing", what)
+}
+
+/// Whether tables of this database find behind the slot what they do not hold yet. `held`: up to where each holds everything; `end`: where the
+/// server's WAL ends.
+pub fn check(slot: &Slot, database: &str, held: &[(&str, u64)], end: u64) -> Result<()> {
     let name = &slot.name;
     let refuse = |code, what: String| Err(Error::data(code, what));
-    let ids = || feeds.iter().map(|feed| feed.followed.id.as_str()).collect::<Vec<_>>().join(" ");
-    let (plugin, of) = (slot.plugin.as_deref(), slot.database.as_deref());
-    if plugin != Some("pgoutput") || of != Some(database) || slot.temporary {
-        let what = format!(
-            "the replication slot `{name}` is not one of pgoutput in the database `{database}` (it is of {} in `{}`): name another `slot`",
-            plugin.unwrap_or("no plugin"),
+    let another = match (slot.plugin.as_deref(), slot.database.as_deref()) {
+        (None, _) => Some("is physical: it belongs to a standby or a backup".to_owned()),
+        (Some(plugin), _) if plugin != "pgoutput" => Some(format!("belongs to another program: its plugin is {plugin}, not pgoutput")),
+        _ if slot.temporary => Some("is a temporary one of another session".to_owned()),
+        (_, of) if of != Some(database) => Some(format!(
+            "belongs to the database `{}`, and this is `{database}`",
             of.unwrap_or_default()
-        );
-        return Err(Error::config("wrong_slot", what));
+        )),
+        _ => None,
+    };
+    if let Some(another) = another {
+        return Err(Error::config(
+            "wrong_slot",
+            format!("the replication slot `{name}` {another}. Name another `slot`"),
+        ));
     }
     if slot.wal_status.as_deref() == Some("lost") || slot.invalidated.is_some() {
         let what = format!(
             "the server gave the replication slot `{name}` up ({}), and with it changes that the tables do not hold: drop it (SELECT \
              pg_drop_replication_slot('{name}')), raise max_slot_wal_keep_size, make it anew and copy the tables again (alluvium resnapshot {})",
             slot.invalidated.as_deref().unwrap_or("wal_removed"),
-            ids()
+            names(held, " ")
         );
         return refuse("slot_lost", what);
     }
-    for feed in feeds {
-        let Some(held) = feed.held() else { continue };
-        let id = &feed.followed.id;
-        if slot.confirmed > held {
-            let what = format!(
-                "the replication slot `{name}` begins at {}, and table `{id}` ends at {}: the changes between are gone (was the slot made anew, or \
-                 read by another program?). Copy the table again (alluvium resnapshot {id})",
-                Lsn(slot.confirmed),
-                Lsn(held),
-            );
-            return refuse("slot_ahead", what);
-        }
-        if held > end {
-            let what = format!(
-                "table `{id}` holds changes up to {}, and the server's WAL ends at {}: it was restored to an earlier state. Copy the table again \
-                 (alluvium resnapshot {id})",
-                Lsn(held),
-                Lsn(end),
-            );
-            return refuse("server_behind", what);
-        }
+    let behind: Vec<_> = held.iter().copied().filter(|(_, at)| slot.confirmed > *at).collect();
+    if !behind.is_empty() {
+        let what = format!(
+            "the replication slot `{name}` begins at {}, and these tables end before it: {}. The changes between are gone (was the slot made anew, \
+             or read by another program?). Copy the tables again (alluvium resnapshot {})",
+            Lsn(slot.confirmed),
+            with_positions(&behind),
+            names(&behind, " ")
+        );
+        return refuse("slot_ahead", what);
+    }
+    let beyond: Vec<_> = held.iter().copied().filter(|(_, at)| *at > end).collect();
+    if !beyond.is_empty() {
+        let what = format!(
+            "the server's WAL ends at {}, and these tables hold changes beyond it: {}. It was restored to an earlier state. Copy the tables again \
+             (alluvium resnapshot {})",
+            Lsn(end),
+            with_positions(&beyond),
+            names(&beyond, " ")
+        );
+        return refuse("server_behind", what);
     }
     Ok(())
+}
+
+fn names(tables: &[(&str, u64)], between: &str) -> String {
+    tables.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(between)
+}
+
+fn with_positions(tables: &[(&str, u64)]) -> String {
+    let each = tables.iter().map(|(id, at)| format!("`{id}` at {}", Lsn(*at)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Slot {
+        Slot {
+            name: "s".to_owned(),
+            plugin: Some("pgoutput".to_owned()),
+            database: Some("d".to_owned()),
+            confirmed: 20,
+            ..Slot::default()
+        }
+    }
+
+    /// A slot, what tables hold, and a part of what is said of both.
+    type Case<'c> = (Slot, &'c [(&'c str, u64)], &'c str);
+
+    #[test]
+    fn tables_go_on_from_a_slot_that_has_what_they_lack() {
+        let text = |text: &str| Some(text.to_owned());
+        let another = |change: &dyn Fn(&mut Slot)| {
+            let mut slot = good();
+            change(&mut slot);
+            slot
+        };
+        let cases: [Case<'_>; 10] = [
+            (good(), &[], ""),
+            (good(), &[("a", 20), ("b", 30)], ""),
+            (good(), &[("a", 19), ("b", 20), ("c", 5)], "`a` at 0/13, `c` at 0/5"),
+            (good(), &[("a", 31)], "ends at 0/1E"),
+            (another(&|slot| slot.plugin = None), &[], "physical"),
+            (another(&|slot| slot.plugin = text("wal2json")), &[], "wal2json"),
+            (another(&|slot| slot.temporary = true), &[], "temporary"),
+            (another(&|slot| slot.database = text("other")), &[], "`other`"),
+            (another(&|slot| slot.wal_status = text("lost")), &[("a", 30)], "resnapshot a"),
+            (another(&|slot| slot.invalidated = text("rows_removed")), &[], "rows_removed"),
+        ];
+        for (slot, held, says) in cases {
+            let said = check(&slot, "d", held, 30).map_or_else(|error| error.to_string(), |()| String::new());
+            assert_eq!(said.is_empty(), says.is_empty(), "{said}");
+            assert!(said.contains(says), "{says}: {said}");
+        }
+    }
 }

@@ -6,6 +6,11 @@ pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A table as statements name it.
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(name))
+}
+
 /// `it's` becomes `'it''s'`.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))

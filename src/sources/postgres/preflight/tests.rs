@@ -190,64 +190,14 @@ fn each_lack_is_named_with_what_helps() {
             "SET (publish_via_partition_root = true);",
         ),
     ];
-    let slots = [
-        (
-            Slot {
-                plugin: None,
-                ..good_slot()
-            },
-            "slot_kind",
-            "another slot",
-        ),
-        (
-            Slot {
-                plugin: Some("wal2json".to_owned()),
-                ..good_slot()
-            },
-            "slot_kind",
-            "another slot",
-        ),
-        (
-            Slot {
-                temporary: true,
-                ..good_slot()
-            },
-            "slot_kind",
-            "another slot",
-        ),
-        (
-            Slot {
-                database: Some("other".to_owned()),
-                ..good_slot()
-            },
-            "slot_kind",
-            "other database",
-        ),
-        (
-            Slot {
-                wal_status: Some("lost".to_owned()),
-                ..good_slot()
-            },
-            "slot_lost",
-            "pg_drop_replication_slot('s');",
-        ),
-        (
-            Slot {
-                invalidated: Some("rows_removed".to_owned()),
-                ..good_slot()
-            },
-            "slot_lost",
-            "pg_drop_replication_slot('s');",
-        ),
-        (
-            Slot {
-                active_pid: Some(77),
-                ..good_slot()
-            },
-            "slot_active",
-            "pg_terminate_backend(77);",
-        ),
-    ];
+    let slots = [(
+        Slot {
+            active_pid: Some(77),
+            ..good_slot()
+        },
+        "slot_active",
+        "pg_terminate_backend(77);",
+    )];
     let tables = tables.map(|(found, code, fix)| (facts(found), code, fix));
     let slots = slots.map(|(slot, code, fix)| (Facts { slot: Some(slot), ..all() }, code, fix));
     for (facts, code, fix) in server.into_iter().chain(tables).chain(slots) {

@@ -1,0 +1,119 @@
+//! What a run would find: `alluvium check` for a database. It changes nothing.
+
+use std::collections::BTreeSet;
+
+use super::{PostgresToDelta, holds};
+use crate::error::Result;
+use crate::position::{Checkpoint, Lane, Lsn};
+use crate::sources::postgres::connection;
+use crate::sources::postgres::preflight::{self, Problem, Wanted};
+use crate::sources::postgres::slot::{self, Lag, Slot};
+use crate::sources::postgres::timeline::{self, System};
+use crate::sources::postgres::{Holds, catalog};
+use crate::table::{Table, TableId, full_name};
+
+/// Problems that `create = true` solves by itself.
+const MADE_ON_REQUEST: [&str; 2] = ["publication_missing", "table_unpublished"];
+/// What may be meant: a table of inserts needs no identity, a publication need not tell all, and a slot in use is that of a running service.
+const ADVICE: [&str; 3] = ["table_identity", "publication_partial", "slot_active"];
+
+/// What a look at the database tells.
+pub struct Found {
+    /// How far the slot is behind the server, if there is one.
+    pub lag: Option<Lag>,
+    /// What stands in the way, and what only some will want to change.
+    pub problems: Vec<Problem>,
+    pub advice: Vec<Problem>,
+    /// The tables of the publication that are asked for; or why one cannot be followed.
+    pub tables: Vec<(TableId, Result<Table>)>,
+    /// Tables that a run puts into the publication first.
+    pub unpublished: Vec<String>,
+    /// What the tables hold is in this lane.
+    pub lane: Lane,
+    slot: Option<Slot>,
+    slot_name: String,
+    database: String,
+    is_made: bool,
+    system: System,
+    end: u64,
+}
+
+impl PostgresToDelta {
+    /// Looks at the database, and changes nothing.
+    pub async fn look(&self) -> Result<Found> {
+        let postgres = &self.feeds.postgres;
+        let (slot_name, publication) = (
+            postgres.slot_name(&self.resolved.name),
+            postgres.publication_name(&self.resolved.name),
+        );
+        let control = connection::control(&self.address).await?;
+        let candidates = catalog::candidates(&control).await?;
+        let followed = candidates.into_iter().filter(|(schema, table)| self.feeds.follows(schema, table));
+        let named = self.feeds.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
+        let wanted = Wanted {
+            publication: publication.clone(),
+            slot: slot_name.clone(),
+            tables: followed.chain(named).collect::<BTreeSet<_>>().into_iter().collect(),
+            copies: true,
+            two_phase: postgres.two_phase,
+        };
+        let facts = preflight::gather(&control, &wanted).await?;
+        let (advice, problems) = preflight::problems(&facts, &wanted)
+            .into_iter()
+            .filter(|problem| !(postgres.create && MADE_ON_REQUEST.contains(&problem.code)))
+            .partition::<Vec<_>, _>(|problem| ADVICE.contains(&problem.code));
+        let system = System::of(&self.address).await?;
+        let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
+        let (published, types) = (catalog::tables(&control, &publication).await?, catalog::types(&control).await?);
+        let is_published =
+            |(schema, table): &&(String, String)| published.iter().any(|there| (&there.schema, &there.name) == (schema, table));
+        let unpublished = wanted.tables.iter().filter(|table| postgres.create && !is_published(table));
+        let unpublished = unpublished.map(|(schema, table)| full_name(schema, table)).collect();
+        let tables = self.feeds.fed_by(&published)?.into_iter().map(|(feed, source)| {
+            let fed = self.fed_by(&feed, source, &types, &lane);
+            (feed.id, fed.map(|fed| fed.table))
+        });
+        Ok(Found {
+            lag: slot::lag(&control, &slot_name).await?,
+            problems,
+            advice,
+            tables: tables.collect(),
+            unpublished,
+            slot: slot::find(&control, &slot_name).await?,
+            slot_name,
+            database: self.address.database.clone(),
+            is_made: postgres.create,
+            system,
+            lane,
+            end: catalog::end_of_wal(&control).await?,
+        })
+    }
+}
+
+impl Found {
+    /// The slot, for a person.
+    pub fn slot(&self) -> String {
+        let name = &self.slot_name;
+        match &self.slot {
+            Some(slot) => format!("slot `{name}` at {}", Lsn(slot.confirmed)),
+            None if self.is_made => format!("slot `{name}` will be made"),
+            None => format!("slot `{name}` is missing"),
+        }
+    }
+
+    /// Whether the server has what the tables lack, and what they hold. `marks`: what each table holds; `kept`: what the dead-letter table does.
+    pub fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<()> {
+        let mut held = Vec::new();
+        for (table, marks) in marks {
+            if let Holds::UpTo(at) = holds(marks, &self.lane, table)? {
+                held.push((table.id.as_str(), at));
+            }
+        }
+        self.system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
+        match &self.slot {
+            Some(slot) => slot::check(slot, &self.database, &held, self.end),
+            None if held.is_empty() && self.is_made => Ok(()),
+            None => Err(slot::missing(&self.slot_name, &held)),
+        }
+    }
+}
