@@ -282,7 +282,7 @@ impl Open for PostgresToDelta {
         for table in gone.difference(&self.gone) {
             warn!(
                 table,
-                "its source is gone: dropped, renamed, or taken out of the publication; the table stays as it is"
+                "its source is gone: dropped, renamed, taken out of the publication, or no longer asked for; the table stays as it is"
             );
         }
         self.gone = gone;
