@@ -177,3 +177,15 @@ async fn check_tells_of_each_table_what_a_run_would_do_with_it() {
     assert_eq!(bank.resnapshot("public.u").await, Some(0));
     assert!(bank.check().await.1.contains("will be loaded again"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_prints_the_sql_for_a_role_that_may_not_replicate() {
+    let bank = Bank::new(PostgresServer::shared(), "plain", TABLE, ALL).await;
+    let role = format!("plain_{}", bank.database);
+    bank.sql(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON t TO {role}")).await;
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    std::fs::write(&bank.config, text.replace("postgres@", &format!("{role}@"))).expect("the configuration");
+    let (code, said) = bank.check().await;
+    assert_ne!(code, 0, "{said}");
+    assert!(said.contains("ALTER ROLE") && said.contains("REPLICATION"), "{said}");
+}

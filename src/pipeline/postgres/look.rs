@@ -34,7 +34,8 @@ pub struct Found {
     slot_name: String,
     database: String,
     is_made: bool,
-    system: System,
+    /// None where something stands in the way of asking.
+    system: Option<System>,
     end: u64,
 }
 
@@ -62,8 +63,14 @@ impl PostgresToDelta {
             .into_iter()
             .filter(|problem| !(postgres.create && MADE_ON_REQUEST.contains(&problem.code)))
             .partition::<Vec<_>, _>(|problem| ADVICE.contains(&problem.code));
-        let system = System::of(&self.address).await?;
-        let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
+        let system = match System::of(&self.address).await {
+            Ok(system) => Some(system),
+            Err(error) if problems.is_empty() => return Err(error),
+            // Some of the problems stand in the way of replication sessions: they are told, with what helps.
+            Err(_) => None,
+        };
+        let identifier = system.as_ref().map(|system| system.identifier.to_string()).unwrap_or_default();
+        let lane = Lane::new(format!("{slot_name}@{identifier}"));
         let (published, types) = (catalog::tables(&control, &publication).await?, catalog::types(&control).await?);
         let is_published =
             |(schema, table): &&(String, String)| published.iter().any(|there| (&there.schema, &there.name) == (schema, table));
@@ -103,13 +110,14 @@ impl Found {
 
     /// Whether the server has what the tables lack, and what they hold. `marks`: what each table holds; `kept`: what the dead-letter table does.
     pub fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<()> {
+        let Some(system) = &self.system else { return Ok(()) };
         let mut held = Vec::new();
         for (table, marks) in marks {
             if let Holds::UpTo(at) = holds(marks, &self.lane, table)? {
                 held.push((table.id.as_str(), at));
             }
         }
-        self.system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
+        system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
         match &self.slot {
             Some(slot) => slot::check(slot, &self.database, &held, self.end),
             None if held.is_empty() && self.is_made => Ok(()),
