@@ -241,6 +241,18 @@ async fn r1_sigterm_publishes_what_is_staged_and_the_endpoints_tell_of_it() {
 }
 
 #[tokio::test]
+async fn check_goes_on_behind_the_first_record_of_a_topic() {
+    let site = Site::new();
+    let source = Source::new(Broker::shared(), 4).await;
+    source.fill(1);
+    let config = Shop::on(&source).configure(&site).display().to_string();
+    let folder = site.path("");
+    result(&folder, &["run", "--until-caught-up", "--config", &config]);
+    let plan = result(&folder, &["check", "--config", &config]);
+    assert!(plan.contains("will go on behind") && !plan.contains("loaded again"), "{plan}");
+}
+
+#[tokio::test]
 async fn the_demo_tells_its_story_and_its_commands_and_lines_work() {
     let site = Site::new();
     let folder = site.path("");

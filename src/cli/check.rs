@@ -78,14 +78,14 @@ impl Report {
             };
             match found.await {
                 Ok((found, fed)) => {
-                    self.table(&fed.0, &found, |_| true);
+                    self.table(&fed.0, &found, None);
                     resume.insert(fed.0.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
                     tables.push(fed);
                 }
                 Err(wrong) => self.wrong(&format!("table {}", feed.id), &wrong),
             }
         }
-        self.look_at(&pipeline.dead_letters, pipeline, |_| true).await;
+        self.look_at(&pipeline.dead_letters, pipeline, None).await;
         match opener.source(&tables, &resume, Delivered::default()).await {
             Ok(source) => {
                 drop(source);
@@ -117,28 +117,28 @@ impl Report {
             self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
         }
         let mut marks = Vec::new();
-        let of_slot = |lane: &Lane| *lane == found.lane;
+        let slot = Some(&found.lane);
         for (id, table) in &found.tables {
             match table {
-                Ok(table) => marks.push((table, self.look_at(table, pipeline, of_slot).await)),
+                Ok(table) => marks.push((table, self.look_at(table, pipeline, slot).await)),
                 Err(wrong) => self.wrong(&format!("table {id}"), wrong),
             }
         }
         for table in &found.unpublished {
             self.line(&format!("table {table}: will be added to the publication, and copied"));
         }
-        let kept = self.look_at(&pipeline.dead_letters, pipeline, of_slot).await;
+        let kept = self.look_at(&pipeline.dead_letters, pipeline, slot).await;
         if let Err(wrong) = found.continues(&marks, &kept) {
             self.wrong("postgres", &wrong);
         }
     }
 
-    /// What a table holds, of which some lanes are for a person to see; nothing, where that cannot be told.
-    async fn look_at(&mut self, table: &Table, pipeline: &Resolved, shown: impl Fn(&Lane) -> bool) -> Checkpoint {
+    /// What a table holds; nothing, where that cannot be told. Of a database, the lanes beside the slot's are not for a person.
+    async fn look_at(&mut self, table: &Table, pipeline: &Resolved, slot: Option<&Lane>) -> Checkpoint {
         let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name).await };
         match found.await {
             Ok(found) => {
-                self.table(table, &found, shown);
+                self.table(table, &found, slot);
                 found.map(|(_, marks)| marks).unwrap_or_default()
             }
             Err(wrong) => {
@@ -160,15 +160,18 @@ impl Report {
         }
     }
 
-    fn table(&mut self, table: &Table, found: &Option<(u64, Checkpoint)>, shown: impl Fn(&Lane) -> bool) {
+    fn table(&mut self, table: &Table, found: &Option<(u64, Checkpoint)>, slot: Option<&Lane>) {
         let kind = match &table.mode {
             Mode::Append => "append".to_owned(),
             Mode::Upsert { key, .. } => format!("upsert by {}", key.join(", ")),
         };
         let holds_nothing = found.as_ref().is_none_or(|(_, marks)| marks.is_empty());
-        let plan = match found.as_ref().map(|(version, marks)| (version, marks.only(shown))) {
+        let plan = match found
+            .as_ref()
+            .map(|(version, marks)| (version, marks.only(|lane| slot.is_none_or(|slot| slot == lane))))
+        {
             None => format!("will be created, {} columns", table.schema.fields().len()),
-            Some((version, marks)) if marks.iter().any(|(_, at)| at == FORGOTTEN) => {
+            Some((version, marks)) if slot.is_some_and(|slot| marks.get(slot) == Some(FORGOTTEN)) => {
                 format!("is at version {version}, and will be loaded again")
             }
             Some((version, _)) if holds_nothing => format!("is at version {version}, and holds nothing of this pipeline yet"),
