@@ -235,7 +235,7 @@ impl Wanted {
         if !held.covers(&full) {
             let what = format!(
                 "the table {place} has not come as far as {mark}: it holds {}; ask again later, or for less",
-                held.only(|lane| full.get(lane).is_some())
+                held.of_lanes(&full)
             );
             return Err(Error::transient("not_yet", what));
         }

@@ -257,7 +257,9 @@ impl Open for PostgresToDelta {
                     warn!(table = %table.id, why, "it is copied again");
                     log.forget(&lane).await?;
                 }
-                log.set_properties(BTreeMap::from([now.property()?])).await?;
+                if now != kept {
+                    log.set_properties(BTreeMap::from([now.property()?])).await?;
+                }
                 sink = self.tables.sink(&table, store, share).await?;
             }
             let holds = holds(sink.checkpoint(), &lane, &table)?;

@@ -17,8 +17,7 @@ pub(super) struct Numbers(BTreeMap<String, i16>);
 
 impl Numbers {
     pub fn of(source: &PgTable) -> Self {
-        let columns = source.columns.iter();
-        Self(columns.map(|column| (column.name.clone(), column.number)).collect())
+        Self(source.numbers())
     }
 
     /// From the properties of a table. One that has none was not made by this program, or by an older one.

@@ -35,8 +35,7 @@ impl Relations {
         }
     }
 
-    /// Whether the rows that the Delta table holds have to be copied again. A table that only grows cannot
-    /// be: it stops.
+    /// Whether the rows that the Delta table holds have to be copied again. A table that only grows cannot be: it stops.
     pub fn is_another(&mut self, slot: &Lane, table: &Table, source: &PgTable, holds: bool) -> Result<bool> {
         let (lane, now) = (lane(slot, table), Position(source.relation));
         let is_another = holds && self.kept.get(&lane).is_some_and(|kept| kept != now);

@@ -173,7 +173,7 @@ impl Sink for DeltaSink {
 
     async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
         let begun = Instant::now();
-        let base = self.checkpoint.only(|lane| mark.get(lane).is_some());
+        let base = self.checkpoint.of_lanes(mark);
         let notes = notes(&self.gaps);
         for _ in 0..PLANS_MAX {
             self.follow().await?;

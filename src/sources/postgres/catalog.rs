@@ -71,8 +71,13 @@ impl PgTable {
     pub fn shown(&self) -> Shown {
         Shown {
             relation: self.relation,
-            columns: self.columns.iter().map(|column| (column.name.clone(), column.number)).collect(),
+            columns: self.numbers(),
         }
+    }
+
+    /// By a column's name what tells it from others of that name.
+    pub fn numbers(&self) -> BTreeMap<String, i16> {
+        self.columns.iter().map(|column| (column.name.clone(), column.number)).collect()
     }
 
     /// The columns that updates and deletes tell of the row that was there; none where they tell nothing, or everything.
