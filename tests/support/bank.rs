@@ -147,6 +147,15 @@ impl<'s> Bank<'s> {
             .expect("a table");
         log.snapshot().version
     }
+
+    /// How often a table that was there was told to be copied again. Other versions come and go with the time: a mark alone is one.
+    pub fn copied_again(&self, name: &str) -> usize {
+        let logs = self.site.table(&name.replace('.', "/")).join("_delta_log");
+        let commits = std::fs::read_dir(logs).expect("a log").flatten().map(|entry| entry.path());
+        let commits = commits.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+        let again = |path: &PathBuf| std::fs::read_to_string(path).expect("a commit").contains("\"RESNAPSHOT\"");
+        commits.filter(again).count()
+    }
 }
 
 fn configure(server: &PostgresServer, database: &str, site: &Site, lines: &str) -> PathBuf {
