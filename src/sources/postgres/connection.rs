@@ -100,3 +100,7 @@ const SESSION: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "0"),
     ("row_security", "off"),
 ];
+
+/// The startup parameter `options` of every session of ours: without it, a limit that the database or the role is set to could end the very
+/// statements that lift it. The rest is set by statements, for a proxy may swallow this parameter unsaid.
+const STARTUP_OPTIONS: &str = "-c statement_timeout=0";

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::refusals::{self, InClear};
 use super::socket::Socket;
-use super::{Address, GOODBYE_MAX, SESSION, literal};
+use super::{Address, GOODBYE_MAX, SESSION, STARTUP_OPTIONS, literal};
 use crate::error::{Error, Result};
 
 /// A session. Statements of one session run one after the other; a statement whose future is dropped still runs to its end on the server,
@@ -39,6 +39,7 @@ async fn open(address: &Address) -> Result<Control> {
     config
         .user(&address.user)
         .dbname(&address.database)
+        .options(STARTUP_OPTIONS)
         .application_name(&address.application_name);
     if let Some(password) = address.secret()? {
         config.password(password);

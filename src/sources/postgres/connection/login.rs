@@ -4,9 +4,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::frontend;
 
-use super::Address;
 use super::refusals::{self, Refusal};
 use super::wire::{Message, Wire};
+use super::{Address, STARTUP_OPTIONS};
 use crate::error::{Error, Result};
 
 /// What an authentication request asks for: <https://www.postgresql.org/docs/current/protocol-message-formats.html>.
@@ -26,6 +26,7 @@ pub(super) async fn log_in(wire: &mut Wire, address: &Address) -> Result<Option<
         ("database", address.database.as_str()),
         ("replication", "database"),
         ("client_encoding", "UTF8"),
+        ("options", STARTUP_OPTIONS),
         ("application_name", address.application_name.as_str()),
     ];
     say(wire, address, |out| frontend::startup_message(parameters, out)).await?;
