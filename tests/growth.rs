@@ -241,3 +241,85 @@ async fn s9_s13_columns_get_wider_with_their_source_where_that_is_asked_for() {
     let read = Reader::Deltalake.read(&site.table("newest"), &[narrow.0], &site.out()).await;
     assert_eq!(texts(&read[0], &columns), before);
 }
+
+/// An order with what is nested in it in every way, as an Avro schema. `more` are further fields of the nested record.
+fn nested_schema(more: &str) -> String {
+    format!(
+        r#"{{"type": "record", "name": "Order", "fields": [
+            {{"name": "id", "type": "long"}},
+            {{"name": "at", "type": ["null", {{"type": "record", "name": "Place", "fields": [{{"name": "street", "type": "string"}}{more}]}}]}},
+            {{"name": "stops", "type": {{"type": "array", "items": "Place"}}}},
+            {{"name": "known", "type": {{"type": "map", "values": "Place"}}}}]}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s5_s7_fields_within_columns_are_added_with_the_schema_and_every_reader_reads_every_version() {
+    let (site, topic) = (Site::new(), Topic::new());
+    let table =
+        |name: &str, more: &str| format!("[pipelines.p.tables.{name}]\ntopic = \"compk\"\nschema = \"{{dir}}/nested.avsc\"\n{more}");
+    let tables = [
+        table("all", ""),
+        table("vectors", "key = [\"id\"]\n"),
+        table("rewrite", "key = [\"id\"]\nmerge = \"rewrite\"\n"),
+    ];
+    let config = topic.configure(&site, &tables.concat());
+    let place = |text: &str| format!(r#"{{"at": {text}, "stops": [{text}, {text}], "known": {{"k": {text}}}"#);
+    let stages = [
+        ("", r#"{"street": "a"}"#, [1, 2]),
+        (
+            r#", {"name": "zip", "type": ["null", "string"]}, {"name": "geo", "type": ["null", {"type": "record", "name": "Geo", "fields": [{"name": "x", "type": "double"}]}]}"#,
+            r#"{"street": "b", "zip": "8000", "geo": {"x": 0.5}}"#,
+            [2, 3],
+        ),
+        // An instance that has not heard of the new fields.
+        ("", r#"{"street": "c", "zip": "passed over"}"#, [3, 4]),
+    ];
+    let mut versions = Vec::new();
+    for (more, text, ids) in stages {
+        std::fs::write(site.path("nested.avsc"), nested_schema(more)).unwrap();
+        for id in ids {
+            send(
+                &topic.producer,
+                "compk",
+                0,
+                &id.to_string(),
+                Some(&format!(r#"{}, "id": {id}}}"#, place(text))),
+            );
+        }
+        topic.producer.flush(Duration::from_secs(30)).unwrap();
+        site.catch_up(&config).await;
+        versions.push(["all", "vectors", "rewrite"].map(|name| newest(&site.table(name))));
+    }
+    // What the column `at` is in each row, before the fields are there and behind.
+    let (a, grown_a) = ("{street: a}", "{street: a, zip: NULL, geo: NULL}");
+    let (b, c) = ("{street: b, zip: 8000, geo: {x: 0.5}}", "{street: c, zip: NULL, geo: NULL}");
+    let newest_rows = [
+        vec![(1, a), (2, a)],
+        vec![(1, grown_a), (2, b), (3, b)],
+        vec![(1, grown_a), (2, b), (3, c), (4, c)],
+    ];
+    let all_rows = [
+        vec![(1, a), (2, a)],
+        vec![(1, grown_a), (2, grown_a), (2, b), (3, b)],
+        vec![(1, grown_a), (2, grown_a), (2, b), (3, b), (3, c), (4, c)],
+    ];
+    for (kind, name) in ["all", "vectors", "rewrite"].into_iter().enumerate() {
+        let asked: Vec<u64> = versions.iter().map(|each| each[kind]).collect();
+        let expected = if name == "all" { &all_rows } else { &newest_rows };
+        for reader in [Reader::Deltalake, Reader::Polars, Reader::Duckdb] {
+            let read = reader.read(&site.table(name), &asked, &site.out()).await;
+            for (files, rows) in read.iter().zip(expected) {
+                let mut rows: Vec<String> = rows.iter().map(|(id, at)| format!("{id}|{at}|[{at}, {at}]|{{k: {at}}}")).collect();
+                let mut columns = vec!["id", "at", "stops", "known"];
+                if !matches!(reader, Reader::Duckdb) {
+                    // polars, which writes down what deltalake reads, too, makes a list of a map.
+                    columns.pop();
+                    rows.iter_mut().for_each(|row| row.truncate(row.rfind('|').unwrap()));
+                }
+                rows.sort();
+                assert_eq!(texts(files, &columns), rows, "{reader:?} of {name}");
+            }
+        }
+    }
+}

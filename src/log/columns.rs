@@ -1,8 +1,9 @@
 //! What the columns of a table may become while changes flow.
 //!
 //! Sources change: they gain columns, lose some, and let in nulls where there were none. A table follows where no row that it holds
-//! changes its meaning: it gains nullable columns behind its own, a column may be null from now on, and, where the configuration asks for
-//! it, a column gets a wider type (`type_widening`). Nothing is ever taken away or turned into another type; that needs a person.
+//! changes its meaning: it gains nullable columns behind its own, and fields within them, a column may be null from now on, and, where the
+//! configuration asks for it, a column gets a wider type (`type_widening`). Nothing is ever taken away or turned into another type; that
+//! needs a person.
 
 mod compare;
 
@@ -36,8 +37,22 @@ pub struct Growth {
     pub added: Vec<FieldRef>,
     /// Columns that may be null from now on.
     pub nullable: Vec<String>,
-    /// Columns of a wider type than before, as they are from now on.
-    pub widened: Vec<FieldRef>,
+    /// Columns of another type than before, as they are from now on: of a wider one, or of one that grew within.
+    pub retyped: Vec<FieldRef>,
+    /// Which of them, or what within them, has a wider type: readers need a feature for that.
+    pub widened: Vec<String>,
+    /// Fields that are gained within columns, by their paths.
+    pub fields_added: Vec<String>,
+    /// Fields within columns that may be null from now on.
+    pub fields_nullable: Vec<String>,
+}
+
+/// What changes within a column.
+#[derive(Default)]
+struct Within {
+    widened: bool,
+    added: Vec<String>,
+    nullable: Vec<String>,
 }
 
 /// Whether columns of a table may get wider types, and which of them only if their values are still written alike.
@@ -78,15 +93,21 @@ impl Growth {
             match table.fields().find(field.name()) {
                 Some((_, own)) => {
                     let mut comparison = Comparison::new(widening, field.name(), &mut differences);
-                    let widened = comparison.widened(own.data_type(), field.data_type(), field.name());
-                    if widened != *own.data_type() {
-                        growth.widened.push(Arc::new(own.as_ref().clone().with_data_type(widened)));
+                    let kind = comparison.grown(own.data_type(), field.data_type(), field.name());
+                    let within = comparison.within;
+                    if kind != *own.data_type() {
+                        growth.retyped.push(Arc::new(own.as_ref().clone().with_data_type(kind)));
                     }
+                    if within.widened {
+                        growth.widened.push(field.name().clone());
+                    }
+                    growth.fields_added.extend(within.added);
+                    growth.fields_nullable.extend(within.nullable);
                     if field.is_nullable() && !own.is_nullable() {
                         growth.nullable.push(field.name().clone());
                     }
                 }
-                None => match addable(table.fields(), &growth.added, field) {
+                None => match addable(table.fields().iter().chain(&growth.added), field) {
                     Ok(()) => growth.added.push(Arc::new(field.as_ref().clone().with_nullable(true))),
                     Err(why) => differences.push(why),
                 },
@@ -96,7 +117,7 @@ impl Growth {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.nullable.is_empty() && self.widened.is_empty()
+        self.added.is_empty() && self.nullable.is_empty() && self.retyped.is_empty()
     }
 
     /// The columns of the table once it has grown.
@@ -105,7 +126,7 @@ impl Growth {
             return Arc::clone(table);
         }
         let own = table.fields().iter().map(|field| {
-            let field = self.widened(field.name()).unwrap_or(field);
+            let field = self.retyped(field.name()).unwrap_or(field);
             match self.nullable.contains(field.name()) {
                 true => Arc::new(field.as_ref().clone().with_nullable(true)),
                 false => Arc::clone(field),
@@ -123,12 +144,14 @@ impl Growth {
                 .map_err(|e| Error::bug("columns are no JSON").because(e))?;
             notes.insert("columnsAdded".to_owned(), columns["fields"].clone());
         }
-        if !self.nullable.is_empty() {
-            notes.insert("columnsNullable".to_owned(), self.nullable.clone().into());
-        }
-        if !self.widened.is_empty() {
-            let names: Vec<&str> = self.widened.iter().map(|field| field.name().as_str()).collect();
-            notes.insert("columnsWidened".to_owned(), names.into());
+        let named = [
+            ("fieldsAdded", &self.fields_added),
+            ("columnsNullable", &self.nullable),
+            ("fieldsNullable", &self.fields_nullable),
+            ("columnsWidened", &self.widened),
+        ];
+        for (note, names) in named.into_iter().filter(|(_, names)| !names.is_empty()) {
+            notes.insert(note.to_owned(), names.clone().into());
         }
         Ok(notes)
     }
@@ -140,14 +163,14 @@ impl Growth {
         for column in &mut root.fields {
             let mut members: Members = serde_json::from_str(column.get()).map_err(unreadable)?;
             let name: String = type_changes::part(&members, "name").map_err(unreadable)?.unwrap_or_default();
-            let (widened, nullable) = (self.widened(&name), self.nullable.contains(&name));
-            if let Some(field) = widened {
-                type_changes::widen(&mut members, field).map_err(unreadable)?;
+            let (retyped, nullable) = (self.retyped(&name), self.nullable.contains(&name));
+            if let Some(field) = retyped {
+                type_changes::retype(&mut members, field).map_err(unreadable)?;
             }
             if nullable {
                 members.insert("nullable".to_owned(), serde_json::value::to_raw_value(&true).map_err(unreadable)?);
             }
-            if nullable || widened.is_some() {
+            if nullable || retyped.is_some() {
                 *column = serde_json::value::to_raw_value(&members).map_err(unreadable)?;
             }
         }
@@ -163,16 +186,16 @@ impl Growth {
         Ok(after)
     }
 
-    /// A column as it is from now on, if its type gets wider.
-    fn widened(&self, name: &str) -> Option<&FieldRef> {
-        self.widened.iter().find(|field| field.name() == name)
+    /// A column as it is from now on, if its type becomes another.
+    fn retyped(&self, name: &str) -> Option<&FieldRef> {
+        self.retyped.iter().find(|field| field.name() == name)
     }
 
     /// The protocol that the table needs once it has grown, if that is another.
     pub(super) fn protocol(&self, before: &Protocol) -> Option<Protocol> {
         let listed = |features: &Option<Vec<String>>, name: &str| features.iter().flatten().any(|feature| feature == name);
         let known = |name: &&str| listed(&before.reader_features, name) && listed(&before.writer_features, name);
-        let new: Fields = self.added.iter().chain(&self.widened).cloned().collect();
+        let new: Fields = self.added.iter().chain(&self.retyped).cloned().collect();
         let local_times = schema::has_timestamp_ntz(&new).then_some(TIMESTAMP_NTZ);
         let wider = (!self.widened.is_empty()).then_some(TYPE_WIDENING);
         let needed: Vec<&str> = local_times.into_iter().chain(wider).filter(|name| !known(name)).collect();
@@ -235,14 +258,10 @@ fn legacy_reader(version: i32) -> &'static [&'static str] {
     if version == 2 { &["columnMapping"] } else { &[] }
 }
 
-/// Whether a table can gain this column.
-fn addable(own: &Fields, added: &[FieldRef], field: &Field) -> Result<(), String> {
+/// Whether a table, or a struct within it, that has these fields can gain this one.
+fn addable<'a>(mut own: impl Iterator<Item = &'a FieldRef>, field: &Field) -> Result<(), String> {
     let name = field.name();
-    if let Some(other) = own
-        .iter()
-        .chain(added)
-        .find(|other| other.name().to_lowercase() == name.to_lowercase())
-    {
+    if let Some(other) = own.find(|other| other.name().to_lowercase() == name.to_lowercase()) {
         return Err(format!(
             "column `{name}` differs from `{}` in case only, and Delta takes them for one",
             other.name()

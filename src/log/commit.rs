@@ -263,8 +263,8 @@ impl Log {
     fn count(&self, growth: &Growth) {
         let table = self.table.as_ref().map_or("", |table| table.id.as_str());
         let changes = [
-            ("add_column", growth.added.len()),
-            ("make_nullable", growth.nullable.len()),
+            ("add_column", growth.added.len() + growth.fields_added.len()),
+            ("make_nullable", growth.nullable.len() + growth.fields_nullable.len()),
             ("widen_type", growth.widened.len()),
         ];
         for (change, columns) in changes {
@@ -276,9 +276,10 @@ impl Log {
             ];
             counter!(telemetry::SCHEMA_CHANGES, &labels).increment(columns as u64);
         }
-        let added: Vec<&str> = growth.added.iter().map(|field| field.name().as_str()).collect();
-        let widened: Vec<&str> = growth.widened.iter().map(|field| field.name().as_str()).collect();
-        info!(pipeline = %self.pipeline, table, ?added, nullable = ?growth.nullable, ?widened, "the table has grown with its source");
+        let columns = growth.added.iter().map(|field| field.name());
+        let added: Vec<&String> = columns.chain(&growth.fields_added).collect();
+        let nullable: Vec<&String> = growth.nullable.iter().chain(&growth.fields_nullable).collect();
+        info!(pipeline = %self.pipeline, table, ?added, ?nullable, widened = ?growth.widened, "the table has grown with its source");
     }
 
     /// Waits longer with each try, and never as long as a rival that began at the same moment.

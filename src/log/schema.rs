@@ -44,7 +44,7 @@ fn struct_to_delta(fields: &Fields, path: &str) -> Result<Value> {
     Ok(json!({ "type": "struct", "fields": fields }))
 }
 
-fn field_to_delta(field: &Field, path: &str) -> Result<Value> {
+pub(super) fn field_to_delta(field: &Field, path: &str) -> Result<Value> {
     let kind = type_to_delta(field.data_type(), &join(path, field.name()))?;
     let metadata: Map<String, Value> = field
         .metadata()

@@ -112,6 +112,11 @@ pub async fn probe_conditional_put(store: &dyn ObjectStore, place: &str) -> Resu
         Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
             Err(refuse("cannot put if absent".to_owned()))
         }
+        // Only the bucket itself can be missing for a put.
+        Err(e @ object_store::Error::NotFound { .. }) => {
+            let what = format!("cannot write to {place}: its bucket or container does not exist; make it, or correct the URL");
+            Err(Error::config("store_missing", what).because(e))
+        }
         Err(e) => Err(fault(e, &format!("write to {place}"))),
         Ok(_) => Err(refuse("ignores the condition of a put".to_owned())),
     };

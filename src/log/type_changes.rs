@@ -1,4 +1,5 @@
-//! Columns of wider types in a table's `schemaString`: what was there stays as it is written, and each change is told beside its field.
+//! Columns of other types in a table's `schemaString`, wider ones or such with more fields within: what was there stays as it is written,
+//! and each wider type is told beside its field.
 //!
 //! ```json
 //! {"name": "n", "type": "long", "nullable": true, "metadata": {"delta.typeChanges": [{"fromType": "integer", "toType": "long"}]}}
@@ -32,10 +33,10 @@ struct TypeChange {
 }
 
 /// Gives a field, by its members in the schema, the types that it has in `to`.
-pub(super) fn widen(members: &mut Members, to: &Field) -> serde_json::Result<()> {
+pub(super) fn retype(members: &mut Members, to: &Field) -> serde_json::Result<()> {
     let Some(kind) = members.get("type") else { return Ok(()) };
     let mut changes = Vec::new();
-    let kind = widen_type(kind, to.data_type(), "", &mut changes)?;
+    let kind = retype_part(kind, to.data_type(), "", &mut changes)?;
     members.insert("type".to_owned(), kind);
     if changes.is_empty() {
         return Ok(());
@@ -51,7 +52,7 @@ pub(super) fn widen(members: &mut Members, to: &Field) -> serde_json::Result<()>
 }
 
 /// A type with the types that it has in `to`. `path`: from the field around it.
-fn widen_type(kind: &RawValue, to: &DataType, path: &str, changes: &mut Vec<TypeChange>) -> serde_json::Result<Box<RawValue>> {
+fn retype_part(kind: &RawValue, to: &DataType, path: &str, changes: &mut Vec<TypeChange>) -> serde_json::Result<Box<RawValue>> {
     let Ok(mut members) = serde_json::from_str::<Members>(kind.get()) else {
         let from: Value = serde_json::from_str(kind.get())?;
         let stays = schema::type_from_delta(&from, path).is_ok_and(|own| own == *to);
@@ -69,20 +70,18 @@ fn widen_type(kind: &RawValue, to: &DataType, path: &str, changes: &mut Vec<Type
         };
     };
     match to {
-        DataType::Struct(fields) => widen_fields(&mut members, fields)?,
-        DataType::List(item) => widen_part(
-            &mut members,
-            "elementType",
-            item.data_type(),
-            &schema::join(path, "element"),
-            changes,
-        )?,
+        DataType::Struct(fields) => retype_fields(&mut members, fields)?,
+        DataType::List(item) => {
+            retype_member(&mut members, "elementType", item, &schema::join(path, "element"), changes)?;
+            let_nulls_in(&mut members, "containsNull", item)?;
+        }
         DataType::Map(entries, _) => {
             if let DataType::Struct(pair) = entries.data_type()
                 && let [key, value] = pair.as_ref()
             {
-                widen_part(&mut members, "keyType", key.data_type(), &schema::join(path, "key"), changes)?;
-                widen_part(&mut members, "valueType", value.data_type(), &schema::join(path, "value"), changes)?;
+                retype_member(&mut members, "keyType", key, &schema::join(path, "key"), changes)?;
+                retype_member(&mut members, "valueType", value, &schema::join(path, "value"), changes)?;
+                let_nulls_in(&mut members, "valueContainsNull", value)?;
             }
         }
         _ => {}
@@ -90,24 +89,39 @@ fn widen_type(kind: &RawValue, to: &DataType, path: &str, changes: &mut Vec<Type
     to_raw_value(&members)
 }
 
-fn widen_part(members: &mut Members, name: &str, to: &DataType, path: &str, changes: &mut Vec<TypeChange>) -> serde_json::Result<()> {
+fn retype_member(members: &mut Members, name: &str, to: &Field, path: &str, changes: &mut Vec<TypeChange>) -> serde_json::Result<()> {
     if let Some(kind) = members.get(name) {
-        let kind = widen_type(kind, to, path, changes)?;
+        let kind = retype_part(kind, to.data_type(), path, changes)?;
         members.insert(name.to_owned(), kind);
     }
     Ok(())
 }
 
-/// The fields of a struct tell of their own changes.
-fn widen_fields(members: &mut Members, to: &Fields) -> serde_json::Result<()> {
-    let mut fields: Vec<Members> = part(members, "fields")?.unwrap_or_default();
-    for field in &mut fields {
-        let name: Option<String> = part(field, "name")?;
-        if let Some((_, to)) = name.and_then(|name| to.find(&name)) {
-            widen(field, to)?;
-        }
+fn let_nulls_in(members: &mut Members, name: &str, to: &Field) -> serde_json::Result<()> {
+    if to.is_nullable() {
+        members.insert(name.to_owned(), to_raw_value(&true)?);
     }
-    members.insert("fields".to_owned(), to_raw_value(&fields)?);
+    Ok(())
+}
+
+/// The fields of a struct tell of their own changes. Those that it gains stand behind the others.
+fn retype_fields(members: &mut Members, to: &Fields) -> serde_json::Result<()> {
+    let mut fields: Vec<Members> = part(members, "fields")?.unwrap_or_default();
+    let mut names: Vec<String> = Vec::with_capacity(fields.len());
+    for field in &mut fields {
+        let name: String = part(field, "name")?.unwrap_or_default();
+        if let Some((_, to)) = to.find(&name) {
+            retype(field, to)?;
+            let_nulls_in(field, "nullable", to)?;
+        }
+        names.push(name);
+    }
+    let mut written: Vec<Box<RawValue>> = fields.iter().map(to_raw_value).collect::<serde_json::Result<_>>()?;
+    for added in to.iter().filter(|field| !names.contains(field.name())) {
+        let added = schema::field_to_delta(added, "").map_err(serde::ser::Error::custom)?;
+        written.push(to_raw_value(&added)?);
+    }
+    members.insert("fields".to_owned(), to_raw_value(&written)?);
     Ok(())
 }
 

@@ -1,10 +1,11 @@
-//! A column of a table beside that of rows which come: whether it holds them as it is, or in a wider type, or not at all.
+//! A column of a table beside that of rows which come: whether it holds them as it is, or in a wider type, or with more fields within, or
+//! not at all.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
-use super::Widening;
+use super::{Widening, Within, addable};
 use crate::widening::{widened, writes_alike};
 
 /// Compares one column. What cannot be held is told among the differences, one sentence each.
@@ -12,6 +13,8 @@ pub(super) struct Comparison<'a> {
     widening: &'a Widening,
     /// Whether its values are written elsewhere, too, as a key's or a partition's.
     is_written: bool,
+    /// What changes within the column.
+    pub within: Within,
     differences: &'a mut Vec<String>,
 }
 
@@ -20,12 +23,13 @@ impl<'a> Comparison<'a> {
         Self {
             is_written: widening.written.contains(column),
             widening,
+            within: Within::default(),
             differences,
         }
     }
 
     /// The type that holds what is there and what comes. It is the table's own where that does, and after a difference.
-    pub fn widened(&mut self, there: &DataType, coming: &DataType, name: &str) -> DataType {
+    pub fn grown(&mut self, there: &DataType, coming: &DataType, name: &str) -> DataType {
         match (there, coming) {
             (DataType::Struct(there), DataType::Struct(coming)) => DataType::Struct(self.structs(there, coming, name)),
             (DataType::List(there), DataType::List(coming)) => {
@@ -34,7 +38,7 @@ impl<'a> Comparison<'a> {
             (DataType::Map(there, sorted), DataType::Map(coming, _)) => match (there.data_type(), coming.data_type()) {
                 // The names inside of a map are Arrow's matter, not Delta's: by place.
                 (DataType::Struct(own), DataType::Struct(coming)) if own.len() == 2 && coming.len() == 2 => {
-                    let key = self.widened(own[0].data_type(), coming[0].data_type(), &format!("{name}.key"));
+                    let key = self.grown(own[0].data_type(), coming[0].data_type(), &format!("{name}.key"));
                     let value = self.inner(&own[1], &coming[1], &format!("{name}.value"));
                     let pair = vec![Arc::new(own[0].as_ref().clone().with_data_type(key)), Arc::new(value)];
                     let entries = there.as_ref().clone().with_data_type(DataType::Struct(pair.into()));
@@ -49,36 +53,50 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Fields are matched by their names, those that are new stand behind the others. What only the table has is null in what comes.
     fn structs(&mut self, there: &Fields, coming: &Fields, path: &str) -> Fields {
-        for field in coming.iter().filter(|field| there.find(field.name()).is_none()) {
-            self.differences
-                .push(format!("field `{path}.{}` is not in the table", field.name()));
+        let mut grown: Vec<FieldRef> = Vec::with_capacity(there.len());
+        for own in there {
+            let path = format!("{path}.{}", own.name());
+            grown.push(Arc::new(match coming.find(own.name()) {
+                Some((_, field)) => self.inner(own, field, &path),
+                None => self.nullable(own.as_ref().clone(), true, &path),
+            }));
         }
-        let own = there.iter().map(|own| match coming.find(own.name()) {
-            Some((_, field)) => Arc::new(self.inner(own, field, &format!("{path}.{}", own.name()))),
-            None => {
-                self.differences.push(format!("field `{path}.{}` is in the table only", own.name()));
-                Arc::clone(own)
+        for field in coming.iter().filter(|field| there.find(field.name()).is_none()) {
+            match addable(grown.iter(), field) {
+                Ok(()) => {
+                    grown.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+                    self.within.added.push(format!("{path}.{}", field.name()));
+                }
+                Err(why) => self.differences.push(format!("within `{path}`: {why}")),
             }
-        });
-        own.collect()
+        }
+        grown.into()
     }
 
-    fn inner(&mut self, there: &Field, coming: &Field, name: &str) -> Field {
-        if coming.is_nullable() && !there.is_nullable() {
-            self.differences
-                .push(format!("field `{name}` is never null in the table, and may be null here"));
+    fn inner(&mut self, there: &Field, coming: &Field, path: &str) -> Field {
+        let kind = self.grown(there.data_type(), coming.data_type(), path);
+        self.nullable(there.clone().with_data_type(kind), coming.is_nullable(), path)
+    }
+
+    /// The field, which may be null from now on if what comes may be.
+    fn nullable(&mut self, own: Field, may_be_null: bool, path: &str) -> Field {
+        if own.is_nullable() || !may_be_null {
+            return own;
         }
-        there
-            .clone()
-            .with_data_type(self.widened(there.data_type(), coming.data_type(), name))
+        self.within.nullable.push(path.to_owned());
+        own.with_nullable(true)
     }
 
     fn plain(&mut self, there: &DataType, coming: &DataType, name: &str) -> DataType {
         let advice = match widened(there, coming) {
             // The column holds all that comes, whatever the configuration says.
             Some(wider) if wider == *there => return wider,
-            Some(wider) if self.widening.allowed && (!self.is_written || writes_alike(there, &wider)) => return wider,
+            Some(wider) if self.widening.allowed && (!self.is_written || writes_alike(there, &wider)) => {
+                self.within.widened = true;
+                return wider;
+            }
             Some(_) if self.widening.allowed => {
                 ", and a column of the key or of `partition_by` can only become a larger integer, or a decimal of as many decimal places"
             }

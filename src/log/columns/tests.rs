@@ -219,3 +219,88 @@ fn s9_values_of_keys_and_partitions_are_written_alike_or_stay_as_they_are() {
         assert!(Growth::between(&table, &rows, &widening(&[])).is_ok(), "{kind}");
     }
 }
+
+#[test]
+fn s5_s6_s7_s11_structs_gain_fields_and_let_nulls_in_wherever_they_stand() {
+    let field = |name: &str, kind: DataType, nullable: bool| Arc::new(Field::new(name, kind, nullable));
+    let object = |fields: Vec<FieldRef>| DataType::Struct(fields.into());
+    let list = |item: DataType, nullable: bool| DataType::List(field("element", item, nullable));
+    let map = |value: DataType| {
+        let pair = vec![field("key", DataType::Utf8, false), field("value", value, true)];
+        DataType::Map(field("key_value", object(pair), false), false)
+    };
+    let wrap = |inner: DataType| {
+        columns(&[
+            ("s", inner.clone(), true),
+            ("l", list(inner.clone(), true), true),
+            ("m", map(inner), true),
+        ])
+    };
+    let table = Arc::new(wrap(object(vec![
+        field("a", DataType::Int32, false),
+        field("b", DataType::Utf8, false),
+        field("gone", DataType::Utf8, true),
+    ])));
+    // In another order, one field more, one optional, one that is not there any more.
+    let ntz = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let rows = wrap(object(vec![
+        field("new", ntz.clone(), false),
+        field("b", DataType::Utf8, true),
+        field("a", DataType::Int32, false),
+    ]));
+    let growth = Growth::between(&table, &rows, &STAY).unwrap();
+    assert_eq!(growth.fields_added, ["s.new", "l.element.new", "m.value.new"]);
+    assert_eq!(growth.fields_nullable, ["s.b", "l.element.b", "m.value.b"]);
+    assert_eq!((growth.added.len(), growth.widened.len(), growth.nullable.len()), (0, 0, 0));
+    let grown = growth.applied_to(&table);
+    let expected = wrap(object(vec![
+        field("a", DataType::Int32, false),
+        field("b", DataType::Utf8, true),
+        field("gone", DataType::Utf8, true),
+        field("new", ntz, true),
+    ]));
+    assert_eq!(*grown, expected);
+    assert!(Growth::between(&grown, &rows, &STAY).unwrap().is_empty(), "once is enough");
+    assert_eq!(grew(&table, &grown, &STAY), Some(growth.clone()), "as another instance sees it");
+    // As it is written.
+    let before = MetaData {
+        schema_string: schema::to_delta(&table).unwrap(),
+        ..MetaData::default()
+    };
+    let after = growth.metadata(&before).unwrap();
+    assert_eq!(schema::from_delta(&after.schema_string).unwrap(), expected);
+    assert!(!after.configuration.contains_key(ENABLE_TYPE_WIDENING));
+    let protocol = growth.protocol(&Protocol::default()).unwrap();
+    assert_eq!(
+        protocol.reader_features.as_deref(),
+        Some(&["timestampNtz".to_owned()][..]),
+        "it needs only this"
+    );
+    // What cannot be added there, cannot be added here.
+    for (name, part) in [("A", "in case only"), ("x y", "does not allow")] {
+        let rows = wrap(object(vec![field(name, DataType::Int32, true)]));
+        let differences = Growth::between(&table, &rows, &STAY).unwrap_err();
+        assert!(
+            differences.len() == 3 && differences.iter().all(|each| each.contains(part)),
+            "{differences:?}"
+        );
+    }
+}
+
+#[test]
+fn an_array_lets_nulls_in() {
+    let list = |nullable: bool| {
+        columns(&[(
+            "l",
+            DataType::List(Arc::new(Field::new("element", DataType::Int32, nullable))),
+            true,
+        )])
+    };
+    let growth = Growth::between(&list(false), &list(true), &STAY).unwrap();
+    let before = MetaData {
+        schema_string: schema::to_delta(&list(false)).unwrap(),
+        ..MetaData::default()
+    };
+    let after = growth.metadata(&before).unwrap();
+    assert_eq!(schema::from_delta(&after.schema_string).unwrap(), list(true));
+}

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
+use super::conform::conform;
 use crate::batch::{ChangeBatch, Op, Unchanged};
 use crate::error::{Error, Result};
 use crate::log::columns::{Growth, Widening};
@@ -112,17 +112,6 @@ pub fn arrange(rows: &mut RecordBatch, unchanged: &mut Option<Unchanged>, column
     let misfit = |e| Error::bug("rows do not fit the columns that were made of theirs").because(e);
     let theirs = rows.schema();
     if !Arc::ptr_eq(&theirs, columns) {
-        let strict = CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        };
-        let place = |field: &FieldRef| theirs.index_of(field.name()).ok();
-        let column = |field: &FieldRef| match place(field).map(|place| rows.column(place)) {
-            Some(values) if values.data_type() == field.data_type() => Ok(Arc::clone(values)),
-            Some(values) => cast_with_options(values, field.data_type(), &strict),
-            None => Ok(new_null_array(field.data_type(), rows.num_rows())),
-        };
-        let arranged: Vec<ArrayRef> = columns.fields().iter().map(column).collect::<Result<_, _>>().map_err(misfit)?;
         if let Some(Unchanged(cells)) = unchanged {
             let moved = std::mem::take(cells).into_iter().filter_map(|(place, cells)| {
                 let name = theirs.fields().get(place)?.name();
@@ -130,8 +119,7 @@ pub fn arrange(rows: &mut RecordBatch, unchanged: &mut Option<Unchanged>, column
             });
             *cells = moved.collect::<BTreeMap<_, _>>();
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        *rows = RecordBatch::try_new_with_options(Arc::clone(columns), arranged, &options).map_err(misfit)?;
+        *rows = conform(rows, columns).map_err(misfit)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@
 mod age;
 mod append;
 pub mod compact;
+mod conform;
 pub mod files;
 mod fill;
 mod fit;

@@ -2,8 +2,8 @@
 //!
 //! A writer may write the table's columns otherwise than before (milliseconds for microseconds, a decimal with its scale), and then they
 //! are read otherwise. Columns that it has no more are null; where the table's columns come from the messages, those that the table has
-//! not yet are added, and those that it has get a wider type with their writer. Whether the table may have that is its sink's to say. What
-//! does not fit the table stops it.
+//! not yet are added, and fields within them too, and those that it has get a wider type with their writer. Whether the table may have that
+//! is its sink's to say. What does not fit the table stops it.
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 
@@ -97,7 +97,7 @@ fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) ->
         (DataType::Struct(_), DataType::Struct(fields)) => return adopt_struct(column, fields, new_columns),
         (DataType::List(_), DataType::List(item)) => match &mut column.cells {
             Cells::List(_, own) => {
-                adopt_column(own, item, new_columns)?;
+                adopt_inner(own, Some(item), new_columns)?;
                 column.follow_inner_types();
                 return Ok(());
             }
@@ -105,7 +105,7 @@ fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) ->
         },
         (DataType::Map(..), DataType::Map(entries, _)) => match (&mut column.cells, entries.data_type()) {
             (Cells::Map { values, .. }, DataType::Struct(pair)) if pair.len() == 2 => {
-                adopt_column(values, &pair[1], new_columns)?;
+                adopt_inner(values, Some(&pair[1]), new_columns)?;
                 column.follow_inner_types();
                 return Ok(());
             }
@@ -127,15 +127,32 @@ fn wider(own: &DataType, writer: &DataType) -> Option<DataType> {
 }
 
 fn adopt_struct(column: &mut Column, writer: &[FieldRef], new_columns: NewColumns) -> Result<(), String> {
+    let (cells, name) = (column.len(), column.field.name().clone());
     let Cells::Struct(record) = &mut column.cells else { return Ok(()) };
-    for field in writer {
-        let name = column.field.name();
-        match record.columns.iter_mut().find(|own| own.name() == field.name()) {
-            Some(own) => adopt_column(own, field, new_columns).map_err(|what| format!("`{name}`: {what}"))?,
-            None if new_columns == NewColumns::Add => return Err(format!("`{name}` has a new field `{}`", field.name())),
-            None => {}
-        }
+    for own in &mut record.columns {
+        let field = writer.iter().find(|field| field.name() == own.name());
+        adopt_inner(own, field, new_columns).map_err(|what| format!("`{name}`: {what}"))?;
+    }
+    if new_columns == NewColumns::Add {
+        let unknown = writer
+            .iter()
+            .filter(|field| record.columns.iter().all(|own| own.name() != field.name()));
+        let added: Vec<Field> = unknown.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        record
+            .grow(&added, column.dialect, &name, cells)
+            .map_err(|error| error.to_string())?;
     }
     column.follow_inner_types();
+    Ok(())
+}
+
+/// Makes a column within another read what the writer's field, if there is one, brings.
+fn adopt_inner(column: &mut Column, field: Option<&FieldRef>, new_columns: NewColumns) -> Result<(), String> {
+    if let Some(field) = field {
+        adopt_column(column, field, new_columns)?;
+    }
+    if new_columns == NewColumns::Add && field.is_none_or(|field| field.is_nullable()) {
+        column.let_nulls_in();
+    }
     Ok(())
 }

@@ -366,13 +366,19 @@ impl Record {
             .iter()
             .map(|field| Column::new(field, dialect, &format!("{path}.{}", field.name())))
             .collect::<Result<_>>()?;
-        let names = Names::new(
-            columns
-                .iter()
-                .enumerate()
-                .map(|(index, column)| (column.field.name().as_str(), index)),
-        );
+        let names = names(&columns);
         Ok(Self { columns, names })
+    }
+
+    /// Adds columns behind the others, null in so many cells so far.
+    pub fn grow(&mut self, fields: &[Field], dialect: Dialect, path: &str, cells: usize) -> Result<()> {
+        for field in fields {
+            let mut column = Column::new(field, dialect, &format!("{path}.{}", field.name()))?;
+            (0..cells).for_each(|_| column.push_void());
+            self.columns.push(column);
+        }
+        self.names = names(&self.columns);
+        Ok(())
     }
 
     /// Reads an object as the cells of `row`.
@@ -391,6 +397,10 @@ impl Record {
         let columns = self.columns.iter_mut().map(Column::finish).collect::<Result<Vec<_>>>()?;
         StructArray::try_new(fields, columns, nulls).map_err(|e| Error::bug("a decoded column of objects is none").because(e))
     }
+}
+
+fn names(columns: &[Column]) -> Names {
+    Names::new(columns.iter().enumerate().map(|(index, column)| (column.name(), index)))
 }
 
 /// Reads an object's members into the cells of `row`; those that mean no column are checked and passed over.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, new_null_array};
+use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches, filter_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -18,6 +18,7 @@ use roaring::RoaringTreemap;
 use super::object::Object;
 use crate::error::{Error, Result};
 use crate::log::store::fault;
+use crate::sinks::delta::conform::conform;
 
 /// Rows of a batch that is read: large enough for the cost of a batch to vanish, small enough to stay in the processor's cache.
 const BATCH_ROWS: usize = 32 << 10;
@@ -67,7 +68,7 @@ impl Rows {
             return Ok(None);
         };
         self.read += rows.num_rows() as u64;
-        fit(&rows, &self.schema).map(Some).map_err(|e| misfit(&self.path, e))
+        conform(&rows, &self.schema).map(Some).map_err(|e| misfit(&self.path, e))
     }
 
     /// The next rows without those that are dead, where all are read. A batch may have none.
@@ -83,7 +84,7 @@ impl Rows {
     pub async fn collect(self) -> Result<RecordBatch> {
         let (schema, path) = (Arc::clone(&self.schema), self.path.clone());
         let batches: Vec<RecordBatch> = self.stream.try_collect().await.map_err(|e| unreadable(&path, e))?;
-        let fitted = batches.iter().map(|rows| fit(rows, &schema)).collect::<Result<Vec<_>, _>>();
+        let fitted = batches.iter().map(|rows| conform(rows, &schema)).collect::<Result<Vec<_>, _>>();
         fitted
             .and_then(|batches| concat_batches(&schema, &batches))
             .map_err(|e| misfit(&path, e))
@@ -114,22 +115,6 @@ fn selection(rows: &[u32]) -> RowSelection {
     }
     // Runs of single rows are joined here.
     runs.into()
-}
-
-/// The columns of a schema out of a batch: by name, cast where another writer chose other types for the same values.
-fn fit(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
-        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-        Some(column) => cast_with_options(column, field.data_type(), &strict),
-        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
-    });
-    let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
 }
 
 /// Which of the rows from `first` on are not dead.
