@@ -104,6 +104,7 @@ fn avro_that_no_table_can_hold_is_refused_with_its_path() {
             r#"{"type":"record","name":"x","fields":[{"name":"y","type":["null","x"]}]}"#,
             "field `c.y`: record `x` contains itself",
         ),
+        (r#"["null","r"]"#, "field `c`: record `r` contains itself"),
         (r#"{"type":"record","name":"x","fields":[]}"#, "field `c`: it has no fields"),
         (
             r#"{"type":"record","name":"x","fields":[{"name":"Y","type":"int"},{"name":"y","type":"int"}]}"#,
@@ -130,6 +131,25 @@ fn avro_that_no_table_can_hold_is_refused_with_its_path() {
             .len(),
         1
     );
+}
+
+#[test]
+fn avro_types_with_names_can_be_used_again() {
+    let named = [
+        (
+            r#"{"type":"fixed","name":"T","size":16,"logicalType":"decimal","precision":20,"scale":2}"#,
+            "Decimal128(20, 2)",
+        ),
+        (r#"{"type":"fixed","name":"T","size":16,"logicalType":"uuid"}"#, "Utf8"),
+        (r#"{"type":"fixed","name":"T","size":4}"#, "Binary"),
+        (r#"{"type":"enum","name":"T","symbols":["A"]}"#, "Utf8"),
+    ];
+    for (kind, expected) in named {
+        let fields = format!(r#"[{{"name":"a","type":{kind}}},{{"name":"b","type":["null","T"]}}]"#);
+        let schema = from_avro(&format!(r#"{{"type":"record","name":"r","fields":{fields}}}"#)).unwrap();
+        let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+        assert_eq!(types, [expected, expected], "{kind}");
+    }
 }
 
 fn json_type(schema: &str) -> Result<(String, bool), String> {
@@ -166,6 +186,11 @@ fn json_schema_types_become_columns() {
         (r#"{"anyOf":[{"type":"null"},{"type":"integer"}]}"#, "Int64", true),
         (r##"{"$ref":"#/$defs/n"}"##, "Int64", true),
         (
+            r#"{"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":{}}"#,
+            "Struct(\"a\": Int64)",
+            false,
+        ),
+        (
             r#"{"type":"array","items":{"type":"string"}}"#,
             "List(non-null Utf8, field: 'element')",
             false,
@@ -181,6 +206,7 @@ fn v19_json_schema_that_means_no_column_is_refused_and_nothing_is_fetched() {
     let cases = [
         (r#"{"$ref":"https://example.com/a.json"}"#, "only references within the file"),
         (r##"{"$ref":"#/$defs/missing"}"##, "there is nothing"),
+        (r##"{"$ref":"#anchor"}"##, "no anchors"),
         (r##"{"$ref":"#/$defs/r"}"##, "field `c.element`: `#/$defs/r` contains itself"),
         (r#"{"type":["string","integer"]}"#, "several types"),
         (r#"{}"#, "it needs a `type`"),
@@ -240,6 +266,14 @@ fn a_schema_file_of_no_known_form_says_so() {
     let path = folder.path().join("order.xsd");
     std::fs::write(&path, "<x/>").unwrap();
     assert!(from_file(&path).unwrap_err().to_string().contains("must end with .avsc or .json"));
+    for (name, text) in [
+        ("a.json", r#"{"type":"object","properties":{"a":{"type":"integer"}}}"#),
+        ("a.avsc", r#"{"type":"record","name":"r","fields":[{"name":"a","type":"long"}]}"#),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        assert_eq!(from_file(&path).unwrap().fields().len(), 1, "{name}");
+    }
 }
 
 #[test]

@@ -22,7 +22,10 @@ pub(super) fn fields(text: &str) -> Result<Vec<Field>> {
         other => other,
     };
     match root {
-        Schema::Record(record) => reader.record(record, ""),
+        Schema::Record(record) => {
+            reader.named.insert(record.name.fullname(None), root);
+            reader.record(record, "")
+        }
         _ => Err(refuse("", "its root must be a record, whose fields are the columns")),
     }
 }
@@ -63,6 +66,9 @@ impl<'a> Reader<'a> {
     }
 
     fn kind(&mut self, schema: &'a Schema, path: &str) -> Result<Kind> {
+        if let Some(name) = schema.name().filter(|_| !matches!(schema, Schema::Ref { .. })) {
+            self.named.insert(name.fullname(None), schema);
+        }
         Ok(match schema {
             Schema::Union(union) => {
                 let (schema, nullable) = one_of(union.variants(), path)?;
@@ -78,20 +84,9 @@ impl<'a> Reader<'a> {
                 };
                 self.kind(schema, path)?
             }
-            Schema::Record(record) => {
-                self.named.insert(record.name.fullname(None), schema);
-                Kind::new(DataType::Struct(self.record(record, path)?.into()))
-            }
+            Schema::Record(record) => Kind::new(DataType::Struct(self.record(record, path)?.into())),
             Schema::Array(array) => self.kind(&array.items, &join(path, "element"))?.list(),
             Schema::Map(map) => self.kind(&map.types, &join(path, "value"))?.map(),
-            Schema::Enum(symbols) => {
-                self.named.insert(symbols.name.fullname(None), schema);
-                Kind::new(DataType::Utf8)
-            }
-            Schema::Fixed(fixed) => {
-                self.named.insert(fixed.name.fullname(None), schema);
-                Kind::new(DataType::Binary)
-            }
             Schema::Null => return Err(refuse(path, "a type of nothing but null is no column")),
             Schema::Duration(_) => return Err(refuse(path, "a table has no type for a duration: use a long or a string")),
             Schema::BigDecimal => {
@@ -105,7 +100,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Types without parts and without names.
+/// Types without parts.
 fn plain(schema: &Schema, path: &str) -> Result<Kind> {
     Ok(match schema {
         Schema::Boolean => Kind::new(DataType::Boolean),
@@ -113,8 +108,8 @@ fn plain(schema: &Schema, path: &str) -> Result<Kind> {
         Schema::Long => Kind::new(DataType::Int64),
         Schema::Float => Kind::new(DataType::Float32),
         Schema::Double => Kind::new(DataType::Float64),
-        Schema::Bytes => Kind::new(DataType::Binary),
-        Schema::String | Schema::Uuid(_) => Kind::new(DataType::Utf8),
+        Schema::Bytes | Schema::Fixed(_) => Kind::new(DataType::Binary),
+        Schema::String | Schema::Uuid(_) | Schema::Enum(_) => Kind::new(DataType::Utf8),
         Schema::Decimal(shape) => Kind::new(decimal(shape.precision as u64, shape.scale as u64, path)?),
         Schema::Date => Kind::written(DataType::Date32, Encoding::Days),
         Schema::TimeMillis => Kind::written(DataType::Int64, Encoding::Millis),

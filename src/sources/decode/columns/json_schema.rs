@@ -111,6 +111,10 @@ impl<'a> Reader<'a> {
                 format!("`{target}` contains itself, and a table's type ends somewhere"),
             ));
         }
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            let what = format!("`$ref` to `{target}`: only pointers (`#/$defs/…`) are followed, no anchors");
+            return Err(refuse(path, what));
+        }
         let mut node = self.root;
         for part in pointer.split('/').skip(1) {
             let part = part.replace("~1", "/").replace("~0", "~");
@@ -159,9 +163,8 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, schema: &'a Node, path: &str) -> Result<Kind> {
         let properties = schema.get("properties").map(Node::members).unwrap_or_default();
-        let additional = schema
-            .get("additionalProperties")
-            .filter(|schema| matches!(schema, Node::Object(_)));
+        // An empty schema says as little as `true`.
+        let additional = schema.get("additionalProperties").filter(|schema| !schema.members().is_empty());
         match (properties, additional) {
             ([], Some(values)) => Ok(self.kind(values, &join(path, "value"))?.map()),
             ([], None) => Err(refuse(

@@ -31,9 +31,11 @@ pub fn from_file(path: &Path) -> Result<SchemaRef> {
         )
         .because(e)
     })?;
+    // Some editors begin every file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     match path.extension().and_then(|e| e.to_str()) {
-        Some("avsc") => from_avro(&text),
-        Some("json") => from_json_schema(&text),
+        Some("avsc") => from_avro(text),
+        Some("json") => from_json_schema(text),
         _ => {
             return Err(Error::config(
                 "schema",
