@@ -5,7 +5,7 @@ use super::fault::{Fault, Read};
 /// Longest unscaled value that is written out as text: more than the 147,455 digits that PostgreSQL's numeric can have.
 const UNSCALED_BYTES_MAX: usize = 64 << 10;
 /// Longest row of zeros that a scale may add to a text: as many digits as PostgreSQL's numeric has on either side.
-const SCALE_MAX: i64 = 131_072;
+const SCALE_MAX: u64 = 131_072;
 
 /// Precision and scale of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ fn too_large() -> Box<Fault> {
 
 /// Writes `unscaled / 10^scale` as text, however long it is; all decimal places are kept.
 pub(super) fn write(bytes: &[u8], scale: i64, out: &mut Vec<u8>) -> Read {
-    if bytes.is_empty() || bytes.len() > UNSCALED_BYTES_MAX || scale.abs() > SCALE_MAX {
+    if bytes.is_empty() || bytes.len() > UNSCALED_BYTES_MAX || scale.unsigned_abs() > SCALE_MAX {
         return Err(Fault::range("no decimal of a size that databases have"));
     }
     let negative = bytes[0] >> 7 == 1;
@@ -187,6 +187,15 @@ mod tests {
         format!("{}{whole}.{fraction}", if unscaled < 0 { "-" } else { "" })
     }
 
+    #[test]
+    fn scales_that_no_database_has_are_refused() {
+        for scale in [i64::MIN, i64::MIN + 1, -131_073, 131_073, i64::MAX] {
+            assert!(write(b"\x01", scale, &mut Vec::new()).is_err(), "{scale}");
+            let zero = Shape { precision: 38, scale: 0 }.unscaled(b"\x01", scale);
+            assert!(zero.is_err(), "{scale}");
+        }
+    }
+
     proptest! {
         #[test]
         fn bytes_and_text_of_a_decimal_are_the_same_number(unscaled in -(10i128.pow(38) - 1)..10i128.pow(38), padding in 0usize..20) {
@@ -211,6 +220,7 @@ mod tests {
             let _parsed = SHAPE.parse(text.as_bytes());
             let _read = SHAPE.unscaled(&bytes, scale);
             let _written = write(&bytes, scale % 200_000, &mut Vec::new());
+            let _refused = write(&bytes, scale, &mut Vec::new());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What Debezium writes where it did not get a cell, because PostgreSQL does not send large values that did not change.
 //!
 //! The text is Debezium's default for `unavailable.value.placeholder`; in arrays and maps it hides in ways of their own, taken from
-//! real events. Arrays of decimals and of timestamps, and bit strings, come as plain nulls, which nobody can tell from a null: such
-//! tables need `REPLICA IDENTITY FULL`.
+//! real events. Arrays of other types (smallint, floats, booleans, decimals, times, inet) and bit strings come as plain nulls, which nobody
+//! can tell from a null: such tables need `REPLICA IDENTITY FULL`.
 
 use super::column::{Cells, Column};
 
@@ -16,7 +16,10 @@ const UUID: &[u8] = b"b68a35a7-17ad-35b3-af2a-ae46edb4545a";
 pub(super) fn possible(column: &Column) -> bool {
     match &column.cells {
         Cells::Text(_) | Cells::Binary(_) | Cells::Map { .. } => true,
-        Cells::List(_, item) => matches!(item.cells, Cells::Text(_) | Cells::Binary(_) | Cells::Int32(_) | Cells::Int64(_)),
+        Cells::List(_, item) => matches!(
+            item.cells,
+            Cells::Text(_) | Cells::Binary(_) | Cells::Int32(_) | Cells::Int64(_) | Cells::Date(_)
+        ),
         _ => false,
     }
 }
@@ -36,7 +39,10 @@ pub(super) fn is_last_cell_of(column: &Column) -> bool {
             match &item.cells {
                 Cells::Text(cells) => range.len() == 1 && matches!(cells.get(range.start), TEXT | UUID),
                 Cells::Binary(cells) => range.len() == 1 && cells.get(range.start) == TEXT,
-                Cells::Int32(cells) => cells[range].iter().copied().map(i64::from).eq(TEXT.iter().copied().map(i64::from)),
+                // Days are numbers to it, too.
+                Cells::Int32(cells) | Cells::Date(cells) => {
+                    cells[range].iter().copied().map(i64::from).eq(TEXT.iter().copied().map(i64::from))
+                }
                 Cells::Int64(cells) => cells[range].iter().copied().eq(TEXT.iter().copied().map(i64::from)),
                 _ => false,
             }

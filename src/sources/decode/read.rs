@@ -86,6 +86,14 @@ pub(super) fn text(scanner: &mut Scanner<'_>, encoding: Encoding, out: &mut Vec<
             let (bytes, scale) = variable_scale(scanner)?;
             exact::write(&bytes, scale, out)?;
         }
+        // Kafka Connect's converter can write numbers, too.
+        Encoding::Unscaled(_) if matches!(scanner.peek(), b'-' | b'0'..=b'9') => {
+            let number = scanner.number()?.as_bytes();
+            match number.iter().any(|byte| matches!(byte, b'e' | b'E')) {
+                true => return Err(Fault::mismatch("a decimal number without exponent is expected")),
+                false => out.extend_from_slice(number),
+            }
+        }
         Encoding::Unscaled(scale) => {
             let mut bytes = Vec::new();
             base64(scanner, &mut bytes)?;

@@ -345,7 +345,7 @@ impl Batcher {
                 key: message.key,
                 value: message.value,
                 headers: headers_json(message.headers),
-                timestamp_us: message.timestamp_ms.map(|ms| ms.saturating_mul(1000)),
+                timestamp_us: message.timestamp_ms.and_then(|ms| ms.checked_mul(1000)),
                 schema_id: None,
                 reject,
             });
@@ -448,7 +448,7 @@ mod tests {
     use crate::sources::kafka::lanes::Planned;
     use crate::table::Lanes;
     use arrow::array::{Array, AsArray, Int64Array};
-    use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
     use proptest::prelude::*;
 
     /// Rows are offsets. A key of `b` is bad, of `t` a tombstone, of `f` nothing that concerns a table.
@@ -598,6 +598,16 @@ mod tests {
         );
         assert_eq!(portion.counts[0].dead_letter, 2, "it is one either way");
         assert!(portion.batches.iter().all(|batch| batch.permit.is_some()));
+    }
+
+    #[test]
+    fn a_letters_time_that_does_not_fit_is_null() {
+        let mut run = messages("bb");
+        (run[0].timestamp_ms, run[1].timestamp_ms) = (Some(i64::MAX), Some(7));
+        let portion = portion(&mut batcher(&[Some(0)], 9), &run).unwrap();
+        let times = portion.batches[0].rows.column_by_name("timestamp").unwrap();
+        let times: Vec<_> = times.as_primitive::<TimestampMicrosecondType>().iter().collect();
+        assert_eq!(times, [None, Some(7000)]);
     }
 
     #[test]
