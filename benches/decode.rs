@@ -93,6 +93,7 @@ fn spec(format: Format, columns: SchemaRef) -> DecodeSpec {
         key_from: KeyFrom::Value,
         tombstones: Tombstones::Skip,
         metadata: Vec::new(),
+        partition_by: Vec::new(),
     }
 }
 

@@ -145,6 +145,7 @@ fn spec() -> DecodeSpec {
         key_from: KeyFrom::Value,
         tombstones: Tombstones::Skip,
         metadata: Vec::new(),
+        partition_by: Vec::new(),
     }
 }
 

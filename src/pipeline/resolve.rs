@@ -288,6 +288,7 @@ impl Feed {
             key_from: options.key_from,
             tombstones: options.tombstones,
             metadata: options.metadata.clone(),
+            partition_by: options.partition_by.clone(),
         };
         let mut wrong = problems_of("key", &options.key, |name| key_column(columns, name));
         wrong.extend(problems_of("metadata", &options.metadata, |name| {

@@ -373,3 +373,42 @@ fn k9_a_table_of_events_passes_over_a_tombstone_or_keeps_it_as_a_row_of_nulls() 
     );
     assert_eq!(super::row(&kept, 1)["__deleted"], false);
 }
+
+#[test]
+fn v20_what_cannot_be_a_partition_is_rejected() {
+    let mut spec = spec(Format::Json, all_types());
+    spec.metadata = vec!["__timestamp".to_owned(), "__key".to_owned()];
+    spec.partition_by = ["day", "at", "local", "raw", "s", "__timestamp", "__key"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut by_all = decoder(&spec).unwrap();
+    let good = [
+        r#"{"id":1}"#,
+        r#"{"id":1,"day":"0001-01-01","at":"0001-01-01T00:00:00Z","local":"0001-01-01T00:00:00","raw":"","s":"\u0000"}"#,
+        r#"{"id":1,"day":"9999-12-31","at":"9999-12-31T23:59:59.999999Z","local":"9999-12-31T23:59:59.999999","raw":"w6k="}"#,
+    ];
+    assert_eq!(by_all.decode(&good.map(value)).unwrap().rejects, []);
+    let bad = [
+        (r#"{"id":1,"day":"+10000-01-01"}"#, "out_of_range", "`day`"),
+        (r#"{"id":1,"day":"0000-12-31"}"#, "out_of_range", "`day`"),
+        (r#"{"id":1,"at":"9999-12-31T23:00:00-01:00"}"#, "out_of_range", "`at`"),
+        (r#"{"id":1,"local":"0000-12-31T23:59:59.999999"}"#, "out_of_range", "`local`"),
+        (r#"{"id":1,"raw":"/w=="}"#, "type_mismatch", "`raw`"),
+    ];
+    for (text, code, what) in bad {
+        let decoded = by_all.decode(&[value(good[0]), value(text), value(good[0])]).unwrap();
+        account(&decoded, 3);
+        assert_eq!((decoded.origins.as_slice(), decoded.rejects[0].code), (&[0, 2][..], code), "{text}");
+        assert!(decoded.rejects[0].message.contains(what), "{}", decoded.rejects[0].message);
+    }
+    let key = message(Some(b"\xFF"), Some(good[0].as_bytes()));
+    let mut time = value(good[0]);
+    time.timestamp_ms = Some(253_402_300_800_000);
+    let decoded = by_all.decode(&[key, time]).unwrap();
+    let codes: Vec<&str> = decoded.rejects.iter().map(|reject| reject.code).collect();
+    assert_eq!(codes, ["type_mismatch", "out_of_range"]);
+    // Columns that no partition is made of may hold all that their types can.
+    spec.partition_by = vec!["id".to_owned()];
+    let decoded = decoder(&spec).unwrap().decode(&bad.map(|(text, ..)| value(text))).unwrap();
+    assert_eq!(decoded.rejects, []);
+}

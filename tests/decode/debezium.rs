@@ -1,10 +1,12 @@
 //! What Debezium's messages mean, in the forms that the samples do not have: flattened rows, changed schemas, odd events.
 
+use std::sync::Arc;
+
 use alluvium::batch::Op;
 use alluvium::config::{Format, KeyFrom, Tombstones};
 use alluvium::error::Kind;
-use alluvium::sources::decode::{DecodeSpec, Message, NewColumns, ReadHeaders, decoder, discover};
-use arrow::datatypes::{DataType, Field};
+use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, ReadHeaders, decoder, discover};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use serde_json::json;
 
 use super::{account, columns, message, row, spec, upsert, value};
@@ -69,33 +71,126 @@ fn a_table_of_events_must_be_able_to_say_delete() {
 }
 
 #[test]
+fn flattened_rows_delete_whatever_columns_the_schema_file_names() {
+    let marks = [
+        ("__op", DataType::Utf8),
+        ("__deleted", DataType::Utf8),
+        ("__ts_ms", DataType::Int64),
+    ];
+    for named in [&marks[..], &marks[..1], &marks[1..2], &marks[2..]] {
+        let mut fields = vec![Field::new("id", DataType::Int64, false), Field::new("v", DataType::Utf8, true)];
+        fields.extend(named.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)));
+        let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
+        for deleted in [
+            r#"{"id":1,"v":"a","__op":"d","__deleted":"true"}"#,
+            r#"{"__deleted":"true","v":null,"id":1}"#,
+            r#"{"__op":"d","v":"a","id":1,"__deleted":"false"}"#,
+        ] {
+            let put = r#"{"id":2,"v":"b","__op":"u","__deleted":"false","__ts_ms":7}"#;
+            let decoded = decoder.decode(&[value(put), value(deleted), value(put)]).unwrap();
+            account(&decoded, 3);
+            assert_eq!(decoded.ops, [Op::Put, Op::Delete, Op::Put], "{named:?} {deleted}");
+            assert_eq!(row(&decoded, 1)["id"], 1);
+            let mut expected = json!({"id": 2, "v": "b"});
+            for (name, _) in named {
+                expected[*name] = serde_json::from_str::<serde_json::Value>(put).unwrap()[*name].clone();
+            }
+            assert_eq!((row(&decoded, 0), row(&decoded, 2)), (expected.clone(), expected));
+        }
+    }
+}
+
+#[test]
+fn a_column_of_the_source_that_is_called_as_a_mark_is_a_column_of_the_envelopes_rows() {
+    let fields = vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("__deleted", DataType::Utf8, true),
+    ];
+    let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
+    let put = value(r#"{"op":"u","before":null,"after":{"id":1,"__deleted":"true"}}"#);
+    let decoded = decoder.decode(&[put]).unwrap();
+    assert_eq!(decoded.ops, [Op::Put]);
+    assert_eq!(row(&decoded, 0), json!({"id": 1, "__deleted": "true"}));
+    // Of a flattened row it says what is deleted, so it can be nothing else.
+    let fields = vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("__deleted", DataType::Int32, true),
+    ];
+    let mut decoder = alluvium::sources::decode::decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
+    let decoded = decoder.decode(&[value(r#"{"id":1,"__deleted":1}"#)]).unwrap();
+    assert_eq!((decoded.rows.num_rows(), decoded.rejects[0].code), (0, "unexpected"));
+}
+
+#[test]
+fn of_a_deleted_row_only_the_key_is_read() {
+    let fields = vec![Field::new("id", DataType::Int64, false), Field::new("v", DataType::Int32, false)];
+    for key_from in [KeyFrom::Value, KeyFrom::MessageKey] {
+        let mut spec = upsert(spec(Format::DebeziumJson, columns(fields.clone())), &["id"]);
+        spec.key_from = key_from;
+        let mut decoder = decoder(&spec).unwrap();
+        let deletes = [
+            r#"{"id":1,"v":null,"__deleted":"true"}"#,
+            r#"{"id":1,"__op":"d"}"#,
+            r#"{"id":1,"v":"no number","__deleted":"true"}"#,
+            r#"{"op":"d","before":{"id":1,"v":null},"after":null}"#,
+        ];
+        let messages = deletes.map(|delete| message(Some(br#"{"id":1}"#), Some(delete.as_bytes())));
+        let decoded = decoder.decode(&messages).unwrap();
+        account(&decoded, messages.len());
+        assert_eq!(decoded.rejects, []);
+        assert_eq!(decoded.ops, [Op::Delete; 4], "{key_from:?}");
+        assert!((0..4).all(|index| row(&decoded, index)["id"] == 1));
+    }
+    // A time that no column can hold is no reason to keep what was deleted.
+    let mut spec = people();
+    spec.metadata = vec!["__timestamp".to_owned()];
+    let mut late = message(Some(br#"{"id":1}"#), None);
+    late.timestamp_ms = Some(i64::MAX);
+    let decoded = decoder(&spec).unwrap().decode(&[late]).unwrap();
+    assert_eq!((decoded.ops.as_slice(), decoded.rejects.len()), (&[Op::Delete][..], 0));
+}
+
+#[test]
 fn events_that_lack_a_part_are_rejected_alone() {
     let cases = [
         (r#"{"op":"c","before":null,"after":null}"#, "unexpected", "`after`"),
         (r#"{"op":"u","before":{"id":1}}"#, "unexpected", "`after`"),
         (r#"{"op":"x","after":{"id":1}}"#, "unexpected", "`op`"),
         (r#"{"op":7,"after":{"id":1}}"#, "unexpected", "`op`"),
+        (r#"{"op":null,"after":{"id":1}}"#, "unexpected", "`op`"),
+        (r#"{"after":{"id":1}}"#, "unexpected", "`op`"),
+        (
+            r#"{"before":null,"after":{"id":1},"source":{},"ts_ms":1}"#,
+            "unexpected",
+            "`op`: the event does not say",
+        ),
         (r#"{"op":"c","after":[1]}"#, "type_mismatch", "an object"),
         (r#"{"op":"c","after":{"name":"a"}}"#, "missing_key", "`id`"),
         (r#"{"op":"c","after":{"id":null}}"#, "missing_key", "`id`"),
         (r#"{"op":"d","before":null,"after":null}"#, "missing_key", "no key"),
         (r#"{"op":"d","before":{"name":"a"},"after":null}"#, "missing_key", "no key"),
-        (r#"{"op":"c","after":{"id":1,"born":2146033979}}"#, "out_of_range", "`born`"),
-        (
-            r#"{"op":"c","after":{"id":1},"source":{"lsn":"x"}}"#,
-            "type_mismatch",
-            "`source.__lsn`",
-        ),
+        (r#"{"op":"u","after":{"id":1},"after":{"id":2}}"#, "duplicate_column", "`after`"),
         (
             r#"{"schema":{"type":"struct"},"payload":{"op":"c","after":{"id":1}},"x":1}"#,
             "malformed",
             "payload",
         ),
+        (
+            r#"{"payload":{"op":"c","after":{"id":1}},"schema":{"type":"struct"}}"#,
+            "unexpected",
+            "the schema first",
+        ),
+        (r#"{"payload":{"id":1,"name":"a"},"schema":null}"#, "unexpected", "the schema first"),
         (r#"{"op":"c","after":{"id":1}} {}"#, "malformed", "more follows"),
         (
             r#"{"schema":{"fields":1},"payload":{"op":"c","after":{"id":1}}}"#,
             "unexpected",
             "Kafka Connect",
+        ),
+        (
+            r#"{"schema":{"type":"int64","optional":false},"payload":{"id":1}}"#,
+            "unexpected",
+            "describes no row",
         ),
         (r#"[]"#, "unexpected", "no object"),
         (r#"{"#, "malformed", ""),
@@ -113,6 +208,275 @@ fn events_that_lack_a_part_are_rejected_alone() {
         assert_eq!(reject.code, code, "{bad}: {}", reject.message);
         assert!(reject.message.contains(what), "{bad}: {}", reject.message);
     }
+}
+
+#[test]
+fn v16_a_change_that_the_table_cannot_hold_is_rejected_and_the_row_of_its_key_is_gone() {
+    let cases = [
+        (r#"{"op":"c","after":{"id":1,"born":2146033979}}"#, "out_of_range", "`born`"),
+        (
+            r#"{"op":"u","before":{"id":1},"after":{"id":1,"name":7}}"#,
+            "type_mismatch",
+            "`name`",
+        ),
+        (
+            r#"{"op":"r","after":{"name":{},"id":1},"kafka_offset":7,"source":{}}"#,
+            "type_mismatch",
+            "`name`",
+        ),
+        (
+            r#"{"op":"c","after":{"id":1},"source":{"lsn":"x"}}"#,
+            "type_mismatch",
+            "`source.__lsn`",
+        ),
+        (r#"{"op":"u","after":{"id":1,"name":"a","name":"b"}}"#, "duplicate_column", "`name`"),
+        (
+            r#"{"op":"c","after":{"id":1,"name":"__debezium_unavailable_value"}}"#,
+            "unavailable_value",
+            "`name`",
+        ),
+        (r#"{"name":7,"id":1}"#, "type_mismatch", "`name`"),
+        (r#"{"id":1,"name":7,"__deleted":"false","__op":"u"}"#, "type_mismatch", "`name`"),
+        (r#"{"schema":null,"payload":{"id":1,"name":7}}"#, "type_mismatch", "`name`"),
+    ];
+    let good = r#"{"before":null,"after":{"id":5,"name":"e"},"op":"r"}"#;
+    for key_from in [KeyFrom::Value, KeyFrom::MessageKey] {
+        let mut spec = DecodeSpec { key_from, ..people() };
+        spec.metadata = vec!["__lsn".to_owned(), "__deleted".to_owned(), "__timestamp".to_owned()];
+        let mut by_spec = decoder(&spec).unwrap();
+        for (bad, code, what) in cases {
+            let keyed = |key: &'static [u8], text: &'static str| message(Some(key), Some(text.as_bytes()));
+            let messages = [keyed(br#"{"id":5}"#, good), keyed(br#"{"id":1}"#, bad), keyed(br#"{"id":5}"#, good)];
+            let decoded = by_spec.decode(&messages).unwrap();
+            account(&decoded, 3);
+            assert_eq!((decoded.written(), decoded.rejects.len()), (2, 1), "{bad}");
+            assert_eq!(decoded.ops, [Op::Put, Op::Delete, Op::Put], "{bad}");
+            assert_eq!(decoded.origins, [0, 1, 2], "{bad}");
+            assert_eq!(
+                (&row(&decoded, 1)["id"], &row(&decoded, 1)["__deleted"]),
+                (&json!(1), &json!(true)),
+                "{bad}"
+            );
+            let reject = &decoded.rejects[0];
+            assert_eq!((reject.index, reject.code), (1, code), "{bad}: {}", reject.message);
+            assert!(reject.message.contains(what), "{bad}: {}", reject.message);
+        }
+        let mut late = message(Some(br#"{"id":1}"#), Some(br#"{"op":"u","after":{"id":1}}"#));
+        late.timestamp_ms = Some(i64::MAX);
+        let decoded = by_spec.decode(&[late]).unwrap();
+        assert_eq!(
+            (decoded.ops.as_slice(), decoded.rejects[0].code),
+            (&[Op::Delete][..], "out_of_range")
+        );
+    }
+    // Where the change moved the row, neither key has one.
+    let moves = r#"{"op":"u","before":{"id":1},"after":{"id":2,"name":7}}"#;
+    let decoded = decoder(&people()).unwrap().decode(&[value(good), value(moves)]).unwrap();
+    account(&decoded, 2);
+    assert_eq!(decoded.ops, [Op::Put, Op::Delete, Op::Delete]);
+    assert_eq!((&row(&decoded, 1)["id"], &row(&decoded, 2)["id"]), (&json!(2), &json!(1)));
+    // A table of events has no rows that could be gone, and what is no JSON says nothing of any.
+    let decoded = decoder(&events()).unwrap().decode(&[value(cases[1].0)]).unwrap();
+    assert_eq!((decoded.rows.num_rows(), decoded.rejects.len()), (0, 1));
+    for broken in [
+        r#"{"op":"u","after":{"id":1,"name":7},"x":}"#,
+        r#"{"id":1,"name":7}}"#,
+        r#"{"id":1,"name":07}"#,
+    ] {
+        let decoded = decoder(&people()).unwrap().decode(&[value(broken)]).unwrap();
+        assert_eq!((decoded.rows.num_rows(), decoded.rejects.len()), (0, 1), "{broken}");
+    }
+}
+
+#[test]
+fn an_envelope_may_have_members_that_are_not_debeziums() {
+    let after = r#""before":null,"after":{"id":1,"name":"a"}"#;
+    let envelopes = [
+        format!(r#"{{{after},"source":{{}},"op":"c","ts_ms":2,"updateDescription":null}}"#),
+        format!(r#"{{"kafka_offset":3,{after},"source":{{}},"op":"c"}}"#),
+        format!(r#"{{"_at":"x",{after},"op":"r"}}"#),
+        format!(r#"{{{after},"op":"u","status":"x"}}"#),
+        format!(r#"{{"after":{{"name":"a","id":1}},"before":{{"id":1}},"databaseName":"d","op":"u","source":{{}}}}"#),
+    ];
+    let delete = r#"{"before":{"id":1},"after":null,"source":{},"op":"d","kafka_offset":3}"#;
+    for key_from in [KeyFrom::Value, KeyFrom::MessageKey] {
+        let spec = DecodeSpec { key_from, ..people() };
+        for envelope in &envelopes {
+            let messages = [envelope, delete].map(|text| message(Some(br#"{"id":1}"#), Some(text.as_bytes())));
+            let decoded = decoder(&spec).unwrap().decode(&messages).unwrap();
+            assert_eq!(decoded.rejects, [], "{envelope}");
+            assert_eq!(decoded.ops, [Op::Put, Op::Delete], "{envelope}");
+            assert_eq!(row(&decoded, 0), json!({"id": 1, "name": "a", "born": null}), "{envelope}");
+        }
+    }
+    let decoded = decoder(&events()).unwrap().decode(&[value(&envelopes[0]), value(delete)]).unwrap();
+    assert_eq!((&row(&decoded, 0)["name"], &row(&decoded, 1)["__op"]), (&json!("a"), &json!("d")));
+    let truncate = value(r#"{"op":"t","before":null,"after":null,"source":{"lsn":5},"x":1}"#);
+    assert_eq!(decoder(&people()).unwrap().decode(&[truncate]).unwrap().ops, [Op::Truncate]);
+    let logical = value(r#"{"op":"m","message":{"prefix":"p"},"source":{},"x":1}"#);
+    assert_eq!(decoder(&people()).unwrap().decode(&[logical]).unwrap().filtered, 1);
+}
+
+#[test]
+fn a_flattened_row_may_have_columns_that_are_called_as_an_envelopes_members() {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let names = ["id", "message", "source", "op", "before", "after", "status"];
+    let mut spec = spec(Format::DebeziumJson, columns(names.map(text).to_vec()));
+    spec.metadata = vec!["__deleted".to_owned()];
+    let rows = [
+        json!({"message": "m", "source": "web"}),
+        json!({"message": "m", "source": null, "ts_ms": 5}),
+        json!({"op": "login", "source": "web"}),
+        json!({"id": "1", "op": "c", "before": null, "after": "{}"}),
+        json!({"id": "1", "op": "UPDATE", "before": "{}", "after": "{}"}),
+        json!({"id": "1", "op": "d", "before": null, "after": null}),
+        json!({"id": "1", "before": "x", "source": "y"}),
+        json!({"id": "1", "status": "x"}),
+    ];
+    for object in rows {
+        let decoded = decoder(&spec).unwrap().decode(&[value(&object.to_string())]).unwrap();
+        assert_eq!((decoded.rejects.as_slice(), decoded.filtered), (&[][..], 0), "{object}");
+        for name in names {
+            assert_eq!(row(&decoded, 0)[name], object[name], "{object} {name}");
+        }
+    }
+    for time in [r#"{"ts_ms":1}"#, r#"{"ts_ms":1,"ts_us":1000,"ts_ns":1000000}"#] {
+        assert_eq!(decoder(&spec).unwrap().decode(&[value(time)]).unwrap().filtered, 1, "{time}");
+    }
+}
+
+#[test]
+fn a_tombstones_key_is_read_as_its_own_schema_says() {
+    let cases = [
+        (
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            "int64",
+            "io.debezium.time.MicroTimestamp",
+            "5000",
+            json!(5000),
+        ),
+        (
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            "int64",
+            "io.debezium.time.Timestamp",
+            "5",
+            json!(5000),
+        ),
+        (
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            "int64",
+            "org.apache.kafka.connect.data.Timestamp",
+            "5",
+            json!(5000),
+        ),
+        (DataType::Int64, "int32", "org.apache.kafka.connect.data.Time", "5", json!(5000)),
+        (DataType::Int64, "int64", "io.debezium.time.MicroTime", "5000", json!(5000)),
+        (
+            DataType::Utf8,
+            "struct",
+            "io.debezium.data.VariableScaleDecimal",
+            r#"{"scale":1,"value":"AP8="}"#,
+            json!("25.5"),
+        ),
+        (DataType::Date32, "int32", "io.debezium.time.Date", "7", json!(7)),
+        (DataType::Int64, "int64", "", "9", json!(9)),
+    ];
+    for (kind, written, name, cell, expected) in cases {
+        let fields = vec![Field::new("k", kind, false), Field::new("v", DataType::Utf8, true)];
+        for key_from in [KeyFrom::Value, KeyFrom::MessageKey] {
+            let mut spec = upsert(spec(Format::DebeziumJson, columns(fields.clone())), &["k"]);
+            (spec.key_from, spec.new_columns) = (key_from, NewColumns::Add);
+            let of_key = format!(r#"{{"type":"{written}","optional":false,"name":"{name}","field":"k"}}"#).replace(r#""name":"","#, "");
+            let schema = format!(r#"{{"type":"struct","optional":false,"fields":[{of_key}]}}"#);
+            let key = format!(r#"{{"schema":{schema},"payload":{{"k":{cell}}}}}"#);
+            let put = wrapped(&of_key, &format!(r#"{{"k":{cell}}}"#));
+            let messages = [
+                message(Some(key.as_bytes()), None),
+                message(Some(key.as_bytes()), Some(put.as_bytes())),
+                message(Some(key.as_bytes()), None),
+            ];
+            let decoded = decoder(&spec).unwrap().decode(&messages).unwrap();
+            assert_eq!(decoded.rejects, [], "{name}");
+            assert_eq!(decoded.ops, [Op::Delete, Op::Put, Op::Delete]);
+            assert!((0..3).all(|index| row(&decoded, index)["k"] == expected), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_schema_file_needs_to_know_nothing_of_columns_that_it_leaves_out_or_keeps_as_json() {
+    let sparse = r#"{"type":"map","keys":{"type":"int16"},"values":{"type":"double"},"optional":true,"field":"sparse"}"#;
+    let point = r#"{"type":"struct","fields":[{"type":"double","field":"x"}],"optional":true,"field":"doc"}"#;
+    let schema = r#"{"type":"object","properties":{"id":{"type":"integer"},"doc":{"format":"json"},
+        "o":{"type":"object","properties":{"any":{"format":"json"}}}}}"#;
+    let file = alluvium::sources::decode::columns::from_json_schema(schema).unwrap();
+    let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, file), &["id"])).unwrap();
+    let within = r#"{"type":"struct","fields":[{"type":"int64","field":"any"}],"optional":true,"field":"o"}"#;
+    let text = r#"{"type":"string","optional":true,"field":"doc"}"#;
+    let texts = [
+        wrapped(
+            &format!("{ID},{sparse},{point},{within}"),
+            r#"{"id":1,"sparse":null,"doc":{"x":1.50},"o":{"any":7}}"#,
+        ),
+        wrapped(&format!("{ID},{text}"), r#"{"id":2,"doc":"a"}"#),
+        r#"{"op":"c","after":{"id":3,"doc":"a"}}"#.to_owned(),
+    ];
+    let decoded = decoder.decode(&texts.each_ref().map(|text| value(text))).unwrap();
+    assert_eq!(decoded.rejects, []);
+    assert_eq!(row(&decoded, 0), json!({"id": 1, "doc": r#"{"x":1.50}"#, "o": {"any": "7"}}));
+    assert_eq!(
+        (&row(&decoded, 1)["doc"], &row(&decoded, 2)["doc"]),
+        (&json!(r#""a""#), &json!(r#""a""#))
+    );
+}
+
+#[test]
+fn what_a_schema_file_requires_is_required_in_tables_that_keep_every_event_too() {
+    let fields = vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("v", DataType::Utf8, false),
+        Field::new("n", DataType::Int32, true),
+    ];
+    let mut spec = spec(Format::DebeziumJson, columns(fields));
+    spec.metadata = vec!["__op".to_owned(), "__unchanged".to_owned()];
+    let texts = [
+        r#"{"op":"c","after":{}}"#,
+        r#"{"op":"u","after":{"v":"x"}}"#,
+        r#"{"v":"x","__op":"c"}"#,
+        r#"{"op":"u","after":{"id":1,"v":null}}"#,
+        r#"{"op":"u","after":{"id":1,"v":"__debezium_unavailable_value"}}"#,
+        r#"{"op":"d","before":{"id":1},"after":null}"#,
+        r#"{"op":"t","before":null,"after":null}"#,
+        r#"{"id":1,"v":null,"__op":"d"}"#,
+    ];
+    let decoded = decoder(&spec).unwrap().decode(&texts.map(value)).unwrap();
+    account(&decoded, texts.len());
+    let rejects: Vec<_> = decoded.rejects.iter().map(|reject| (reject.index, reject.code)).collect();
+    assert_eq!(rejects, [0, 1, 2, 3].map(|index| (index, "missing_value")));
+    assert_eq!(decoded.origins, [4, 5, 6, 7]);
+
+    spec.format = Format::Json;
+    (spec.tombstones, spec.metadata) = (Tombstones::Keep, Vec::new());
+    let messages = [value("{}"), value(r#"{"id":1,"v":"x"}"#), message(Some(b"k"), None)];
+    let decoded = decoder(&spec).unwrap().decode(&messages).unwrap();
+    account(&decoded, 3);
+    assert_eq!(
+        (decoded.origins.as_slice(), decoded.rejects[0].code),
+        (&[1, 2][..], "missing_value")
+    );
+}
+
+#[test]
+fn decimals_that_kafka_connect_writes_as_numbers_are_text_as_they_stand() {
+    let wide = r#"{"type":"bytes","optional":true,"name":"org.apache.kafka.connect.data.Decimal","parameters":{"scale":"2","connect.decimal.precision":"50"},"field":"n"}"#;
+    let texts = [(1, r#""AP8=""#), (2, "-12.50"), (3, "1E+3")]
+        .map(|(id, n)| wrapped(&format!("{ID},{wide}"), &format!(r#"{{"id":{id},"n":{n}}}"#)));
+    let messages = texts.each_ref().map(|text| value(text));
+    let columns = discover(Format::DebeziumJson, &messages).unwrap().unwrap();
+    let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, columns), &["id"])).unwrap();
+    let decoded = decoder.decode(&messages).unwrap();
+    assert_eq!((&row(&decoded, 0)["n"], &row(&decoded, 1)["n"]), (&json!("2.55"), &json!("-12.50")));
+    assert_eq!((decoded.rejects[0].index, decoded.rejects[0].code), (2, "type_mismatch"));
 }
 
 #[test]
@@ -378,4 +742,48 @@ fn v20_metadata_columns_say_where_a_row_comes_from() {
         (&json!(null), &json!([]))
     );
     assert_eq!((decoded.rejects[0].index, decoded.rejects[0].code), (2, "out_of_range"));
+}
+
+#[test]
+fn v16_arrays_of_numbers_and_of_days_that_were_not_sent_are_marked() {
+    let placeholder = json!("__debezium_unavailable_value".bytes().collect::<Vec<u8>>());
+    for item in [DataType::Int32, DataType::Int64, DataType::Date32] {
+        let list = DataType::List(Arc::new(Field::new("element", item.clone(), true)));
+        let fields = vec![Field::new("id", DataType::Int64, false), Field::new("a", list, true)];
+        let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
+        let texts = [json!([95, 95]), placeholder.clone()].map(|a| json!({"op": "u", "after": {"id": 1, "a": a}}).to_string());
+        let decoded = decoder.decode(&texts.each_ref().map(|text| value(text))).unwrap();
+        let unchanged = decoded.unchanged.as_ref().unwrap();
+        assert_eq!((unchanged.0[&1].value(0), unchanged.0[&1].value(1)), (false, true), "{item}");
+        assert_eq!(row(&decoded, 1)["a"], json!(null));
+    }
+}
+
+#[test]
+fn k10_a_tombstone_behind_its_delete_says_nothing_where_the_tables_key_is_another_than_the_databases() {
+    let mut spec = upsert(people(), &["name"]);
+    spec.tombstones = Tombstones::Skip;
+    let put = r#"{"op":"c","before":null,"after":{"id":1,"name":"a"}}"#;
+    let delete = r#"{"op":"d","before":{"id":1,"name":"a"},"after":null}"#;
+    let flattened = r#"{"id":1,"name":"a"}"#;
+    let of = |value: Option<&'static str>| message(Some(br#"{"id":1}"#), value.map(str::as_bytes));
+    let mut elsewhere = of(Some(flattened));
+    elsewhere.partition = 9;
+    let mut decoder = decoder(&spec).unwrap();
+    let codes = |decoded: &Decoded| decoded.rejects.iter().map(|reject| reject.code).collect::<Vec<_>>();
+    // A topic of tombstones alone may have lost its deletes.
+    let alone = decoder.decode(&[of(None)]).unwrap();
+    assert_eq!((codes(&alone), alone.tombstones), (vec!["missing_key"], 0));
+    let pair = decoder.decode(&[of(Some(put)), of(Some(delete)), elsewhere, of(None)]).unwrap();
+    account(&pair, 4);
+    assert_eq!((codes(&pair), pair.tombstones), (vec![], 1));
+    assert_eq!(pair.ops, [Op::Put, Op::Delete, Op::Put]);
+    let cut = decoder.decode(&[of(None), of(Some(put))]).unwrap();
+    assert_eq!((codes(&cut), cut.tombstones), (vec![], 1));
+    for other in [put, flattened] {
+        let lost = decoder.decode(&[of(Some(other)), of(None)]).unwrap();
+        assert_eq!((codes(&lost), lost.tombstones), (vec!["missing_key"], 0), "{other}");
+    }
+    let null = message(Some(br#"{"name":null}"#), None);
+    assert_eq!(codes(&decoder.decode(&[of(Some(delete)), null]).unwrap()), ["missing_key"]);
 }

@@ -204,7 +204,10 @@ fn v17_s10_columns_that_a_table_cannot_gain_stop_it_with_the_reason() {
         (vec![id(), field("Name", "string", true)], "`name` in case only"),
         (vec![id(), field("a b", "string", true)], "`a b`"),
         (vec![id(), field("name", "int64", true)], "`name` is Int64 there and Utf8 here"),
-        (vec![id(), inner(json!([field("X", "int32", true)]))], "`s.x` in case only"),
+        (
+            vec![id(), inner(json!([field("X", "int32", true)]))],
+            "`s.X`: it differs from `x` in case only",
+        ),
         (vec![id(), field("odd", "int128", true)], "`int128`"),
     ];
     for (fields, part) in cases {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod columns;
 mod debezium;
+mod gone;
 mod growth;
 mod properties;
 mod samples;
@@ -26,6 +27,7 @@ fn spec(format: Format, columns: SchemaRef) -> DecodeSpec {
         key_from: KeyFrom::Value,
         tombstones: Tombstones::Skip,
         metadata: Vec::new(),
+        partition_by: Vec::new(),
     }
 }
 

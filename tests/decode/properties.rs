@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alluvium::config::Format;
+use alluvium::batch::Op;
+use alluvium::config::{Format, KeyFrom};
 use alluvium::sources::decode::{Decoder, Message, decoder, discover};
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimeUnit};
 use proptest::prelude::*;
@@ -324,6 +325,56 @@ proptest! {
         let decoded = decoder.decode(&[good]).unwrap();
         account(&decoded, 1);
         prop_assert_eq!(decoded.rejects.len(), 0);
+    }
+
+    /// V16: whatever a later event leaves out as unchanged, it is never filled from a row that the source had before a change that is a
+    /// reject. The rows that a fold of the run finds are those of the last change of their key, or there is none.
+    #[test]
+    fn a_row_is_its_keys_last_change_or_gone(
+        changes in prop::collection::vec((0..3u8, 0..6u8, any::<bool>()), 1..30),
+        by_key in any::<bool>(),
+        runs in 1usize..3,
+    ) {
+        let fields = vec![Field::new("id", DataType::Int64, false), Field::new("v", DataType::Int64, false)];
+        let mut spec = upsert(spec(Format::DebeziumJson, columns(fields)), &["id"]);
+        if by_key {
+            spec.key_from = KeyFrom::MessageKey;
+        }
+        let mut decoder = decoder(&spec).unwrap();
+        let (mut expected, mut found) = (BTreeMap::new(), BTreeMap::new());
+        let texts: Vec<(String, String)> = changes.iter().enumerate().map(|(v, (id, kind, flat))| {
+            let (row, key) = (json!({"id": id, "v": v}), i64::from(*id));
+            let bad = json!({"id": id, "v": "no number"});
+            let value = match (kind, flat) {
+                (0..=2, true) => row.to_string(),
+                (0..=2, false) => json!({"op": "u", "before": null, "after": row}).to_string(),
+                (3, true) => bad.to_string(),
+                (3, false) => json!({"op": "c", "after": bad, "kafka_offset": v}).to_string(),
+                (4, true) => json!({"id": id, "v": null, "__deleted": "true"}).to_string(),
+                (4, false) => json!({"op": "d", "before": {"id": id}, "after": null}).to_string(),
+                _ => json!({"op": "u", "after": row}).to_string() + "}",
+            };
+            match kind {
+                0..=2 => drop(expected.insert(key, v as i64)),
+                3 | 4 => drop(expected.remove(&key)),
+                _ => {}
+            }
+            (json!({"id": id}).to_string(), value)
+        }).collect();
+        for run in texts.chunks(texts.len().div_ceil(runs)) {
+            let messages: Vec<Message<'_>> = run.iter().map(|(key, value)| message(Some(key.as_bytes()), Some(value.as_bytes()))).collect();
+            let decoded = decoder.decode(&messages).unwrap();
+            account(&decoded, messages.len());
+            for (index, op) in decoded.ops.iter().enumerate() {
+                let row = super::row(&decoded, index);
+                let key = row["id"].as_i64().unwrap();
+                match op {
+                    Op::Put => drop(found.insert(key, row["v"].as_i64().unwrap())),
+                    _ => drop(found.remove(&key)),
+                }
+            }
+        }
+        prop_assert_eq!(found, expected);
     }
 
     /// Arbitrary bytes as keys and values do no harm to any decoder.

@@ -64,6 +64,7 @@ pub fn json(bytes: &[u8]) {
             key_from,
             tombstones: Tombstones::Keep,
             metadata: vec!["__key".to_owned(), "__timestamp".to_owned()],
+            partition_by: vec!["__key".to_owned(), "__timestamp".to_owned()],
         };
         let mut decoder = decoder(&spec).expect("the spec is right");
         let decoded = decoder.decode(&messages).expect("nothing but rejects comes of bad messages");
@@ -93,6 +94,7 @@ pub fn debezium(bytes: &[u8]) {
                 key_from: KeyFrom::Value,
                 tombstones: Tombstones::Skip,
                 metadata: ["__op", "__unchanged", "__lsn", "__ts_ms", "__deleted"].map(str::to_owned).to_vec(),
+                partition_by: vec!["by".to_owned(), "d".to_owned(), "ts".to_owned()],
             };
             // Columns that were found need not have the key.
             let Ok(mut decoder) = decoder(&spec) else { continue };
@@ -117,6 +119,7 @@ pub fn schema(bytes: &[u8]) {
             key_from: KeyFrom::Value,
             tombstones: Tombstones::Skip,
             metadata: Vec::new(),
+            partition_by: Vec::new(),
         };
         if let Err(error) = decoder(&spec) {
             panic!("columns of a schema are columns of a table: {error}");

@@ -12,29 +12,31 @@ use super::column::{Cells, Column};
 use super::columns::connect::ConnectSchema;
 use super::encoding::Encoding;
 use super::event::Event;
+use super::fault::{Code, Fault, Read};
 use crate::error::{Error, Result};
 use crate::widening::widened;
 
-/// The columns that a schema inside of messages describes, for a change or a flattened row.
-pub(super) fn columns_of(schema: &ConnectSchema, event: &Event<'_>) -> Result<Vec<Field>> {
-    row_of(schema, event)
-        .map_err(|error| Error::data("schema", "the schema inside of the messages is of no use for a table").because(error))
+/// The part of a schema inside of a message that is about its row; a schema of nothing like that is not this message's.
+pub(super) fn row_of<'a>(schema: &'a ConnectSchema, event: &Event<'_>) -> Read<&'a ConnectSchema> {
+    let row = match event {
+        Event::Change(_) => schema.member("after").or_else(|| schema.member("before")),
+        _ => Some(schema),
+    };
+    let what = "the schema around the payload describes no row";
+    row.filter(|row| row.is_row()).ok_or_else(|| Fault::new(Code::Unexpected, what))
 }
 
-fn row_of(schema: &ConnectSchema, event: &Event<'_>) -> Result<Vec<Field>> {
-    let row: &ConnectSchema = match event {
-        Event::Change(_) => {
-            let row = schema.member("after").or_else(|| schema.member("before"));
-            row.ok_or_else(|| Error::data("schema", "the schema inside of the messages has neither `before` nor `after`"))?
-        }
-        _ => schema,
-    };
-    let mut fields = row.columns()?;
-    if matches!(event, Event::Row) {
-        // What the flattening adds is not the table's: columns of that kind are asked for as metadata.
-        fields.retain(|field| !field.name().starts_with("__"));
-    }
-    Ok(fields)
+/// The columns that such a part describes, as far as they are wanted. What the flattening adds to a row is not the table's: columns of that
+/// kind are asked for as metadata.
+pub(super) fn columns_of(row: &ConnectSchema, event: &Event<'_>, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Field>> {
+    let is_flattened = matches!(event, Event::Row);
+    row.columns(&|name| wanted(name) && !(is_flattened && name.starts_with("__")))
+}
+
+/// Those that columns with a schema of their own need to know: none that the table leaves out, or keeps as JSON of whatever type.
+pub(super) fn is_wanted(columns: &[Column], new_columns: NewColumns, name: &str) -> bool {
+    let own = columns.iter().find(|column| column.name() == name);
+    own.map_or(new_columns == NewColumns::Add, |column| column.encoding != Encoding::Json)
 }
 
 /// Makes `columns` read what a writer with these fields writes. Tells the fields that they lack and are to have.
@@ -64,6 +66,9 @@ pub(super) fn adopt(columns: &mut [Column], key: &[usize], writer: &[Field], new
 const NEXT: &str = "Let a new table begin with it, or change it back at the source";
 
 fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) -> Result<(), String> {
+    if column.encoding == Encoding::Json {
+        return Ok(());
+    }
     if let Some(wider) = wider(column.field.data_type(), writer.data_type()).filter(|_| new_columns == NewColumns::Add) {
         column.widen(&wider).map_err(|why| format!("`{}`: {why}", writer.name()))?;
     }
@@ -75,9 +80,34 @@ fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) ->
             column.field.data_type()
         )
     };
-    let (table, written) = (column.field.data_type(), writer.data_type());
-    let encoding = match (table, written) {
-        _ if !table.is_nested() && table == written => Encoding::of(writer),
+    match (column.field.data_type(), writer.data_type()) {
+        (DataType::Struct(_), DataType::Struct(fields)) => return adopt_struct(column, fields, new_columns),
+        (DataType::List(_), DataType::List(item)) => match &mut column.cells {
+            Cells::List(_, own) => adopt_inner(own, Some(item), new_columns)?,
+            _ => return Err(clash()),
+        },
+        (DataType::Map(..), DataType::Map(entries, _)) => match (&mut column.cells, entries.data_type()) {
+            (Cells::Map { values, .. }, DataType::Struct(pair)) if pair.len() == 2 => adopt_inner(values, Some(&pair[1]), new_columns)?,
+            _ => return Err(clash()),
+        },
+        (table, _) => {
+            column.encoding = written(table, writer, new_columns).ok_or_else(clash)?;
+            return Ok(());
+        }
+    }
+    column.follow_inner_types();
+    Ok(())
+}
+
+/// How the cells of a key are written into a message's key, for a column of this type, if they fit.
+pub(super) fn encoding(table: &DataType, writer: &Field) -> Option<Encoding> {
+    written(table, writer, NewColumns::Ignore).or_else(|| written(table, writer, NewColumns::Add))
+}
+
+/// How a writer with this field writes the cells of a column of this type, if they fit: of types that are not nested.
+fn written(table: &DataType, writer: &Field, new_columns: NewColumns) -> Option<Encoding> {
+    let encoding = match (table, writer.data_type()) {
+        (table, written) if !table.is_nested() && table == written => Encoding::of(writer),
         (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => Encoding::of(writer),
         // Writers take turns: the table's columns may be wider than this one's.
         (DataType::Float64, DataType::Int32) | (DataType::Timestamp(_, None), DataType::Date32) if new_columns == NewColumns::Add => {
@@ -94,27 +124,9 @@ fn adopt_column(column: &mut Column, writer: &Field, new_columns: NewColumns) ->
         (DataType::Decimal128(..), DataType::Utf8 | DataType::Float64 | DataType::Int32 | DataType::Int64) => Encoding::Text,
         (DataType::Date32 | DataType::Timestamp(..), DataType::Utf8) if Encoding::of(writer) == Encoding::Natural => Encoding::Text,
         (DataType::Timestamp(..), DataType::Timestamp(..)) if new_columns == NewColumns::Ignore => Encoding::of(writer),
-        (DataType::Struct(_), DataType::Struct(fields)) => return adopt_struct(column, fields, new_columns),
-        (DataType::List(_), DataType::List(item)) => match &mut column.cells {
-            Cells::List(_, own) => {
-                adopt_inner(own, Some(item), new_columns)?;
-                column.follow_inner_types();
-                return Ok(());
-            }
-            _ => return Err(clash()),
-        },
-        (DataType::Map(..), DataType::Map(entries, _)) => match (&mut column.cells, entries.data_type()) {
-            (Cells::Map { values, .. }, DataType::Struct(pair)) if pair.len() == 2 => {
-                adopt_inner(values, Some(&pair[1]), new_columns)?;
-                column.follow_inner_types();
-                return Ok(());
-            }
-            _ => return Err(clash()),
-        },
-        _ => return Err(clash()),
+        _ => return None,
     };
-    column.encoding = encoding;
-    Ok(())
+    Some(encoding)
 }
 
 /// The type that a column has to become for a writer, if another than its own.

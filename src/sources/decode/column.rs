@@ -260,7 +260,7 @@ impl Column {
     /// A null, where the column takes one.
     pub fn push_null(&mut self) -> Read {
         if !self.nullable {
-            return Err(Fault::new(Code::MissingValue, "it is required, and it is null or not there"));
+            return Err(Fault::missing());
         }
         self.push_zero();
         self.nulls.push(false);

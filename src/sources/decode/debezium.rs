@@ -5,20 +5,24 @@
 //! before a delete; `__op` or `__deleted` says which, so one of them must be asked for.
 //!
 //! An update that changes the table's key is two rows: the new one is put, the old key is deleted.
+//!
+//! A change that is a reject because the table cannot hold some cell of it leaves a mark all the same: the row of its key is deleted. What
+//! was there is no longer so, and no later event that leaves an unchanged cell out may be filled from it.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use std::sync::Arc;
 
-use super::column::{Cells, Dialect};
+use super::column::Dialect;
 use super::event::{self, Action, Envelope, Event};
-use super::fault::{Code, Fault, Read};
+use super::fault::{Code, Fault, Read, Trouble};
+use super::marks::Marks;
 use super::metadata::{self, Metadata};
 use super::names::Names;
 use super::rows::Rows;
 use super::scanner::Scanner;
-use super::writer::Writers;
-use super::{DecodeSpec, Decoded, Decoder, Message, wrapper};
+use super::writer::{Opened, Writers};
+use super::{DecodeSpec, Decoded, Decoder, Message, NewColumns};
 use crate::batch::Op;
 use crate::config::{KeyFrom, Tombstones};
 use crate::error::{Error, Result};
@@ -36,39 +40,37 @@ pub(super) struct DebeziumDecoder {
     source_members: Vec<(&'static str, usize)>,
     /// Columns that the event itself brings, by place in `rows`.
     op: usize,
-    deleted: usize,
     ts_ms: Option<usize>,
+    /// What flattened rows say of themselves.
+    marks: Marks,
     /// How many columns the record has, and where the rest of the table's come from.
     record_columns: usize,
     upsert: bool,
     key_from: KeyFrom,
     tombstones: Tombstones,
     reports_unchanged: bool,
+    /// Whether events in envelopes have come.
+    enveloped: bool,
 }
 
 /// What a message is to the table.
 enum Outcome {
-    Row {
-        op: Op,
+    /// The rows that have been read, and whether those that are put were deleted at the source. An update that moves a row to another key
+    /// is two: the new one, and one that says the old key.
+    Rows {
+        ops: &'static [Op],
         deleted: bool,
     },
-    /// The row is put under its key, and the row behind it says the key that it had before.
-    Moved,
     Tombstone,
     Filtered,
 }
 
-/// What ends the reading of a message.
-enum Trouble {
-    Reject(Box<Fault>),
-    Stop(Error),
-}
-
-impl From<Box<Fault>> for Trouble {
-    fn from(fault: Box<Fault>) -> Self {
-        Trouble::Reject(fault)
-    }
-}
+const NO_ROWS: Outcome = Outcome::Rows { ops: &[], deleted: false };
+const PUT: &[Op] = &[Op::Put];
+const DELETE: &[Op] = &[Op::Delete];
+const TRUNCATE: &[Op] = &[Op::Truncate];
+const MOVE: &[Op] = &[Op::Put, Op::Delete];
+const DELETE_BOTH: &[Op] = &[Op::Delete, Op::Delete];
 
 impl DebeziumDecoder {
     pub fn new(spec: &DecodeSpec) -> Result<Self> {
@@ -90,30 +92,51 @@ impl DebeziumDecoder {
                 .map(|index| fields.len() + index)
         };
         let unplaced = || Error::bug("the decoder's own columns are not where they should be");
+        let mut rows = Rows::new(&fields, &extra, &spec.key, spec.key_from, Dialect::Debezium)?;
+        rows.partition_by(&spec.partition_by, fields.len());
+        if !upsert && spec.new_columns == NewColumns::Ignore {
+            rows.require(&spec.columns);
+        }
         Ok(Self {
-            rows: Rows::new(&fields, &extra, &spec.key, spec.key_from, Dialect::Debezium)?,
+            marks: Marks::new(&rows)?,
+            rows,
             schema,
-            metadata: Metadata::new(&spec.metadata),
+            metadata: Metadata::new(&spec.metadata, &spec.partition_by),
             writers: Writers::new(spec.new_columns),
             source: Names::new(source.iter().copied()),
             source_members: source,
             metadata_fields,
             op: place(metadata::OP).ok_or_else(unplaced)?,
-            deleted: place(metadata::DELETED).ok_or_else(unplaced)?,
             ts_ms: place(metadata::TS_MS),
             record_columns: fields.len(),
             upsert,
             key_from: spec.key_from,
             tombstones: spec.tombstones,
             reports_unchanged: asked(metadata::UNCHANGED),
+            enveloped: false,
         })
     }
 
-    /// Reads a message as the next row, which the caller keeps or takes back.
-    fn read(&mut self, message: &Message<'_>) -> Result<Outcome, Trouble> {
-        self.metadata.check(message)?;
+    /// Reads a message as the next rows, which the caller keeps; and why it is a reject, if it is one.
+    fn read(&mut self, message: &Message<'_>, earlier: &[Message<'_>]) -> Result<(Outcome, Option<Box<Fault>>)> {
+        let fault = match self.read_whole(message, earlier) {
+            Ok(outcome) => return Ok((outcome, None)),
+            Err(Trouble::Reject(fault)) => fault,
+            Err(Trouble::Stop(error)) => return Err(error),
+        };
+        self.rows.take_back();
+        if self.upsert
+            && let Some((ops, is_delete)) = self.read_key_alone(message)
+        {
+            return Ok((Outcome::Rows { ops, deleted: true }, Some(fault).filter(|_| !is_delete)));
+        }
+        self.rows.take_back();
+        Ok((NO_ROWS, Some(fault)))
+    }
+
+    fn read_whole(&mut self, message: &Message<'_>, earlier: &[Message<'_>]) -> Result<Outcome, Trouble> {
         let Some(value) = message.value else {
-            return Ok(self.read_tombstone(message)?);
+            return Ok(self.read_tombstone(message, earlier)?);
         };
         if value.is_empty() {
             return Err(Fault::malformed("the value is empty").into());
@@ -121,24 +144,64 @@ impl DebeziumDecoder {
         let opened = self.writers.open(value)?;
         let mut scanner = opened.payload.clone();
         let event = event::read(&mut scanner)?;
-        if matches!(event, Event::Change(_) | Event::Row) && !matches!(&event, Event::Change(e) if e.action == Action::Message) {
+        if event.is_of_row() {
             let (record, key) = self.rows.record(self.record_columns);
-            let adopted = self.writers.adopt(&opened, &event, record, key, message.topic);
-            if let Some(added) = adopted.map_err(Trouble::Stop)? {
+            if let Some(added) = self.writers.adopt(&opened, &event, record, key, message.topic)? {
                 self.grow(&added, message.topic).map_err(Trouble::Stop)?;
             }
         }
         let outcome = match event {
-            Event::Change(envelope) => self.read_change(message, &envelope)?,
+            Event::Change(envelope) => {
+                self.enveloped = true;
+                self.read_change(message, &envelope)?
+            }
             Event::Row => self.read_row(message, &mut scanner)?,
             Event::NoChange => Outcome::Filtered,
-            Event::Nothing => self.read_tombstone(message)?,
+            Event::Nothing => self.read_tombstone(message, earlier)?,
         };
-        match opened.wrapped {
-            true => wrapper::close(&mut scanner)?,
-            false => scanner.end()?,
-        }
+        opened.close(&mut scanner)?;
         Ok(outcome)
+    }
+
+    /// Reads only the key of a change whose row cannot be read, and what becomes of the row under it: deletes, if the message is good
+    /// otherwise. True if that is all that it says, whatever else stands in it: of a deleted row only the key is read.
+    fn read_key_alone(&mut self, message: &Message<'_>) -> Option<(&'static [Op], bool)> {
+        // A schema that is still unknown is one that has been refused.
+        let opened = self.writers.open(message.value?).ok().filter(Opened::is_known)?;
+        let mut scanner = opened.payload.clone();
+        let event = event::read(&mut scanner).ok()?;
+        if self.key_from == KeyFrom::MessageKey {
+            self.rows.read_message_key(message.key).ok()?;
+        }
+        let known = match event {
+            Event::Change(Envelope {
+                action: action @ (Action::Create | Action::Read | Action::Update),
+                after: Some(after),
+                before,
+                ..
+            }) if after.starts_with(b"{") => {
+                if self.key_from == KeyFrom::Value {
+                    self.rows.read_key_of(&mut Scanner::new(after)).ok()?;
+                }
+                self.rows.close_key().ok()?;
+                match self.moves(action, before).ok()? {
+                    true => (DELETE_BOTH, false),
+                    false => (DELETE, false),
+                }
+            }
+            Event::Row => {
+                self.rows.read_beside(&mut self.marks.names, &mut scanner).ok()?;
+                let is_delete = self.marks.say_deleted(&self.rows).ok()?;
+                match is_delete {
+                    true => self.close_delete(message).map(drop).ok()?,
+                    false => self.rows.close_key().ok()?,
+                }
+                (DELETE, is_delete)
+            }
+            _ => return None,
+        };
+        opened.close(&mut scanner).ok()?;
+        Some(known)
     }
 
     /// Takes the columns that a writer has and the table has not, and nulls where there were none.
@@ -161,10 +224,10 @@ impl DebeziumDecoder {
         })?;
         self.record_columns += added.len();
         self.op += added.len();
-        self.deleted += added.len();
         self.ts_ms = self.ts_ms.map(|column| column + added.len());
         self.source_members.iter_mut().for_each(|(_, column)| *column += added.len());
         self.source = Names::new(self.source_members.iter().copied());
+        self.marks = Marks::new(&self.rows)?;
         Ok(())
     }
 
@@ -174,7 +237,7 @@ impl DebeziumDecoder {
             (Action::Message, _) => Ok(Outcome::Filtered),
             (Action::Truncate, true) => {
                 self.rows.close_void();
-                Ok(Outcome::Row { op: Op::Truncate, deleted })
+                Ok(Outcome::Rows { ops: TRUNCATE, deleted })
             }
             (Action::Delete, true) => {
                 if let (Some(before), KeyFrom::Value) = (event.before, self.key_from) {
@@ -186,29 +249,32 @@ impl DebeziumDecoder {
                 let missing = || Fault::new(Code::Unexpected, "the event has no row").within("after");
                 self.read_record(message, event.after.ok_or_else(missing)?)?;
                 self.read_event_columns(event)?;
-                let outcome = self.close_put(deleted)?;
+                let outcome = self.close_put(message, deleted)?;
                 if !self.upsert {
                     return Ok(outcome);
                 }
-                // A key that changes without a delete of the old one: the table's key need not be the database's.
-                let moves = match (event.action, event.before, self.key_from) {
-                    (Action::Update, Some(before), KeyFrom::Value) => {
-                        self.rows.moved_from(before).map_err(|fault| fault.within("before"))?
-                    }
-                    _ => false,
-                };
+                let moves = self.moves(event.action, event.before)?;
                 if moves || event.action != Action::Update {
                     self.must_be_whole()?;
                 }
-                Ok(if moves { Outcome::Moved } else { outcome })
+                Ok(if moves { Outcome::Rows { ops: MOVE, deleted } } else { outcome })
             }
             (Action::Delete | Action::Truncate, false) => {
                 if let Some(before) = event.before {
                     self.read_record(message, before)?;
                 }
                 self.read_event_columns(event)?;
-                self.close_put(deleted)
+                self.close_put(message, deleted)
             }
+        }
+    }
+
+    /// Whether the closed row at hand had another key before the event; that is a row behind it then. Debezium writes a delete only where
+    /// the database's key changes, and the table's may be another.
+    fn moves(&mut self, action: Action, before: Option<&[u8]>) -> Read<bool> {
+        match (action, before, self.key_from) {
+            (Action::Update, Some(before), KeyFrom::Value) => self.rows.moved_from(before).map_err(|fault| fault.within("before")),
+            _ => Ok(false),
         }
     }
 
@@ -218,12 +284,12 @@ impl DebeziumDecoder {
             self.rows.read_message_key(message.key)?;
         }
         self.rows.read(scanner)?;
-        let deleted = self.last_text(self.deleted) == Some(b"true") || self.last_text(self.op) == Some(b"d");
+        let deleted = self.marks.say_deleted(&self.rows)?;
         match deleted && self.upsert {
             true => self.close_delete(message),
             false => {
-                let is_new = matches!(self.last_text(self.op), Some(b"c" | b"r"));
-                let outcome = self.close_put(deleted)?;
+                let is_new = self.marks.say_new(&self.rows)?;
+                let outcome = self.close_put(message, deleted)?;
                 if is_new && self.upsert {
                     self.must_be_whole()?;
                 }
@@ -243,27 +309,40 @@ impl DebeziumDecoder {
         })
     }
 
-    fn read_tombstone(&mut self, message: &Message<'_>) -> Read<Outcome> {
+    fn read_tombstone(&mut self, message: &Message<'_>, earlier: &[Message<'_>]) -> Read<Outcome> {
         match (self.upsert, self.tombstones) {
             // Of a table without a key: its delete came right before.
             (true, _) if message.key.is_none() => Ok(Outcome::Tombstone),
             (true, _) => {
                 self.rows.read_message_key(message.key)?;
+                if self.rows.lacks_key() && self.key_from == KeyFrom::Value && self.follows_its_delete(message, earlier) {
+                    return Ok(Outcome::Tombstone);
+                }
                 self.rows.close_key()?;
-                Ok(Outcome::Row {
-                    op: Op::Delete,
+                Ok(Outcome::Rows {
+                    ops: DELETE,
                     deleted: true,
                 })
             }
             (false, Tombstones::Skip) => Ok(Outcome::Tombstone),
             (false, Tombstones::Keep) => {
                 self.rows.close_void();
-                Ok(Outcome::Row {
-                    op: Op::Put,
-                    deleted: true,
-                })
+                self.metadata.check(message)?;
+                Ok(Outcome::Rows { ops: PUT, deleted: true })
             }
         }
+    }
+
+    /// Whether a tombstone comes right behind the delete that has said the table's key, which is another one than the database's. Where the
+    /// run begins with it, the delete was in the one before: a topic of envelopes has one in front of every tombstone.
+    fn follows_its_delete(&self, tombstone: &Message<'_>, earlier: &[Message<'_>]) -> bool {
+        let lane = |message: &Message<'_>| message.topic == tombstone.topic && message.partition == tombstone.partition;
+        let Some(last) = earlier.iter().rev().find(|message| lane(message)) else {
+            return self.enveloped;
+        };
+        let opened = last.value.and_then(|value| self.writers.open(value).ok());
+        let event = opened.and_then(|opened| event::read(&mut opened.payload.clone()).ok());
+        last.key == tombstone.key && matches!(event, Some(Event::Change(envelope)) if envelope.action == Action::Delete)
     }
 
     fn read_record(&mut self, message: &Message<'_>, text: &[u8]) -> Read {
@@ -285,15 +364,20 @@ impl DebeziumDecoder {
         self.rows.write_text(self.op, event.action.letter())
     }
 
-    fn close_put(&mut self, deleted: bool) -> Read<Outcome> {
+    fn close_put(&mut self, message: &Message<'_>, deleted: bool) -> Read<Outcome> {
         self.rows.close()?;
+        self.rows.must_have_partition()?;
+        self.metadata.check(message)?;
+        if !deleted {
+            self.rows.must_have_required()?;
+        }
         match self.rows.unchanged().first() {
             Some(&column) if !self.upsert && !self.reports_unchanged => {
                 let what = "the event does not bring it, because it is large and did not change: add `__unchanged` to the table's `metadata`, or set \
                             REPLICA IDENTITY FULL at the source";
                 Err(Fault::new(Code::Unavailable, what).within(self.rows.columns[column].name()))
             }
-            _ => Ok(Outcome::Row { op: Op::Put, deleted }),
+            _ => Ok(Outcome::Rows { ops: PUT, deleted }),
         }
     }
 
@@ -304,18 +388,10 @@ impl DebeziumDecoder {
             self.rows.read_message_key(message.key)?;
         }
         self.rows.close_key()?;
-        Ok(Outcome::Row {
-            op: Op::Delete,
+        Ok(Outcome::Rows {
+            ops: DELETE,
             deleted: true,
         })
-    }
-
-    /// The cell of the row at hand in a column of text.
-    fn last_text(&self, column: usize) -> Option<&[u8]> {
-        match &self.rows.columns[column].cells {
-            Cells::Text(cells) if self.rows.columns[column].len() > self.rows.len() => Some(cells.get(self.rows.len())),
-            _ => None,
-        }
     }
 
     /// The table's columns in its order.
@@ -367,37 +443,31 @@ impl Decoder for DebeziumDecoder {
         let mut origins = Vec::with_capacity(messages.len());
         let (mut rejects, mut tombstones, mut filtered) = (Vec::new(), 0, 0);
         for (index, message) in messages.iter().enumerate() {
-            match self.read(message) {
-                Ok(Outcome::Row { op, deleted }) => {
-                    let columns = &self.rows.columns;
-                    self.metadata
-                        .push(message, deleted, self.rows.unchanged().iter().map(|column| columns[*column].name()));
-                    self.rows.keep();
-                    ops.push(op);
-                    origins.push(super::origin(index)?);
-                }
-                Ok(Outcome::Moved) => {
-                    for (op, deleted) in [(Op::Put, false), (Op::Delete, true)] {
-                        self.metadata.push(message, deleted, std::iter::empty());
-                        self.rows.keep();
-                        ops.push(op);
-                        origins.push(super::origin(index)?);
-                    }
-                }
-                Ok(Outcome::Tombstone) => tombstones += 1,
-                Ok(Outcome::Filtered) => filtered += 1,
-                Err(Trouble::Reject(fault)) => {
-                    self.rows.take_back();
-                    rejects.push(fault.into_reject(index));
-                }
-                Err(Trouble::Stop(error)) => {
+            let (outcome, fault) = match self.read(message, &messages[..index]) {
+                Ok(read) => read,
+                Err(error) => {
                     // Nothing of this run is handed over, so nothing of it may be left for the next.
                     self.rows.take_back();
                     self.rows.finish()?;
                     self.metadata.finish();
                     return Err(error);
                 }
+            };
+            match outcome {
+                Outcome::Rows { ops: those, deleted } => {
+                    for &op in those {
+                        let columns = &self.rows.columns;
+                        let unchanged = self.rows.unchanged().iter().map(|column| columns[*column].name());
+                        self.metadata.push(message, deleted || op != Op::Put, unchanged);
+                        self.rows.keep();
+                        ops.push(op);
+                        origins.push(super::origin(index)?);
+                    }
+                }
+                Outcome::Tombstone => tombstones += 1,
+                Outcome::Filtered => filtered += 1,
             }
+            rejects.extend(fault.map(|fault| fault.into_reject(index)));
         }
         let (arrays, unchanged) = self.rows.finish()?;
         let rows = self.assemble(arrays)?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::error::Error;
 use crate::reject::Reject;
 use crate::sources::cells::Overflow;
 
@@ -85,6 +86,11 @@ impl Fault {
         Self::new(Code::OutOfRange, what)
     }
 
+    #[cold]
+    pub fn missing() -> Box<Self> {
+        Self::new(Code::MissingValue, "it is required, and it is null or not there")
+    }
+
     /// The column, or the part of a column, in which it happened.
     #[cold]
     pub fn within(mut self: Box<Self>, name: &str) -> Box<Self> {
@@ -117,6 +123,19 @@ impl Fault {
             code: self.code.name(),
             message,
         }
+    }
+}
+
+/// What ends the reading of a message: a fault of its own, or one that ends the run.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Reject(Box<Fault>),
+    Stop(Error),
+}
+
+impl From<Box<Fault>> for Trouble {
+    fn from(fault: Box<Fault>) -> Self {
+        Trouble::Reject(fault)
     }
 }
 

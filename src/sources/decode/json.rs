@@ -37,10 +37,15 @@ impl JsonDecoder {
         let keeps_tombstones = !upsert && spec.tombstones == Tombstones::Keep;
         let fields = super::record_fields(&spec.columns, keeps_tombstones);
         let schema = super::table_schema(&fields, &metadata::fields(&spec.metadata, spec.format)?)?;
+        let mut rows = Rows::new(&fields, &[], &spec.key, spec.key_from, Dialect::Plain)?;
+        rows.partition_by(&spec.partition_by, fields.len());
+        if keeps_tombstones {
+            rows.require(&spec.columns);
+        }
         Ok(Self {
-            rows: Rows::new(&fields, &[], &spec.key, spec.key_from, Dialect::Plain)?,
+            rows,
             schema,
-            metadata: Metadata::new(&spec.metadata),
+            metadata: Metadata::new(&spec.metadata, &spec.partition_by),
             upsert,
             key_from: spec.key_from,
             tombstones: spec.tombstones,
@@ -50,7 +55,6 @@ impl JsonDecoder {
     /// Reads a message as the next row, which the caller keeps or takes back.
     #[inline]
     fn read(&mut self, message: &Message<'_>) -> Read<Outcome> {
-        self.metadata.check(message)?;
         let Some(value) = message.value else {
             return self.read_tombstone(message);
         };
@@ -65,6 +69,9 @@ impl JsonDecoder {
         }
         scanner.end()?;
         self.rows.close()?;
+        self.rows.must_have_required()?;
+        self.rows.must_have_partition()?;
+        self.metadata.check(message)?;
         Ok(Outcome::Row(Op::Put))
     }
 
@@ -78,6 +85,7 @@ impl JsonDecoder {
             Tombstones::Skip => Ok(Outcome::Tombstone),
             Tombstones::Keep => {
                 self.rows.close_void();
+                self.metadata.check(message)?;
                 Ok(Outcome::Row(Op::Put))
             }
         }
@@ -158,6 +166,7 @@ mod tests {
             key_from: KeyFrom::Value,
             tombstones: Tombstones::Skip,
             metadata: vec!["__offset".to_owned()],
+            partition_by: Vec::new(),
         }
     }
 

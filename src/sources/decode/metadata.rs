@@ -29,6 +29,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use super::Message;
 use super::fault::{Fault, Read};
+use super::partition;
 use crate::config::Format;
 use crate::error::{Error, Result};
 
@@ -122,6 +123,9 @@ fn header_pair() -> Fields {
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     columns: Vec<(String, Builder)>,
+    /// Whether the table is partitioned by the message's time or key.
+    by_time: bool,
+    by_key: bool,
 }
 
 #[derive(Debug)]
@@ -138,7 +142,7 @@ enum Builder {
 
 impl Metadata {
     /// Of these names, those that are this file's to fill.
-    pub fn new(names: &[String]) -> Self {
+    pub fn new(names: &[String], partition_by: &[String]) -> Self {
         let builder = |name: &str| {
             Some(match name {
                 "__topic" => Builder::Topic(StringBuilder::new()),
@@ -152,8 +156,11 @@ impl Metadata {
                 _ => return None,
             })
         };
+        let by = |name: &str| partition_by.iter().any(|column| column == name);
         Self {
             columns: names.iter().filter_map(|name| Some((name.clone(), builder(name)?))).collect(),
+            by_time: by("__timestamp"),
+            by_key: by("__key"),
         }
     }
 
@@ -161,8 +168,12 @@ impl Metadata {
     #[inline]
     pub fn check(&self, message: &Message<'_>) -> Read {
         let asked = self.columns.iter().any(|(_, builder)| matches!(builder, Builder::Timestamp(_)));
+        if let Some(key) = message.key.filter(|_| self.by_key) {
+            partition::check_bytes(key).map_err(|fault| fault.within("__key"))?;
+        }
         match timestamp_us(message) {
             None if asked => Err(Fault::range("the message's time does not fit into 64 bits of microseconds").within("__timestamp")),
+            Some(Some(time_us)) if self.by_time => partition::check_time(time_us).map_err(|fault| fault.within("__timestamp")),
             _ => Ok(()),
         }
     }

@@ -15,8 +15,11 @@ mod encoding;
 mod event;
 mod fault;
 mod json;
+mod key_writers;
+mod marks;
 pub mod metadata;
 mod names;
+mod partition;
 mod placeholder;
 mod read;
 mod rows;
@@ -51,6 +54,8 @@ pub struct DecodeSpec {
     pub tombstones: Tombstones,
     /// Names of metadata columns; they follow the record's columns.
     pub metadata: Vec<String>,
+    /// Columns of either kind that the table is partitioned by: not all values can be a partition's.
+    pub partition_by: Vec<String>,
 }
 
 /// What to do about columns that the table does not have.
@@ -111,14 +116,15 @@ pub trait ReadHeaders {
     fn header(&self, index: usize) -> (&str, Option<&[u8]>);
 }
 
-/// What became of a run of messages: each is one of those that `origins` names, a reject, a tombstone, or filtered.
+/// What became of a run of messages: each is a reject, a tombstone, filtered, or else one of those that `origins` names.
 #[derive(Debug)]
 pub struct Decoded {
     /// The decoder's columns, and those that the messages have brought since it was made.
     pub rows: RecordBatch,
     /// One per row.
     pub ops: Vec<Op>,
-    /// For each row, which message it came from. They never fall; a message whose row moves to another key is two rows.
+    /// For each row, which message it came from. They never fall; a message whose row moves to another key is two rows. The rows of a
+    /// reject are deleted ones: what its change left of them.
     pub origins: Vec<u32>,
     pub unchanged: Option<Unchanged>,
     pub rejects: Vec<Reject>,
@@ -129,9 +135,11 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// How many of the messages are rows.
+    /// How many of the messages are rows, and nothing else.
     pub fn written(&self) -> usize {
-        self.rows.num_rows() - self.origins.windows(2).filter(|pair| pair[0] == pair[1]).count()
+        let messages = self.rows.num_rows() - self.origins.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        let is_row = |reject: &&Reject| self.origins.binary_search(&(reject.index as u32)).is_ok();
+        messages - self.rejects.iter().filter(is_row).count()
     }
 }
 

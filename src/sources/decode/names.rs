@@ -4,6 +4,7 @@
 //! first, with one comparison of bytes, and only a wrong guess costs a look-up.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::fault::Read;
 use super::scanner::Scanner;
@@ -20,12 +21,15 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Names and the columns that they mean.
+    /// Names and the columns that they mean; of equal names the first.
     pub fn new<'a>(columns: impl IntoIterator<Item = (&'a str, usize)>) -> Self {
         let mut tokens = Vec::new();
-        let mut places = HashMap::new();
+        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
         for (name, column) in columns {
-            places.insert(name.as_bytes().to_vec(), tokens.len());
+            let Entry::Vacant(place) = places.entry(name.as_bytes().to_vec()) else {
+                continue;
+            };
+            place.insert(tokens.len());
             // A space within the token would be fine for JSON and never equal: such writers take the slower way.
             let plain = name.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
             tokens.push((if plain { format!("\"{name}\":").into_bytes() } else { Vec::new() }, column));

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, BooleanBufferBuilder};
-use arrow::datatypes::{Field, FieldRef};
+use arrow::datatypes::{Field, FieldRef, Schema};
 
 use super::column::{Cells, Column, Dialect, read_members};
 use super::fault::{Code, Fault, Read};
+use super::key_writers::KeyWriters;
 use super::names::Names;
+use super::partition;
 use super::placeholder;
 use super::scanner::Scanner;
 use super::wrapper;
@@ -31,6 +33,11 @@ pub(super) struct Rows {
     rows: usize,
     dialect: Dialect,
     key_from: KeyFrom,
+    /// Columns that the record must have, though the table's may be null: of rows that are no record.
+    required: Vec<usize>,
+    /// Columns that the table is partitioned by.
+    partitioned: Vec<usize>,
+    key_writers: KeyWriters,
 }
 
 impl Rows {
@@ -76,7 +83,22 @@ impl Rows {
             rows: 0,
             dialect,
             key_from,
+            required: Vec::new(),
+            partitioned: Vec::new(),
+            key_writers: KeyWriters::default(),
         })
+    }
+
+    /// Remembers which of the record's first columns these say are never null.
+    pub fn require(&mut self, columns: &Schema) {
+        let is_required = |column: &usize| !columns.field(*column).is_nullable();
+        self.required = (0..columns.fields().len()).filter(is_required).collect();
+    }
+
+    /// Remembers which of the record's first columns, so many there are, the table is partitioned by.
+    pub fn partition_by(&mut self, names: &[String], record: usize) {
+        let place = |name: &String| self.columns.iter().take(record).position(|column| column.name() == name);
+        self.partitioned = names.iter().filter_map(place).collect();
     }
 
     /// Adds columns behind the first `record` ones, between two rows. They are null in the rows so far.
@@ -93,12 +115,21 @@ impl Rows {
             self.suspects.extend(possible);
         }
         (self.value, self.key) = names(&self.columns, &self.key_columns, self.key_from);
+        self.key_writers.forget();
         Ok(())
     }
 
     /// The first columns, so many are the record's, and the places of the key among them.
     pub fn record(&mut self, columns: usize) -> (&mut [Column], &[usize]) {
         (self.columns.get_mut(..columns).unwrap_or_default(), &self.key_columns)
+    }
+
+    /// The places of the key's columns among those that are read out of a value.
+    pub fn key_in_value(&self) -> &[usize] {
+        match self.key_from {
+            KeyFrom::Value => &self.key_columns,
+            KeyFrom::MessageKey => &[],
+        }
     }
 
     /// Whether the closed row at hand had another key before, which `before` says as far as the source sent it. Then that key is a
@@ -158,7 +189,7 @@ impl Rows {
     }
 
     /// Reads the key columns out of a message's key: an object; or, for one column, the bare value as JSON; or, for one column of
-    /// text, the text itself. Kafka Connect's wrapper of schema and payload may be around it.
+    /// text, the text itself. Kafka Connect's wrapper of schema and payload may be around it, and says how they are written.
     pub fn read_message_key(&mut self, key: Option<&[u8]>) -> Read {
         let missing = || Fault::new(Code::MissingKey, "the message has no key");
         let key = key.ok_or_else(missing)?;
@@ -167,13 +198,11 @@ impl Rows {
 
     fn read_key(&mut self, key: &[u8]) -> Read {
         if let Some(wrapped) = wrapper::open(key)? {
-            let mut scanner = wrapped.payload;
-            match (scanner.peek(), self.key_columns.as_slice()) {
-                (b'{', _) => self.read_key_of(&mut scanner)?,
-                (_, &[column]) => self.read_cell(column, &mut scanner)?,
-                _ => return Err(scanner.other("an object with the key columns is expected")),
-            }
-            return wrapper::close(&mut scanner);
+            let writer = self.key_writers.writer(wrapped.schema, &self.columns, &self.key_columns);
+            self.key_writers.exchange(writer, &mut self.columns);
+            let read = self.read_wrapped_key(wrapped.payload);
+            self.key_writers.exchange(writer, &mut self.columns);
+            return read;
         }
         let mut scanner = Scanner::new(key);
         match (scanner.peek(), self.key_columns.as_slice()) {
@@ -186,6 +215,15 @@ impl Rows {
             _ => return Err(scanner.other("an object with the key columns is expected")),
         }
         scanner.end()
+    }
+
+    fn read_wrapped_key(&mut self, mut payload: Scanner<'_>) -> Read {
+        match (payload.peek(), self.key_columns.as_slice()) {
+            (b'{', _) => self.read_key_of(&mut payload)?,
+            (_, &[column]) => self.read_cell(column, &mut payload)?,
+            _ => return Err(payload.other("an object with the key columns is expected")),
+        }
+        wrapper::close(&mut payload)
     }
 
     /// Reads one cell of the row at hand.
@@ -204,6 +242,11 @@ impl Rows {
             true => Ok(()),
             false => column.push_raw_text(text).map_err(|fault| fault.within(column.field.name())),
         }
+    }
+
+    /// Whether the row at hand has none of its key columns, not even as nulls.
+    pub fn lacks_key(&self) -> bool {
+        self.key_columns.iter().all(|&index| self.columns[index].len() == self.rows)
     }
 
     /// Whether the row at hand has all its key columns.
@@ -240,6 +283,24 @@ impl Rows {
             }
         }
         Ok(())
+    }
+
+    /// That the closed row at hand has all that the record must have; cells that the source did not send are there.
+    #[inline]
+    pub fn must_have_required(&self) -> Read {
+        let is_missing = |column: &&usize| self.columns[**column].ends_with_null() && !self.unchanged_now.contains(*column);
+        match self.required.iter().find(is_missing) {
+            Some(&column) => Err(Fault::missing().within(self.columns[column].name())),
+            None => Ok(()),
+        }
+    }
+
+    /// That the closed row at hand can be in a partition.
+    #[inline]
+    pub fn must_have_partition(&self) -> Read {
+        self.partitioned
+            .iter()
+            .try_for_each(|&column| partition::check(&self.columns[column]))
     }
 
     /// The row is only a key; the rest of it is never read.

@@ -8,11 +8,11 @@ use super::NewColumns;
 use super::adopt;
 use super::column::Column;
 use super::columns::connect::ConnectSchema;
-use super::event::{self, Action, Event};
-use super::fault::{Code, Fault, Read};
+use super::event::{self, Event};
+use super::fault::{Code, Fault, Read, Trouble};
 use super::scanner::Scanner;
 use super::wrapper;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many schemas are remembered: shards of one table have one each, and a topic has some in its life.
 const SCHEMAS_MAX: usize = 16;
@@ -34,7 +34,7 @@ struct Known {
 /// A message's value: where its payload begins, and the schema in front of it.
 pub(super) struct Opened<'a> {
     pub payload: Scanner<'a>,
-    pub wrapped: bool,
+    wrapped: bool,
     schema: Option<Schema<'a>>,
 }
 
@@ -48,16 +48,15 @@ pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
     let Ok(Some(mut wrapped)) = wrapper::open(value) else {
         return Ok(None);
     };
-    let Ok(event) = event::read(&mut wrapped.payload) else {
+    let (Ok(event), Ok(schema)) = (event::read(&mut wrapped.payload), parse(wrapped.schema)) else {
         return Ok(None);
     };
-    let of_row = match &event {
-        Event::Change(envelope) => envelope.action != Action::Message,
-        Event::Row => true,
-        Event::NoChange | Event::Nothing => false,
-    };
-    match parse(wrapped.schema) {
-        Ok(schema) if of_row => adopt::columns_of(&schema, &event).map(Some),
+    match adopt::row_of(&schema, &event) {
+        Ok(row) if event.is_of_row() => {
+            let columns = adopt::columns_of(row, &event, &|_| true);
+            let unfit = |error| Error::data("schema", "the schema inside of the messages is of no use for a table").because(error);
+            columns.map(Some).map_err(unfit)
+        }
         _ => Ok(None),
     }
 }
@@ -65,6 +64,21 @@ pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
 /// One message's schema may be damaged like any other part of it.
 fn parse(schema: &[u8]) -> Read<ConnectSchema> {
     serde_json::from_slice(schema).map_err(|_| Fault::new(Code::Unexpected, "the schema around the payload is not one of Kafka Connect's"))
+}
+
+impl Opened<'_> {
+    /// Whether the columns read what this message's writer writes, if they have been asked to.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.schema, Some(Schema::New { .. }))
+    }
+
+    /// That the text ends where the payload has been read.
+    pub fn close(&self, scanner: &mut Scanner<'_>) -> Read {
+        match self.wrapped {
+            true => wrapper::close(scanner),
+            false => scanner.end(),
+        }
+    }
 }
 
 impl Writers {
@@ -118,7 +132,7 @@ impl Writers {
         columns: &mut [Column],
         key: &[usize],
         topic: &str,
-    ) -> Result<Option<Vec<Field>>> {
+    ) -> std::result::Result<Option<Vec<Field>>, Trouble> {
         match &opened.schema {
             None | Some(Schema::Known(0)) => return Ok(None),
             Some(Schema::Known(index)) => {
@@ -126,7 +140,13 @@ impl Writers {
                 self.known.insert(0, known);
             }
             Some(Schema::New { prefix, schema }) => {
-                let fields = adopt::columns_of(schema, event)?;
+                let row = adopt::row_of(schema, event)?;
+                let wanted = |name: &str| adopt::is_wanted(columns, self.new_columns, name);
+                let unfit = |error| {
+                    let what = format!("the schema inside of the messages of topic {topic} is of no use for the table");
+                    Trouble::Stop(Error::data("schema_changed", what).because(error))
+                };
+                let fields = adopt::columns_of(row, event, &wanted).map_err(unfit)?;
                 self.known.insert(
                     0,
                     Known {
@@ -141,7 +161,7 @@ impl Writers {
         if adopted.is_err() {
             self.forget();
         }
-        adopted.map(Some)
+        adopted.map(Some).map_err(Trouble::Stop)
     }
 
     /// Knows no writer any more: the next message's schema is looked at anew.

@@ -46,25 +46,31 @@ impl ConnectSchema {
         self.fields.iter().find(|field| field.field.as_deref() == Some(name))
     }
 
-    /// The columns of a struct.
-    pub fn columns(&self) -> Result<Vec<Field>> {
-        match self.kind.as_str() {
-            "struct" => self.struct_fields(""),
-            other => Err(refuse(
-                "",
-                format!("the messages' schema describes a {other}, not a struct of columns"),
-            )),
-        }
+    /// Whether it describes an object of columns.
+    pub fn is_row(&self) -> bool {
+        self.kind == "struct" && self.logical().is_none()
     }
 
-    fn struct_fields(&self, path: &str) -> Result<Vec<Field>> {
-        let field = |field: &ConnectSchema| -> Result<Field> {
-            let name = field.field.as_deref().ok_or_else(|| refuse(path, "a field without a name"))?;
-            // Debezium documents its own types (`Variable scaled decimal`), which is no comment on the column.
-            let comment = field.doc.as_deref().filter(|_| field.name.is_none());
-            Ok(field.kind(&join(path, name))?.field(name, comment))
-        };
-        self.fields.iter().map(field).collect()
+    /// Those columns, as far as they are wanted.
+    pub fn columns(&self, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Field>> {
+        let is_wanted = |field: &&ConnectSchema| field.field.as_deref().is_none_or(wanted);
+        self.fields.iter().filter(is_wanted).map(|field| field.named("")).collect()
+    }
+
+    /// This alone as a column of this name.
+    pub fn column(&self, name: &str) -> Result<Field> {
+        self.at(name, name)
+    }
+
+    fn named(&self, path: &str) -> Result<Field> {
+        let name = self.field.as_deref().ok_or_else(|| refuse(path, "a field without a name"))?;
+        self.at(&join(path, name), name)
+    }
+
+    fn at(&self, path: &str, name: &str) -> Result<Field> {
+        // Debezium documents its own types (`Variable scaled decimal`), which is no comment on the column.
+        let comment = self.doc.as_deref().filter(|_| self.name.is_none());
+        Ok(self.kind(path)?.field(name, comment))
     }
 
     fn kind(&self, path: &str) -> Result<Kind> {
@@ -131,7 +137,10 @@ impl ConnectSchema {
                 DataType::Utf8 => part(&self.values, "value")?.map(),
                 _ => return Err(refuse(path, "the keys of a map must be text")),
             },
-            "struct" => Kind::new(DataType::Struct(self.struct_fields(path)?.into())),
+            "struct" => {
+                let fields = self.fields.iter().map(|field| field.named(path)).collect::<Result<Vec<_>>>()?;
+                Kind::new(DataType::Struct(fields.into()))
+            }
             other => return Err(refuse(path, format!("Kafka Connect has no type `{other}`"))),
         })
     }

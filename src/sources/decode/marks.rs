@@ -1,0 +1,59 @@
+//! What a flattened row says of itself: `__deleted`, and `__op`.
+//!
+//! A schema file may name them among the table's columns, as the schema of such a topic does. Then they are read there, and else beside the
+//! record: one of the two is filled, and it is the one that counts.
+
+use super::column::Cells;
+use super::fault::{Code, Fault, Read};
+use super::metadata;
+use super::names::Names;
+use super::rows::Rows;
+use crate::error::{Error, Result};
+
+#[derive(Debug)]
+pub(super) struct Marks {
+    op: usize,
+    deleted: usize,
+    /// These two, and the key where it stands in the value.
+    pub names: Names,
+}
+
+impl Marks {
+    /// The record's columns come first, so its own are those that are found.
+    pub fn new(rows: &Rows) -> Result<Self> {
+        let place = |name: &str| {
+            let place = rows.columns.iter().position(|column| column.name() == name);
+            place.ok_or_else(|| Error::bug(format!("nobody reads `{name}` of flattened rows")))
+        };
+        let (op, deleted) = (place(metadata::OP)?, place(metadata::DELETED)?);
+        let columns = rows.key_in_value().iter().chain([&op, &deleted]);
+        let names = Names::new(columns.map(|&column| (rows.columns[column].name(), column)));
+        Ok(Self { op, deleted, names })
+    }
+
+    /// Whether the row at hand is a deleted one.
+    pub fn say_deleted(&self, rows: &Rows) -> Read<bool> {
+        Ok(said(rows, self.deleted)? == Some(b"true") || said(rows, self.op)? == Some(b"d"))
+    }
+
+    /// Whether the row at hand was none before.
+    pub fn say_new(&self, rows: &Rows) -> Read<bool> {
+        Ok(matches!(said(rows, self.op)?, Some(b"c" | b"r")))
+    }
+}
+
+fn said(rows: &Rows, column: usize) -> Read<Option<&[u8]>> {
+    let (column, row) = (&rows.columns[column], rows.len());
+    if column.len() <= row || column.ends_with_null() {
+        return Ok(None);
+    }
+    match &column.cells {
+        Cells::Text(cells) => Ok(Some(cells.get(row))),
+        Cells::Boolean(cells) => Ok(Some(if cells.get_bit(row) { b"true".as_slice() } else { b"false" })),
+        _ => {
+            let what =
+                "flattened rows say here, as text, what happened to them: take the column out of the table's schema, or make it a string";
+            Err(Fault::new(Code::Unexpected, what).within(column.name()))
+        }
+    }
+}
