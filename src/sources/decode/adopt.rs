@@ -5,11 +5,13 @@
 //! not yet are added, and fields within them too, and those that it has get a wider type with their writer. Whether the table may have that
 //! is its sink's to say. What does not fit the table stops it.
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
 use super::NewColumns;
 use super::column::{Cells, Column};
-use super::columns::connect::ConnectSchema;
+use super::columns::{self, connect::ConnectSchema};
 use super::encoding::Encoding;
 use super::event::Event;
 use super::fault::{Code, Fault, Read};
@@ -150,6 +152,9 @@ fn adopt_struct(column: &mut Column, writer: &[FieldRef], new_columns: NewColumn
             .iter()
             .filter(|field| record.columns.iter().all(|own| own.name() != field.name()));
         let added: Vec<Field> = unknown.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let all = record.columns.iter().map(|own| Arc::clone(&own.field));
+        let all: Fields = all.chain(added.iter().cloned().map(Arc::new)).collect();
+        columns::check_names(&all, &name).map_err(|error| error.to_string())?;
         record
             .grow(&added, column.dialect, &name, cells)
             .map_err(|error| error.to_string())?;

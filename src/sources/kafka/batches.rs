@@ -461,6 +461,8 @@ mod tests {
         fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded> {
             let kind = |kind: &'static [u8]| move |message: &&Message<'_>| message.key == Some(kind);
             let is_row = |message: &&Message<'_>| message.key == Some(b"r");
+            let origins = messages.iter().enumerate().filter(|(_, message)| is_row(message));
+            let origins = origins.map(|(index, _)| index as u32).collect();
             let offsets: Int64Array = messages.iter().filter(is_row).map(|message| message.offset).collect();
             let reject = |(index, _)| Reject {
                 index,
@@ -470,7 +472,7 @@ mod tests {
             };
             Ok(Decoded {
                 ops: vec![Op::Put; offsets.len()],
-                origins: (0..offsets.len() as u32).collect(),
+                origins,
                 rows: RecordBatch::try_new(Arc::clone(&self.0), vec![Arc::new(offsets)]).unwrap(),
                 unchanged: None,
                 rejects: messages
