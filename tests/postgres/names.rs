@@ -8,6 +8,7 @@ use crate::support::postgres::PostgresServer;
 const TABLES: &[&str] = &[
     "\"x.y\".z",
     "x.\"y.z\"",
+    "\"schön {x}\".\"grün\"",
     "public.a",
     "public.\"a/b\"",
     "public.\"a%2Fb\"",
@@ -36,7 +37,7 @@ async fn tables_of_any_name_are_tables_of_their_own() {
         format!("CREATE TABLE {name} (id int PRIMARY KEY, v text); INSERT INTO {name} VALUES (1, '{number}');")
     };
     let tables: String = TABLES.iter().enumerate().map(table).collect();
-    let sql = format!("CREATE SCHEMA \"x.y\"; CREATE SCHEMA x; {tables} CREATE TABLE nothing ()");
+    let sql = format!("CREATE SCHEMA \"x.y\"; CREATE SCHEMA x; CREATE SCHEMA \"schön {{x}}\"; {tables} CREATE TABLE nothing ()");
     let bank = Bank::new(PostgresServer::shared(), "names", &sql, "create = true\nfollow = [\"*.*\"]").await;
     let (code, said) = bank.refused().await;
     assert_eq!(code, 78, "{said}");

@@ -194,7 +194,9 @@ fn name_of(path: &str) -> Option<String> {
 
 /// The names of the folders at a place.
 async fn folders(store: &dyn ObjectStore, lake: &Url, within: Option<&str>) -> Result<Vec<String>> {
-    let path = within.map(object_store::path::Path::from);
+    // As it was listed: to make a path of it anew would change letters.
+    let path = within.map(object_store::path::Path::parse).transpose();
+    let path = path.map_err(|e| Error::bug(format!("a folder of {lake} has no path")).because(e))?;
     let listed = store.list_with_delimiter(path.as_ref()).await;
     let listed = listed.map_err(|e| fault(e, &format!("list the tables of {lake}")))?;
     Ok(listed
