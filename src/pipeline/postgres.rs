@@ -394,6 +394,7 @@ impl PostgresToDelta {
 fn has_untold_values(sink: &DeltaSink, kept: &Numbers, source: &PgTable, table: &Table) -> bool {
     let schema = &sink.log().snapshot().schema;
     let own = schema.fields().iter().map(|field| field.name().as_str());
+        info!(pipeline = %self.resolved.name, slot = name, "making the replication slot: the server waits for transactions that are under way (pg_stat_activity, pg_prepared_xacts)");
     let known: BTreeMap<&str, Option<i16>> = own
         .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
         .map(|name| (name, kept.get(name)))

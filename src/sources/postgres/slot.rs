@@ -98,15 +98,16 @@ pub async fn lag(control: &Control, name: &str) -> Result<Option<Lag>> {
     }))
 }
 
-/// Makes the slot; where the server knows failover slots (PostgreSQL 17 and newer), one of these.
+/// Makes the slot; where the server knows failover slots (PostgreSQL 17 and newer), one of these. The server waits for all transactions that
+/// are under way, however long.
 pub async fn create(control: &Control, name: &str, two_phase: bool) -> Result<()> {
     let version = super::catalog::server_version(control).await?;
-    let sql = if version >= 170_000 {
-        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, $2, true)"
-    } else {
-        "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, $2)"
-    };
-    control.query(sql, &[&name, &two_phase]).await.map(drop)
+    let failover = if version >= 170_000 { ", true" } else { "" };
+    let sql = format!(
+        "SET LOCAL lock_timeout = 0; SELECT pg_create_logical_replication_slot({}, 'pgoutput', false, {two_phase}{failover})",
+        literal(name)
+    );
+    control.batch_execute(&sql).await
 }
 
 /// There is no such slot, and it may not be made: tables hold changes that were read through it (`held`: up to where each does), or it was not
