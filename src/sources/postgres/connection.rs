@@ -99,7 +99,14 @@ const SESSION: &[(&str, &str)] = &[
     ("lock_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "0"),
     ("row_security", "off"),
+    // What we write was asked for.
+    ("default_transaction_read_only", "off"),
 ];
+
+/// For sessions that read rows. A server that knows no encoding (SQL_ASCII) keeps any bytes, and refuses the whole COPY or stream where some
+/// are no UTF-8: there they come as they are, and only the row that has them is refused.
+pub(super) const BYTES_AS_THEY_ARE: &str =
+    "SELECT set_config('client_encoding', 'SQL_ASCII', false) WHERE current_setting('server_encoding') = 'SQL_ASCII'";
 
 /// The startup parameter `options` of every session of ours: without it, a limit that the database or the role is set to could end the very
 /// statements that lift it. The rest is set by statements, for a proxy may swallow this parameter unsaid.

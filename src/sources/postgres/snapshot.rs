@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::catalog::{self, Part, PgTable};
 use super::changes::reject;
-use super::connection::{self, Address, Control, Replication, identifier, literal};
+use super::connection::{self, Address, BYTES_AS_THEY_ARE, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
 use super::followed::{Becomes, FollowedColumn};
 use super::progress::{PartProgress, Progress};
@@ -141,6 +141,7 @@ impl Copies {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
                 literal(&snapshot)
             );
+            control.batch_execute(BYTES_AS_THEY_ARE).await?;
             control.batch_execute(&begin).await?;
             let (shared, pieces) = (Arc::clone(&shared), pieces_tx.clone());
             workers.spawn(async move {

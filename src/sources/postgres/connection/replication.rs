@@ -9,7 +9,7 @@ use postgres_protocol::message::frontend;
 use super::refusals::{self, Refusal};
 use super::socket::Socket;
 use super::wire::{Message, Wire};
-use super::{Address, GOODBYE_MAX, Stream, identifier, literal, login, stream};
+use super::{Address, BYTES_AS_THEY_ARE, GOODBYE_MAX, Stream, identifier, literal, login, stream};
 use crate::error::{Error, Result};
 
 /// A session that takes replication commands and SQL, by the simple protocol. What a dropped call has begun is not waited for: drop the
@@ -43,6 +43,7 @@ impl Replication {
             process,
         };
         replication.query(&super::control::session()).await?;
+        replication.query(BYTES_AS_THEY_ARE).await?;
         Ok(replication)
     }
 
