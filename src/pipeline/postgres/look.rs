@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sources::postgres::connection;
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
+use crate::sources::postgres::publication;
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::{Holds, catalog};
@@ -72,10 +73,12 @@ impl PostgresToDelta {
         let identifier = system.as_ref().map(|system| system.identifier.to_string()).unwrap_or_default();
         let lane = Lane::new(format!("{slot_name}@{identifier}"));
         let (published, types) = (catalog::tables(&control, &publication).await?, catalog::types(&control).await?);
-        let is_published =
-            |(schema, table): &&(String, String)| published.iter().any(|there| (&there.schema, &there.name) == (schema, table));
-        let unpublished = wanted.tables.iter().filter(|table| postgres.create && !is_published(table));
-        let unpublished = unpublished.map(|(schema, table)| full_name(schema, table)).collect();
+        let unpublished = if postgres.create {
+            publication::lacking(&control, &publication, |schema, table| self.feeds.wants(schema, table)).await?
+        } else {
+            Vec::new()
+        };
+        let unpublished = unpublished.iter().map(|(schema, table)| full_name(schema, table)).collect();
         let tables = self.feeds.fed_by(&published)?.into_iter().map(|(feed, source)| {
             let fed = self.fed_by(&feed, source, &types, &lane);
             (feed.id, fed.map(|fed| fed.table))

@@ -4,9 +4,9 @@
 //! VACUUM FULL of an hour, and the streams of all others would wait with it. The catalogs tell the same, and wait for nobody. Of a version
 //! that is newer than what is known here, the view is asked all the same: it knows what publications have learned since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::info;
+use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{candidates, server_version};
@@ -132,23 +132,67 @@ pub async fn row_filter(control: &Control, publication: &str, table: u32) -> Res
 }
 
 pub async fn exists(control: &Control, publication: &str) -> Result<bool> {
-    let found = control
-        .query("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
-        .await?;
-    Ok(!found.is_empty())
+    Ok(has_all_tables(control, publication).await?.is_some())
 }
 
-/// Makes the publication where it is missing, and adds what is wanted and not in it.
+/// Whether the publication is of all tables; None where it is not there.
+async fn has_all_tables(control: &Control, publication: &str) -> Result<Option<bool>> {
+    let sql = "SELECT puballtables FROM pg_publication WHERE pubname = $1";
+    let found = control.query(sql, &[&publication]).await?;
+    Ok(found.first().map(|row| row.get(0)))
+}
+
+/// The tables that the publication names, or whose schema it names: also those that it shows in parts only.
+async fn named(control: &Control, publication: &str) -> Result<BTreeSet<(String, String)>> {
+    let of_schemas = if server_version(control).await? >= 150_000 {
+        "UNION SELECT t.oid FROM pg_class t JOIN pg_publication_namespace s ON s.pnnspid = t.relnamespace JOIN pg_publication p ON p.oid = s.pnpubid \
+         WHERE p.pubname = $1"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ( \
+             SELECT r.prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1 {of_schemas})"
+    );
+    let rows = control.query(&sql, &[&publication]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Those of which the server refuses UPDATE and DELETE where they are published.
+async fn unidentified(control: &Control, tables: &[(String, String)]) -> Result<Vec<String>> {
+    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               JOIN unnest($1::text[], $2::text[]) w(schema, name) ON w.schema = n.nspname AND w.name = c.relname \
+               WHERE NOT CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
+                   WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate) \
+                   ELSE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END ORDER BY 1, 2";
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let rows = control.query(sql, &[&schemas, &names]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| qualified(&row.get::<_, String>(0), &row.get::<_, String>(1)))
+        .collect())
+}
+
+/// The tables that are wanted, and that the publication has neither by itself nor in parts.
+pub async fn lacking(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<Vec<(String, String)>> {
+    if has_all_tables(control, publication).await? == Some(true) {
+        return Ok(Vec::new());
+    }
+    let (there, named) = (published(control, publication).await?, named(control, publication).await?);
+    let candidates = candidates(control).await?.into_iter();
+    let wanted = candidates.filter(|(schema, table)| wants(schema, table));
+    Ok(wanted
+        .filter(|table| !there.contains_key(table) && !named.contains(table))
+        .collect())
+}
+
+/// Makes the publication where it is missing, and adds what is wanted and not in it: each table by itself, without those that inherit from it.
 pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
-    let there = published(control, publication).await?;
+    let lacking = lacking(control, publication, wants).await?;
     let exists = exists(control, publication).await?;
-    let wanted = candidates(control)
-        .await?
-        .into_iter()
-        .filter(|(schema, table)| wants(schema, table));
-    let missing: Vec<String> = wanted
-        .filter(|table| !there.contains_key(table))
-        .map(|(schema, table)| qualified(&schema, &table))
+    let missing: Vec<String> = lacking
+        .iter()
+        .map(|(schema, table)| format!("ONLY {}", qualified(schema, table)))
         .collect();
     let (name, tables) = (identifier(publication), missing.join(", "));
     let statement = match (exists, missing.is_empty()) {
@@ -162,5 +206,15 @@ pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, 
     };
     control.batch_execute(&statement).await?;
     info!(publication, tables, "published");
+    let unidentified = unidentified(control, &lacking).await?;
+    if !unidentified.is_empty() {
+        let tables = unidentified.join(", ");
+        warn!(
+            publication,
+            tables,
+            "from now on the server refuses UPDATE and DELETE of these tables, for nothing identifies their rows: give them a primary key, or \
+             ALTER TABLE … REPLICA IDENTITY FULL"
+        );
+    }
     Ok(())
 }

@@ -125,7 +125,7 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
             "Another process reads it: end that one, or use a slot of your own".to_owned(),
         ),
         // Since 18 a stream without its publication goes on with a warning, and without the publication's changes.
-        "42704" | "55000" if says("publication") => (
+        "42704" | "55000" if says("publication") && (says("does not exist") || says("skipped loading")) => (
             Kind::Config,
             "publication_missing",
             "A publication must be there before its slot: create it, then drop the slot, so that it is made anew".to_owned(),
