@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use alluvium::sources::postgres::connection::control;
 use alluvium::sources::postgres::{catalog, publication};
 
+use crate::support::bank::Bank;
 use crate::support::postgres::{Installation, Options, PostgresServer};
 
 /// Partitions of partitions, in several schemas; tables that cannot be published beside those that can.
@@ -100,4 +101,54 @@ async fn the_catalogs_tell_what_the_view_tells() {
             }
         }
     }
+}
+
+/// With `create = true`, where there is a publication already.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_publication_has_is_not_put_into_it_again() {
+    let tables = "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE leaf PARTITION OF root DEFAULT; \
+                  CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent); CREATE TABLE plain (id int PRIMARY KEY); \
+                  INSERT INTO root VALUES (1); INSERT INTO child VALUES (2); INSERT INTO parent VALUES (3); INSERT INTO plain VALUES (4)";
+    for of in ["TABLE root, plain", "ALL TABLES", "TABLE child", "TABLE ONLY parent"] {
+        let bank = Bank::new(PostgresServer::shared(), "again", tables, "create = true\nfollow = [\"public.*\"]").await;
+        bank.sql(&format!("CREATE PUBLICATION pub_{} FOR {of}", bank.database)).await;
+        bank.catch_up().await;
+        // Without the option, changes are told as those of the smallest parts.
+        for table in ["leaf", "child", "plain"] {
+            bank.agrees(&format!("SELECT id FROM public.{table}"), &[&format!("public.{table}")])
+                .await;
+        }
+        let parent = bank.here("SELECT id FROM public.parent", &["public.parent"]).await;
+        assert_eq!(parent, [["3"]], "{of}: without what is in the one that inherits from it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_may_read_no_more_than_the_columns_that_are_published() {
+    let server = PostgresServer::shared();
+    if server.version() < 15 {
+        return;
+    }
+    let bank = Bank::new(
+        server,
+        "columns",
+        "CREATE TABLE t (id int PRIMARY KEY, v text, secret text); INSERT INTO t VALUES (1, 'a', 's')",
+        "follow = [\"public.*\"]",
+    )
+    .await;
+    let (role, database) = (format!("reader_{}", bank.database), bank.database.clone());
+    bank.sql(&format!(
+        "CREATE ROLE {role} LOGIN REPLICATION; GRANT SELECT (id, v) ON t TO {role}; CREATE PUBLICATION pub_{database} FOR TABLE t (id, v)"
+    ))
+    .await;
+    bank.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", bank.slot()))
+        .await;
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    std::fs::write(&bank.config, text.replace(&format!("//{}@", server.user()), &format!("//{role}@"))).expect("the configuration");
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 0, "{said}");
+    bank.catch_up().await;
+    bank.sql("INSERT INTO t VALUES (2, 'b', 's')").await;
+    bank.catch_up().await;
+    bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
 }

@@ -72,6 +72,8 @@ impl PgTable {
         Shown {
             relation: self.relation,
             columns: self.numbers(),
+    /// Whether the role may read all of it, also where its rows lie; or some columns only.
+    pub is_whole: bool,
         }
     }
 
@@ -227,7 +229,7 @@ async fn columns(control: &Control, oid: u32, shown: &[String]) -> Result<Vec<Co
 
 /// The leaves of a partitioned table, or the table itself.
 pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
-    let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid), pg_table_size(c.oid) \
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid), pg_table_size(c.oid), has_table_privilege(c.oid, 'SELECT') \
                FROM (SELECT $1::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) t \
                JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE c.relkind <> 'p' ORDER BY 1, 2";
@@ -268,3 +270,4 @@ fn identity(letter: &str) -> Result<Identity> {
         }
     })
 }
+        is_whole: row.get(4),

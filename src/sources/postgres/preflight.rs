@@ -151,8 +151,12 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
         return Some(problem("table_unlogged", what, format!("Run: ALTER TABLE {name} SET LOGGED;")));
     }
     if !found.identified {
-        let what = format!("{name} has nothing to identify a row by, so the server refuses updates and deletes of published rows");
-        let fix = format!("Give it a primary key, or run: ALTER TABLE {name} REPLICA IDENTITY FULL;");
+        let what =
+            format!("{name} has nothing to identify a row by: as soon as it is published, the server refuses UPDATE and DELETE of it");
+        let fix = match &found.deferrable {
+            Some(anew) => format!("Its primary key is deferrable, which is no identity. Run: ALTER TABLE {name} {anew};"),
+            None => format!("Give it a primary key, or run: ALTER TABLE {name} REPLICA IDENTITY FULL;"),
+        };
         return Some(problem("table_identity", what, fix));
     }
     if !found.usable_schema || !found.readable {

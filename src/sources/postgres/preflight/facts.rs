@@ -73,7 +73,10 @@ pub struct Found {
     pub logged: bool,
     /// Updates and deletes say which row they mean.
     pub identified: bool,
+    /// Of a primary key that is deferrable, what ALTER TABLE makes another of it with.
+    pub deferrable: Option<String>,
     pub usable_schema: bool,
+    /// What is published of it; or all of it.
     pub readable: bool,
     /// Row security hides rows from the role.
     pub rows_hidden: bool,
@@ -157,7 +160,13 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
          CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
            WHEN 'd' THEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) \
            ELSE EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END, \
-         has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), row_security_active(c.oid) \
+         (SELECT format('DROP CONSTRAINT %1$I, ADD CONSTRAINT %1$I PRIMARY KEY (%2$s)', k.conname, \
+             (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n.place) FROM unnest(k.conkey) WITH ORDINALITY n(number, place) \
+              JOIN pg_attribute a ON a.attnum = n.number WHERE a.attrelid = c.oid)) \
+          FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND k.condeferrable), \
+         has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), \
+         array_to_string(ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+             AND has_column_privilege(c.oid, a.attnum, 'SELECT')), ' '), row_security_active(c.oid) \
          FROM (VALUES {}) w(at, schema, name) \
          LEFT JOIN pg_namespace n ON n.nspname = w.schema \
          LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') \
@@ -172,7 +181,7 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
 
 fn table(mut row: Fields, published: &BTreeMap<(String, String), Shown>) -> Result<Table> {
     let (schema, name) = (row.text()?, row.text()?);
-    let published = published.contains_key(&(schema.clone(), name.clone()));
+    let shown = published.get(&(schema.clone(), name.clone()));
     let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
         return Ok(Table { schema, name, found: None });
     };
@@ -180,10 +189,16 @@ fn table(mut row: Fields, published: &BTreeMap<(String, String), Shown>) -> Resu
         kind,
         logged: row.truth()?,
         identified: row.truth()?,
+        deferrable: row.optional()?,
         usable_schema: row.truth()?,
-        readable: row.truth()?,
+        readable: {
+            let (whole, columns) = (row.truth()?, row.text()?);
+            let columns: Vec<&str> = columns.split(' ').collect();
+            let is_readable = |number: &i16| columns.contains(&number.to_string().as_str());
+            whole || shown.is_some_and(|shown| shown.columns.values().all(is_readable))
+        },
         rows_hidden: row.truth()?,
-        published,
+        published: shown.is_some(),
     };
     Ok(Table {
         schema,

@@ -17,6 +17,7 @@ fn found() -> Found {
         kind: 'r',
         logged: true,
         identified: true,
+        deferrable: None,
         usable_schema: true,
         readable: true,
         rows_hidden: false,
