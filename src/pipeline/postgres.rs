@@ -295,6 +295,7 @@ impl Open for PostgresToDelta {
         let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
         // A table that is copied begins at a position that no letter has been made of.
+        gone.iter().for_each(|table| relations.leave(&lane, table));
         let held = sinks.iter().zip(&feeds).filter(|(_, feed)| feed.held().is_some());
         let held = held.map(|((table, sink), _): (&(Arc<Table>, DeltaSink), _)| (table.as_ref(), sink.checkpoint()));
         let behind = Behind::of(letters_sink.checkpoint(), held);

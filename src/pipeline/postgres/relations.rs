@@ -10,12 +10,14 @@ use crate::position::{Checkpoint, Lane, Position};
 use crate::sources::postgres::catalog::PgTable;
 use crate::table::{Mode, Table};
 
+/// Of a table that is not there, instead of its relation, which has another number: what it is when it comes back, it is not any more.
+const GONE: Position = Position(0);
+
 /// The lane whose position is the relation that a table is copied from.
-fn lane(slot: &Lane, table: &Table) -> Lane {
+fn lane(slot: &Lane, table: &str) -> Lane {
     Lane::new(format!(
-        "{}/relation/{}@{}",
+        "{}/relation/{table}@{}",
         slot.name(),
-        table.id,
         slot.incarnation().unwrap_or_default()
     ))
 }
@@ -37,7 +39,7 @@ impl Relations {
 
     /// Whether the rows that the Delta table holds have to be copied again. A table that only grows cannot be: it stops.
     pub fn is_another(&mut self, slot: &Lane, table: &Table, source: &PgTable, holds: bool) -> Result<bool> {
-        let (lane, now) = (lane(slot, table), Position(source.relation));
+        let (lane, now) = (lane(slot, table.id.as_str()), Position(source.relation));
         let is_another = holds && self.kept.get(&lane).is_some_and(|kept| kept != now);
         if is_another && table.mode == Mode::Append {
             let what = format!(
@@ -60,6 +62,11 @@ impl Relations {
         names
             .filter_map(|(lane, _)| Some(lane.name().strip_prefix(&of)?.to_owned()))
             .collect()
+    }
+
+    /// What is not there now is followed no longer, and the slot moves on without it.
+    pub fn leave(&mut self, slot: &Lane, table: &str) {
+        self.now.set(lane(slot, table), GONE);
     }
 
     /// What has to be kept from now on. None where it is kept already.
