@@ -76,7 +76,7 @@ impl Error {
     /// Says which table it is about, if it is of the sort that stops only that one: what the source sends does not fit it.
     #[must_use]
     pub fn of(mut self, table: &TableId) -> Self {
-        if self.kind == Kind::Data && matches!(self.code, "schema_changed" | "append_only" | "unknown_row") {
+        if self.kind == Kind::Data && matches!(self.code, "schema_changed" | "append_only" | "unknown_row" | "null_key") {
             self.table.get_or_insert_with(|| table.clone());
         }
         self

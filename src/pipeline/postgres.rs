@@ -29,8 +29,10 @@ use crate::position::{Checkpoint, Lane, Position};
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::{self, PgTable};
+use crate::sources::postgres::changes::Known;
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
+use crate::sources::postgres::learned::Learned;
 use crate::sources::postgres::publication;
 use crate::sources::postgres::slot::{self, Slot};
 use crate::sources::postgres::timeline::{self, System};
@@ -59,6 +61,7 @@ pub struct PostgresToDelta {
     gone: BTreeSet<String>,
     /// How many tables the last flow had.
     open: usize,
+    learned: Learned,
 }
 
 /// A table of the database, and the Delta table that it becomes.
@@ -86,6 +89,7 @@ impl PostgresToDelta {
             held: Vec::new(),
             gone: BTreeSet::new(),
             open: 0,
+            learned: Learned::default(),
         })
     }
 
@@ -148,7 +152,8 @@ impl PostgresToDelta {
     /// What is wrong with one of the tables that a pattern names stops this one, and so does what the server has made of any table.
     fn of_table(&self, error: Error, id: &TableId) -> Error {
         match error.kind {
-            Kind::Config if error.code == "schema_mismatch" => {
+            // A key that nobody chose is the server's, and so is what became of it.
+            Kind::Config if error.code == "schema_mismatch" || error.code == "mode_mismatch" && !self.feeds.chooses_key(id) => {
                 let what = format!("the table has changed on the server, and `{id}` cannot hold it: {error}");
                 Error::data("schema_changed", what).of(id)
             }
@@ -174,7 +179,7 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
             merge: merge(options),
         }
     };
-    let followed = Followed::new(feed.id.clone(), &source, types, key, append, metadata)?;
+    let followed = Followed::new(feed.id.clone(), &source, types, &options.key, append, metadata)?;
     if followed.arrow_schema().fields().is_empty() {
         let what = format!("`{}` has no columns that are published, and a Delta table needs one", feed.id);
         return Err(Error::config("no_columns", what));
@@ -227,8 +232,8 @@ impl Open for PostgresToDelta {
         let letters = self.resolved.dead_letters.clone();
         let letters_store = self.tables.store(&letters.location).await?;
         // What is known of the database as a whole is kept beside the dead letters.
-        let mut known = Log::open_or_create(&letters.location, Arc::clone(&letters_store), &letters, &pipeline).await?;
-        let mut relations = Relations::of(&known.checkpoint());
+        let mut of_database = Log::open_or_create(&letters.location, Arc::clone(&letters_store), &letters, &pipeline).await?;
+        let mut relations = Relations::of(&of_database.checkpoint());
 
         let limit = self.budget.limit();
         let share = limit / STAGED_SHARE / fed.len().max(1);
@@ -246,8 +251,9 @@ impl Open for PostgresToDelta {
             } else if is_copied && has_untold_values(&sink, &kept, &source, &table) {
                 Some("it has columns that its rows have values in, which no change tells")
             } else {
-                None
+                self.learned.again(&table.id).filter(|_| is_copied)
             };
+            let known = known_columns(&sink, &kept, &source);
             let now = Numbers::of(&source);
             let now = if is_copied && why.is_none() { kept.and(now) } else { now };
             if why.is_some() || now != kept {
@@ -256,6 +262,7 @@ impl Open for PostgresToDelta {
                 if let Some(why) = why {
                     warn!(table = %table.id, why, "it is copied again");
                     log.forget(&lane).await?;
+                    self.learned.is_to_be_copied(&table.id);
                 }
                 if now != kept {
                     log.set_properties(BTreeMap::from([now.property()?])).await?;
@@ -268,6 +275,7 @@ impl Open for PostgresToDelta {
                 source,
                 followed,
                 holds,
+                known,
                 marks: Vec::new(),
             });
         }
@@ -287,15 +295,15 @@ impl Open for PostgresToDelta {
                 "its source is gone: dropped, renamed, taken out of the publication, or no longer asked for; the table stays as it is"
             );
         }
+        gone.iter().for_each(|table| relations.leave(&lane, table));
         self.gone = gone;
         if let Some(new) = relations.unkept() {
-            known.set(&new, "RELATIONS").await?;
+            of_database.set(&new, "RELATIONS").await?;
         }
-        self.keep_timeline(&control, &system, &lane, &feeds, &mut known).await?;
+        self.keep_timeline(&control, &system, &lane, &feeds, &mut of_database).await?;
         let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
         // A table that is copied begins at a position that no letter has been made of.
-        gone.iter().for_each(|table| relations.leave(&lane, table));
         let held = sinks.iter().zip(&feeds).filter(|(_, feed)| feed.held().is_some());
         let held = held.map(|((table, sink), _): (&(Arc<Table>, DeltaSink), _)| (table.as_ref(), sink.checkpoint()));
         let behind = Behind::of(letters_sink.checkpoint(), held);
@@ -311,9 +319,11 @@ impl Open for PostgresToDelta {
             lane,
             slot: slot_name,
             publication,
-            binary: feeds
-                .iter()
-                .all(|feed| feed.followed.columns.iter().all(|column| column.kind.reads_binary())),
+            binary: !self.learned.as_text()
+                && feeds
+                    .iter()
+                    .all(|feed| feed.followed.columns.iter().all(|column| column.kind.reads_binary())),
+            learned: self.learned.clone(),
             specials: match postgres.special_values {
                 SpecialValues::DeadLetter => Specials::Reject,
                 SpecialValues::Null => Specials::Null,
@@ -384,6 +394,7 @@ impl PostgresToDelta {
         if !held.is_empty() || !self.feeds.postgres.create {
             return Err(slot::missing(name, &held));
         }
+        info!(pipeline = %self.resolved.name, slot = name, "making the replication slot: the server waits for transactions that are under way (pg_stat_activity, pg_prepared_xacts)");
         slot::create(control, name, self.feeds.postgres.two_phase).await?;
         info!(pipeline = %self.resolved.name, slot = name, "made the replication slot");
         let made = slot::find(control, name).await?;
@@ -391,11 +402,23 @@ impl PostgresToDelta {
     }
 }
 
+/// The columns that the table has.
+fn known_columns(sink: &DeltaSink, kept: &Numbers, source: &PgTable) -> Known {
+    let fields = sink.log().snapshot().schema.fields();
+    let own = fields.iter().map(|field| field.name().to_owned());
+    let all: BTreeSet<String> = own.collect();
+    let same = source.columns.iter().filter(|column| all.contains(&column.name));
+    let same = same.filter(|column| kept.get(&column.name) == Some(column.number));
+    Known {
+        same: same.map(|column| column.name.clone()).collect(),
+        all,
+    }
+}
+
 /// Whether the table has columns on the server of which its rows may have values that no change tells.
 fn has_untold_values(sink: &DeltaSink, kept: &Numbers, source: &PgTable, table: &Table) -> bool {
     let schema = &sink.log().snapshot().schema;
     let own = schema.fields().iter().map(|field| field.name().as_str());
-        info!(pipeline = %self.resolved.name, slot = name, "making the replication slot: the server waits for transactions that are under way (pg_stat_activity, pg_prepared_xacts)");
     let known: BTreeMap<&str, Option<i16>> = own
         .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
         .map(|name| (name, kept.get(name)))

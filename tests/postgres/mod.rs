@@ -3,6 +3,7 @@
 mod changes;
 mod connection;
 mod copies;
+mod keys;
 mod letters;
 mod locks;
 mod moments;
@@ -19,5 +20,6 @@ mod slots;
 mod stream;
 mod timelines;
 mod two_phase;
+mod types;
 mod values;
 mod widening;

@@ -383,7 +383,7 @@ fn what_is_no_value_of_the_type_is_always_refused() {
             "0000000100000000000000170000000200000001000000040000000100000003000000",
             "malformed",
         ),
-        (COMPOSITE, -1, "000000010000401d0000000161", "type_mismatch"),
+        (COMPOSITE, -1, "000000010000401d0000000161", "new_type"),
         (HSTORE, -1, "00000001ffffffff00000000", "malformed"),
         (HSTORE, -1, "0000000100000001ff00000000", "malformed"),
     ];

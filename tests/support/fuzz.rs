@@ -15,9 +15,10 @@ use alluvium::log::{Log, When};
 use alluvium::position::Lane;
 use alluvium::sources::decode::{self, DecodeSpec, Decoded, Headers, NewColumns, columns, decoder, discover};
 use alluvium::sources::postgres::catalog::{Column, Identity, PgTable};
-use alluvium::sources::postgres::changes::{Changes, Transaction};
+use alluvium::sources::postgres::changes::{Begin, Changes, Known, Reading, Transaction};
 use alluvium::sources::postgres::copying::CopyReader;
 use alluvium::sources::postgres::followed::{Followed, Metadata};
+use alluvium::sources::postgres::learned::Learned;
 use alluvium::sources::postgres::pgoutput::{self, Message};
 use alluvium::sources::postgres::rows::{Event, Rows};
 use alluvium::sources::postgres::types::{TypeRow, Types};
@@ -222,6 +223,7 @@ fn pg_table(id: &str, append: bool) -> Followed {
         identity: Identity::Default,
         primary_key: vec!["id".to_owned()],
         identity_index: Vec::new(),
+        unique: Vec::new(),
     };
     let metadata = Metadata::ALL.iter().map(|(_, metadata)| *metadata).collect();
     let key = if append { Vec::new() } else { vec!["id".to_owned()] };
@@ -230,11 +232,21 @@ fn pg_table(id: &str, append: bool) -> Followed {
 
 /// Messages of pgoutput, each behind its length in two bytes: of transactions that a table takes, and another as changes.
 pub fn pgoutput(bytes: &[u8]) {
-    let tables = [("state", false), ("changes", true)].map(|(id, append)| (pg_table(id, append), 0));
+    let tables = [("state", false), ("changes", true)].map(|(id, append)| Begin {
+        followed: pg_table(id, append),
+        held: 0,
+        known: Known::default(),
+    });
     let letters = TableId::new("letters");
     let (lane, pipeline) = (Lane::new("slot@1"), Arc::from("p"));
     let rejected = alluvium::reject::DeadLetters::new(&pipeline, &Default::default());
-    let mut changes = Changes::new(lane, tables.to_vec(), pg_types(), Specials::Reject, rejected, letters);
+    let reading = Reading {
+        types: pg_types(),
+        binary: true,
+        specials: Specials::Reject,
+        learned: Learned::default(),
+    };
+    let mut changes = Changes::new(lane, tables.to_vec(), reading, rejected, letters);
     let (mut of, mut in_stream, mut rest, mut ready) = (Transaction::default(), false, bytes, VecDeque::new());
     while let Some((length, behind)) = rest.split_first_chunk() {
         let (message, behind) = behind.split_at(behind.len().min(usize::from(u16::from_be_bytes(*length))));

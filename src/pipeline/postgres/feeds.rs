@@ -81,6 +81,12 @@ impl PostgresFeeds {
         self.named.iter().any(|feed| feed.id == *id)
     }
 
+    /// Whether the configuration says what tells the rows of this table apart, or that nothing does.
+    pub(super) fn chooses_key(&self, id: &TableId) -> bool {
+        let mut of_it = self.named.iter().filter(|feed| feed.id == *id);
+        of_it.any(|feed| !feed.options.key.is_empty() || feed.options.mode.is_some())
+    }
+
     /// Whether the configuration asks for this table of the database.
     pub fn wants(&self, schema: &str, table: &str) -> bool {
         let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);

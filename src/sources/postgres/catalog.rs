@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 use super::connection::Control;
 use super::publication::{Shown, entries_sql, published_sql, relation};
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
@@ -49,6 +51,16 @@ pub struct PgTable {
     pub primary_key: Vec<String>,
     /// Columns of the index of `Identity::Index`.
     pub identity_index: Vec<String>,
+    /// What keeps its rows apart, in no order.
+    pub unique: Vec<Unique>,
+}
+
+/// A unique index of whole columns, on all rows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Unique {
+    pub columns: Vec<String>,
+    /// It holds after each statement. Others are of deferrable constraints, which may hold no earlier than when the transaction ends.
+    pub immediate: bool,
 }
 
 /// A table that holds rows: one that was asked for, or a partition of it, whose columns may stand in another order.
@@ -60,6 +72,8 @@ pub struct Part {
     pub bytes: u64,
     /// With the values that are kept beside it (TOAST).
     pub bytes_in_all: u64,
+    /// Whether the role may read all of it, also where its rows lie; or some columns only.
+    pub is_whole: bool,
 }
 
 impl PgTable {
@@ -72,8 +86,6 @@ impl PgTable {
         Shown {
             relation: self.relation,
             columns: self.numbers(),
-    /// Whether the role may read all of it, also where its rows lie; or some columns only.
-    pub is_whole: bool,
         }
     }
 
@@ -99,6 +111,13 @@ impl PgTable {
             Identity::Nothing => false,
         }
     }
+
+    /// Whether all that keeps the values of these columns apart is deferrable. Where nothing does, whoever chose them as the key knows why.
+    pub fn is_deferrable(&self, key: &[String]) -> bool {
+        let within = |unique: &&Unique| unique.columns.iter().all(|column| key.contains(column));
+        let mut keeping = self.unique.iter().filter(within).peekable();
+        keeping.peek().is_some() && keeping.all(|unique| !unique.immediate)
+    }
 }
 
 /// Whether a table that had the columns `known`, and has these now, may have values in old rows which no change tells: a default that came
@@ -116,6 +135,11 @@ pub fn has_untold_values(known: &BTreeMap<&str, Option<i16>>, now: &[Column]) ->
 
 /// All tables of a publication, by schema and name.
 pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>> {
+    tables_of(control, publication, None).await
+}
+
+/// Those tables of a publication that are `only` these.
+pub async fn tables_of(control: &Control, publication: &str, only: Option<&[u32]>) -> Result<Vec<PgTable>> {
     let version = server_version(control).await?;
     let mut tables = BTreeMap::new();
     let sql = format!(
@@ -125,12 +149,18 @@ pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>
                WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place), \
          ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
                JOIN pg_attribute a ON a.attnum = k.number \
-               WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place), {} \
-         FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
+               WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place), {}, \
+         ARRAY(SELECT json_build_object('immediate', i.indimmediate, 'columns', \
+                   ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(number, place) \
+                         JOIN pg_attribute a ON a.attnum = k.number WHERE a.attrelid = c.oid AND k.place <= i.indnkeyatts))::text \
+               FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+               ORDER BY i.indexrelid) \
+         FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE $2::oid[] IS NULL OR c.oid = ANY ($2)",
         published_sql(version),
         entries_sql(version)
     );
-    for row in control.query(&sql, &[&publication]).await? {
+    for row in control.query(&sql, &[&publication, &only]).await? {
         let oid: u32 = row.get(0);
         let table = PgTable {
             oid,
@@ -141,6 +171,7 @@ pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>
             identity: identity(row.get(3))?,
             primary_key: row.get(5),
             identity_index: row.get(6),
+            unique: unique(&row.get::<_, Vec<String>>(8))?,
         };
         tables.insert((table.schema.clone(), table.name.clone()), table);
     }
@@ -239,6 +270,7 @@ pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
         name: row.get(1),
         bytes: bytes(row.get(2)),
         bytes_in_all: bytes(row.get(3)),
+        is_whole: row.get(4),
     });
     Ok(parts.collect())
 }
@@ -258,6 +290,12 @@ fn bytes(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+fn unique(told: &[String]) -> Result<Vec<Unique>> {
+    let each = told.iter().map(|text| serde_json::from_str(text));
+    let all: Result<_, _> = each.collect();
+    all.map_err(|e| Error::bug("what the catalog says about unique indexes cannot be read").because(e))
+}
+
 fn identity(letter: &str) -> Result<Identity> {
     Ok(match letter {
         "d" => Identity::Default,
@@ -270,4 +308,3 @@ fn identity(letter: &str) -> Result<Identity> {
         }
     })
 }
-        is_whole: row.get(4),

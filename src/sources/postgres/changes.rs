@@ -5,14 +5,17 @@
 //! position is in the table, whole, and any other is not in it at all.
 
 mod grow;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use grow::grow;
+use target::Target;
 
 use super::followed::{Becomes, Followed};
-use super::pgoutput::{Cell, Message, Old, Relation, Tuple};
-use super::rows::{BadRow, Event, Places, Rows};
+use super::learned::Learned;
+use super::pgoutput::{Message, Old, Relation, Tuple};
+use super::rows::{BadRow, Event, Rows};
 use super::types::Types;
 use super::values::Specials;
 use crate::batch::{ChangeBatch, Flow, Op};
@@ -49,11 +52,62 @@ pub struct Counts {
     pub dead_letter: u64,
 }
 
+/// A table of rows as they stand, of which the stream alone does not tell whether changes tell enough: the catalog has to be asked before
+/// any of them is handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    pub table: TableId,
+    /// Columns that the relation had, and has not now, or at another place. Where the catalog has them, they had another name meanwhile.
+    pub lost: Vec<String>,
+}
+
+/// A table, and what is known of it when the stream begins.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    pub followed: Followed,
+    /// What it holds already.
+    pub held: u64,
+    pub known: Known,
+}
+
+/// The columns that a Delta table has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Those of which its rows have values of the column that has the name now, in the order of the server.
+    pub same: Vec<String>,
+    /// All.
+    pub all: BTreeSet<String>,
+}
+
+/// How values come, and what is known of them.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub types: Types,
+    /// They were asked for in binary form.
+    pub binary: bool,
+    pub specials: Specials,
+    pub learned: Learned,
+}
+
+impl Reading {
+    /// A column that another flow may read, and this one cannot: of a type that came later, or that has no binary form.
+    fn unreadable<'r>(&self, table: &TableId, relation: &'r Relation) -> Option<&'r str> {
+        let mut columns = relation.columns.iter();
+        let found = columns.find(|column| {
+            let is_read = self.types.knows(column.type_oid)
+                && (!self.binary || self.types.column(column.type_oid, column.type_modifier).reads_binary());
+            !is_read && self.learned.cannot_read(table, &column.name, self.binary)
+        });
+        found.map(|column| column.name.as_str())
+    }
+}
+
 struct TableState {
     followed: Followed,
     rows: Rows,
     /// What the table holds already.
     held: u64,
+    known: Known,
     /// The columns that the server has told since the slot was opened: before, they are the catalog's, which may be ahead.
     told: Option<Vec<String>>,
     /// The transaction of the last change, and how many changes of the table came in it.
@@ -83,14 +137,6 @@ impl<'a> Change<'a> {
     }
 }
 
-/// A table that a relation feeds.
-struct Target {
-    table: usize,
-    places: Places,
-    /// In the tuple: the columns that the key is made of.
-    key: Vec<usize>,
-}
-
 /// See the head of the file.
 pub struct Changes {
     lane: Lane,
@@ -98,10 +144,10 @@ pub struct Changes {
     relations: BTreeMap<u32, Vec<Target>>,
     /// Those that came with a transaction that some table holds already, and from where on they are of concern to it.
     kept: BTreeMap<u32, (u64, Relation)>,
-    /// Tables of rows as they stand that have other columns now. What these hold in rows that were there before, no change tells.
-    altered: Vec<TableId>,
-    types: Types,
-    specials: Specials,
+    doubts: Vec<Doubt>,
+    /// Why the flow has to be opened again. From here on nothing is taken.
+    reopen: Option<String>,
+    reading: Reading,
     letters: DeadLetters,
     letters_id: TableId,
     /// Rows of tables whose columns have grown in between.
@@ -109,19 +155,12 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// `tables`: each with the position that it holds.
-    pub fn new(
-        lane: Lane,
-        tables: Vec<(Followed, u64)>,
-        types: Types,
-        specials: Specials,
-        letters: DeadLetters,
-        letters_id: TableId,
-    ) -> Self {
-        let state = |(followed, held): (Followed, u64)| TableState {
-            rows: Rows::new(&followed, specials),
+    pub fn new(lane: Lane, tables: Vec<Begin>, reading: Reading, letters: DeadLetters, letters_id: TableId) -> Self {
+        let state = |Begin { followed, held, known }: Begin| TableState {
+            rows: Rows::new(&followed, reading.specials),
             followed,
             held,
+            known,
             told: None,
             seen: (0, 0),
             counts: Counts::default(),
@@ -131,9 +170,9 @@ impl Changes {
             tables: tables.into_iter().map(state).collect(),
             relations: BTreeMap::new(),
             kept: BTreeMap::new(),
-            altered: Vec::new(),
-            types,
-            specials,
+            doubts: Vec::new(),
+            reopen: None,
+            reading,
             letters,
             letters_id,
             done: Vec::new(),
@@ -142,6 +181,9 @@ impl Changes {
 
     /// Takes one message of a transaction. `lsn`: where the change stands in the WAL.
     pub fn take(&mut self, message: &Message<'_>, of: &Transaction, lsn: u64) -> Result<()> {
+        if self.reopen.is_some() {
+            return Ok(());
+        }
         match message {
             Message::Insert { relation, new } => self.change(*relation, Change::Insert(*new), of, lsn),
             Message::Update { relation, old, new } => self.change(*relation, Change::Update(*old, *new), of, lsn),
@@ -190,9 +232,14 @@ impl Changes {
             .map(|table| (&table.followed.id, std::mem::take(&mut table.counts)))
     }
 
-    /// Tables of rows as they stand that have other columns now.
-    pub fn altered(&mut self) -> &mut Vec<TableId> {
-        &mut self.altered
+    /// What the catalog has to be asked before any rows are handed on.
+    pub fn doubts(&mut self) -> &mut Vec<Doubt> {
+        &mut self.doubts
+    }
+
+    /// Why no rows may be handed on, and the flow has to be opened again.
+    pub fn reopen(&self) -> Option<&str> {
+        self.reopen.as_deref()
     }
 
     fn change(&mut self, relation: u32, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<()> {
@@ -201,6 +248,9 @@ impl Changes {
             && let Some((_, kept)) = self.kept.remove(&relation)
         {
             self.relation(&kept, of)?;
+            if self.reopen.is_some() {
+                return Ok(());
+            }
         }
         let targets = self.relations.get(&relation).ok_or_else(|| unknown(relation, of))?;
         for target in targets {
@@ -220,8 +270,13 @@ impl Changes {
             let ordinal = table.number_within(of);
             match table.change(target, change, of, lsn)? {
                 Ok(()) => table.counts.written += 1,
-                Err(reject) => {
+                Err(bad) if bad.bad.is_of_new_type() && self.reading.learned.cannot_read(&table.followed.id, &bad.column, true) => {
+                    self.reopen = Some(new_type(&bad.column, &table.followed));
+                    return Ok(());
+                }
+                Err(bad) => {
                     table.counts.dead_letter += 1;
+                    let reject = reject(&bad);
                     self.letters.push(&DeadLetter {
                         lane: &self.lane,
                         position: of.commit_lsn,
@@ -249,33 +304,30 @@ impl Changes {
         }
         let (mut targets, mut later) = (Vec::new(), None::<u64>);
         for (number, table) in self.tables.iter_mut().enumerate() {
-            let followed = &mut table.followed;
-            if followed.schema != relation.namespace || followed.table != relation.name {
+            // By its number: it may have another name for a while, and another table may have its name.
+            if table.followed.oid != relation.id {
                 continue;
             }
             if of.commit_lsn < table.held {
-                targets.extend(target(number, followed, relation));
+                targets.extend(Target::new(number, &table.followed, relation));
                 later = Some(later.map_or(table.held, |from| from.min(table.held)));
                 continue;
             }
-            let id = followed.id.clone();
-            let grown = grow(followed, relation, &self.types, table.told.is_some()).map_err(|error| error.of(&id))?;
-            let now: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();
-            let is_altered = grown.columns.len() > followed.columns.len() || table.told.as_ref().is_some_and(|told| *told != now);
-            if is_altered && matches!(followed.becomes, Becomes::State { .. }) {
-                self.altered.push(id.clone());
+            let id = table.followed.id.clone();
+            if let Some(column) = self.reading.unreadable(&id, relation) {
+                self.reopen = Some(new_type(column, &table.followed));
+                return Ok(());
             }
-            table.told = Some(now);
-            if grown != *followed {
+            self.doubts.extend(table.doubt(relation));
+            let grown = grow(&table.followed, relation, &self.reading.types, table.told.is_some()).map_err(|error| error.of(&id))?;
+            table.told = Some(relation.columns.iter().map(|column| column.name.clone()).collect());
+            if grown != table.followed {
                 self.done.extend(table.rows.take(&table.followed)?);
                 table.followed = grown;
-                table.rows = Rows::new(&table.followed, self.specials);
+                table.rows = Rows::new(&table.followed, self.reading.specials);
             }
-            targets.push(target(number, &table.followed, relation).map_err(|error| error.of(&id))?);
+            targets.push(Target::new(number, &table.followed, relation).map_err(|error| error.of(&id))?);
         }
-        // A table is fed by one relation at a time. That of before has gone, or has another name: the server says so before its next row.
-        let feeds = |before: &Target| targets.iter().any(|now: &Target| now.table == before.table);
-        self.relations.retain(|id, before| *id == relation.id || !before.iter().any(feeds));
         self.relations.insert(relation.id, targets);
         match later {
             Some(from) => self.kept.insert(relation.id, (from, relation.clone())),
@@ -286,6 +338,29 @@ impl Changes {
 }
 
 impl TableState {
+    /// What the catalog has to be asked now that the relation looks like this.
+    fn doubt(&self, relation: &Relation) -> Option<Doubt> {
+        let now: Vec<&str> = relation.columns.iter().map(|column| column.name.as_str()).collect();
+        let follows = |name: &str| self.followed.columns.iter().any(|column| column.name == name);
+        let (lost, other_columns, untold_key) = match &self.followed.becomes {
+            Becomes::State { chosen, .. } => {
+                let lost = match &self.told {
+                    Some(told) => lost(told, &now),
+                    // What the catalog has may be what came later.
+                    None if now.iter().all(|name| follows(name) || self.known.all.contains(*name)) => moved(&self.known.same, &now),
+                    None => lost(&self.known.same, &now),
+                };
+                (lost, now.iter().any(|name| !follows(name)), relation.tells_all() && !chosen)
+            }
+            Becomes::Inserts | Becomes::Changes => (Vec::new(), false, false),
+        };
+        let other_name = (&self.followed.schema, &self.followed.table) != (&relation.namespace, &relation.name);
+        (!lost.is_empty() || other_columns || other_name || untold_key).then(|| Doubt {
+            table: self.followed.id.clone(),
+            lost,
+        })
+    }
+
     /// The next change's number among those of the table in its transaction, by which its letter is known: the same at every reading,
     /// whichever other tables are read beside it.
     fn number_within(&mut self, of: &Transaction) -> u64 {
@@ -296,7 +371,7 @@ impl TableState {
     }
 
     /// Ok(Err) is a row that cannot be read.
-    fn change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<Result<(), Reject>> {
+    fn change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<Result<(), BadRow>> {
         match &self.followed.becomes {
             Becomes::State { .. } => Ok(self.change_state(target, change, of, lsn)),
             Becomes::Changes => Ok(self.append_change(target, change, of, lsn)),
@@ -311,30 +386,21 @@ impl TableState {
 
     /// The row as it stands after the change. A row that gets another key goes away under the old one. One that cannot be read is not in the
     /// table from then on, as if it had just been copied: what was there is no longer so, and no later change may be filled from it.
-    fn change_state(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), Reject> {
+    fn change_state(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), BadRow> {
         match change {
-            Change::Insert(new) => {
-                target.must_have_key(new, &self.followed)?;
-                self.put(target, new, None, &event("c", of, lsn))
-            }
+            Change::Insert(new) => self.put(target, new, None, &event("c", of, lsn)),
             Change::Update(old, new) => {
-                target.must_have_key(new, &self.followed)?;
                 let before = old.map(|old| old.tuple());
-                if let Some(before) = before
-                    && target.another_key(before, new)
-                {
-                    target.must_have_key(before, &self.followed)?;
-                    self.append(target, before, None, Op::Delete, &event("d", of, lsn))?;
-                    self.put(target, new, Some(before), &event("u", of, lsn))?;
+                let left = before.filter(|before| target.another_key(*before, new));
+                // Under a key that is null, or cannot be read, there was no row.
+                let deleted = left.is_some_and(|left| self.append(target, left, None, Op::Delete, &event("d", of, lsn)).is_ok());
+                self.put(target, new, before, &event("u", of, lsn))?;
+                if deleted {
                     self.rows.moved();
-                    return Ok(());
                 }
-                self.put(target, new, before, &event("u", of, lsn))
+                Ok(())
             }
-            Change::Delete(old) => {
-                target.must_have_key(old.tuple(), &self.followed)?;
-                self.append(target, old.tuple(), None, Op::Delete, &event("d", of, lsn))
-            }
+            Change::Delete(old) => self.append(target, old.tuple(), None, Op::Delete, &event("d", of, lsn)),
             Change::Truncate => {
                 self.rows.truncate(&self.followed, Op::Truncate, &event("t", of, lsn));
                 Ok(())
@@ -342,7 +408,7 @@ impl TableState {
         }
     }
 
-    fn put(&mut self, target: &Target, new: Tuple<'_>, before: Option<Tuple<'_>>, event: &Event) -> Result<(), Reject> {
+    fn put(&mut self, target: &Target, new: Tuple<'_>, before: Option<Tuple<'_>>, event: &Event) -> Result<(), BadRow> {
         self.append(target, new, before, Op::Put, event).inspect_err(|_| {
             // Under a key that cannot be read either, there is no row.
             let _ = self.append(target, new, before, Op::Delete, event);
@@ -350,7 +416,7 @@ impl TableState {
     }
 
     /// The change itself: of a deleted row, what is told of it.
-    fn append_change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), Reject> {
+    fn append_change(&mut self, target: &Target, change: Change<'_>, of: &Transaction, lsn: u64) -> Result<(), BadRow> {
         let (tuple, before, letter) = match change {
             Change::Insert(new) => (new, None, "c"),
             Change::Update(old, new) => (new, old.map(|old| old.tuple()), "u"),
@@ -363,9 +429,8 @@ impl TableState {
         self.append(target, tuple, before, Op::Put, &event(letter, of, lsn))
     }
 
-    fn append(&mut self, target: &Target, tuple: Tuple<'_>, before: Option<Tuple<'_>>, op: Op, event: &Event) -> Result<(), Reject> {
-        let appended = self.rows.append(&self.followed, &target.places, tuple, before, op, event);
-        appended.map_err(|bad| reject(&bad))
+    fn append(&mut self, target: &Target, tuple: Tuple<'_>, before: Option<Tuple<'_>>, op: Op, event: &Event) -> Result<(), BadRow> {
+        self.rows.append(&self.followed, &target.places, tuple, before, op, event)
     }
 
     fn no_place_for(&self, what: &str, of: &Transaction) -> Error {
@@ -379,30 +444,22 @@ impl TableState {
     }
 }
 
-impl Target {
-    /// A state has no row without a key.
-    fn must_have_key(&self, tuple: Tuple<'_>, followed: &Followed) -> Result<(), Reject> {
-        let mut key = self.key.iter().zip(followed.key());
-        let null = key.find(|(place, _)| matches!(tuple.cells().nth(**place), None | Some(Cell::Null)));
-        match null {
-            None => Ok(()),
-            Some((_, column)) => Err(Reject {
-                index: 0,
-                stage: "key",
-                code: "missing_key",
-                message: format!("the key column `{column}` of {} is null", followed.source()),
-            }),
-        }
-    }
+/// Columns of before that are not there now, or at another place.
+fn lost(before: &[String], now: &[&str]) -> Vec<String> {
+    let gone = before.iter().filter(|name| !now.contains(&name.as_str())).cloned();
+    gone.chain(moved(before, now)).collect()
+}
 
-    fn another_key(&self, before: Tuple<'_>, after: Tuple<'_>) -> bool {
-        self.key
-            .iter()
-            .any(|&place| match (before.cells().nth(place), after.cells().nth(place)) {
-                (_, Some(Cell::Unchanged)) => false,
-                (before, after) => before != after,
-            })
-    }
+/// Columns of before that stand in another order now: they have each other's names.
+fn moved(before: &[String], now: &[&str]) -> Vec<String> {
+    let is_there = |name: &&String| now.contains(&name.as_str());
+    let still = now.iter().filter(|name| before.iter().any(|before| before == *name));
+    let moved = before.iter().filter(is_there).zip(still).filter(|(before, now)| before != *now);
+    moved.map(|(before, _)| before.clone()).collect()
+}
+
+fn new_type(column: &str, followed: &Followed) -> String {
+    format!("column `{column}` of {} has values of a type that came later", followed.source())
 }
 
 fn event(op: &'static str, of: &Transaction, lsn: u64) -> Event {
@@ -418,31 +475,10 @@ fn event(op: &'static str, of: &Transaction, lsn: u64) -> Event {
 pub(super) fn reject(bad: &BadRow) -> Reject {
     Reject {
         index: 0,
-        stage: "decode",
+        stage: if bad.bad.is_missing_key() { "key" } else { "decode" },
         code: bad.bad.code,
         message: format!("column `{}`: {}", bad.column, bad.bad.message),
     }
-}
-
-fn target(table: usize, followed: &Followed, relation: &Relation) -> Result<Target> {
-    let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
-    let mut key = Vec::new();
-    for name in followed.key() {
-        key.push(place(name).ok_or_else(|| {
-            let what = format!(
-                "the key column `{name}` of {} is no longer among its columns: table `{}` cannot tell rows apart any more. Choose another `key` \
-                 for a new table",
-                followed.source(),
-                followed.id
-            );
-            Error::data("schema_changed", what)
-        })?);
-    }
-    Ok(Target {
-        table,
-        places: Places::of(relation, followed),
-        key,
-    })
 }
 
 fn unknown(relation: u32, of: &Transaction) -> Error {

@@ -70,7 +70,11 @@ impl Metadata {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Becomes {
     /// The row as it stands in Postgres, by these columns.
-    State { key: Vec<usize> },
+    State {
+        key: Vec<usize>,
+        /// The key was chosen; it is not the one that the server has.
+        chosen: bool,
+    },
     /// A row for each insert. Another change has no place in such a table.
     Inserts,
     /// A row for each change.
@@ -88,6 +92,8 @@ pub struct FollowedColumn {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Followed {
     pub id: TableId,
+    /// What tells the source from others of its name.
+    pub oid: u32,
     pub schema: String,
     pub table: String,
     /// The row's own columns, in the table's order; metadata columns stand behind them.
@@ -97,10 +103,12 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// `key`: the key columns; none where every change is a row.
+    /// `key`: the key columns that were chosen; where there are none, those that the server has. With `append` there is no key.
     ///
-    /// Errors: a key column that is not there, or of which updates and deletes do not tell what it was.
+    /// Errors: a key column that is not there, or of which updates and deletes do not tell what it was; or a key that two rows may have at once.
     pub fn new(id: TableId, source: &PgTable, types: &Types, key: &[String], append: bool, metadata: Vec<Metadata>) -> Result<Self> {
+        let chosen = !key.is_empty();
+        let key = if chosen { key } else { source.key() };
         let columns: Vec<_> = source
             .columns
             .iter()
@@ -112,6 +120,7 @@ impl Followed {
         let becomes = if !append {
             Becomes::State {
                 key: places(source, &columns, key)?,
+                chosen,
             }
         } else if metadata.iter().any(|one| matches!(one, Metadata::Op | Metadata::Deleted)) {
             Becomes::Changes
@@ -120,6 +129,7 @@ impl Followed {
         };
         let followed = Self {
             id,
+            oid: source.oid,
             schema: source.schema.clone(),
             table: source.name.clone(),
             columns,
@@ -133,7 +143,7 @@ impl Followed {
     /// The names of the key columns.
     pub fn key(&self) -> impl Iterator<Item = &str> {
         let places: &[usize] = match &self.becomes {
-            Becomes::State { key } => key,
+            Becomes::State { key, .. } => key,
             Becomes::Inserts | Becomes::Changes => &[],
         };
         places.iter().map(|&place| self.columns[place].name.as_str())
@@ -141,7 +151,7 @@ impl Followed {
 
     /// Whether the column of this number is one of the key.
     pub fn is_key(&self, column: usize) -> bool {
-        matches!(&self.becomes, Becomes::State { key } if key.contains(&column))
+        matches!(&self.becomes, Becomes::State { key, .. } if key.contains(&column))
     }
 
     /// As people write the source.
@@ -205,6 +215,13 @@ fn places(source: &PgTable, columns: &[FollowedColumn], key: &[String]) -> Resul
             source.key().join("`, `"),
         );
         return Err(Error::config("replica_identity", what));
+    }
+    if source.is_deferrable(key) {
+        let what = format!(
+            "the key `{}` of {name} is deferrable: until its transaction ends, two rows may have the same, and their changes do not tell which              of them is meant. Let it hold at once (ALTER TABLE {name} DROP CONSTRAINT …, ADD PRIMARY KEY …), set another `key`, or keep every              change (`mode = \"append\"` with `metadata = [\"__op\"]`)",
+            key.join("`, `"),
+        );
+        return Err(Error::config("deferrable_key", what));
     }
     let place = |wanted: &String| {
         let known: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();

@@ -21,6 +21,7 @@ pub mod connection;
 pub mod copying;
 pub mod followed;
 mod introduced;
+pub mod learned;
 pub mod pgoutput;
 pub mod preflight;
 mod prepared;
@@ -47,9 +48,10 @@ use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sle
 use tracing::info;
 
 use self::catalog::PgTable;
-use self::changes::Changes;
+use self::changes::{Begin, Changes, Doubt, Known, Reading};
 use self::connection::{Address, Control, Replication};
 use self::followed::Followed;
+use self::learned::Learned;
 use self::progress::Progress;
 use self::publication::Shown;
 use self::snapshot::Copies;
@@ -87,6 +89,8 @@ pub struct Settings {
     /// Ask for values in binary form. False where a table has a type that is only known as text.
     pub binary: bool,
     pub specials: Specials,
+    /// What flows before this one have found out.
+    pub learned: Learned,
     pub copy_connections: usize,
     /// The server tells transactions when they are prepared.
     pub two_phase: bool,
@@ -109,6 +113,7 @@ pub struct Feed {
     pub source: PgTable,
     pub followed: Followed,
     pub holds: Holds,
+    pub known: Known,
     /// Of a table that is ahead of others: where its versions stand behind what these hold.
     pub marks: Vec<Position>,
 }
@@ -273,24 +278,39 @@ impl PostgresSource {
         Ok(())
     }
 
-    /// Whether a table has to be copied again, because it has columns with values that no change tells. That is seen, and done, when the
-    /// flow opens again.
-    async fn must_copy_again(&mut self) -> Result<bool> {
+    /// Why what was read may not be handed on: the flow has to be opened again, with what the catalog says now.
+    async fn why_reopen(&mut self) -> Result<Option<String>> {
         let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let altered = streaming.altered();
-        if altered.is_empty() {
-            return Ok(false);
+        if let Some(why) = streaming.reopen() {
+            return Ok(Some(why.to_owned()));
         }
-        let now = catalog::tables(&self.control, &self.settings.publication).await?;
-        let altered = std::mem::take(altered);
-        Ok(altered.iter().filter_map(|id| self.sources.get(id)).any(|before| {
-            let known = before.columns.iter().map(|column| (column.name.as_str(), Some(column.number)));
-            let known = known.collect();
-            let now = now.iter().find(|table| table.oid == before.oid);
-            now.is_some_and(|now| catalog::has_untold_values(&known, &now.columns))
-        }))
+        let doubts = streaming.doubts();
+        let before = |doubt: &Doubt| self.sources.get(&doubt.table);
+        let oids: Vec<u32> = doubts.iter().filter_map(before).map(|table| table.oid).collect();
+        if oids.is_empty() {
+            return Ok(None);
+        }
+        let now = catalog::tables_of(&self.control, &self.settings.publication, Some(&oids)).await?;
+        // Not before there is an answer: until then, what was read stays in doubt.
+        for doubt in std::mem::take(doubts) {
+            let Some(before) = self.sources.get(&doubt.table) else { continue };
+            // One that has gone is seen in the publication.
+            let Some(now) = now.iter().find(|table| table.oid == before.oid) else {
+                continue;
+            };
+            // They had other names meanwhile, and what was told under these is lost.
+            if now.columns.iter().any(|column| doubt.lost.contains(&column.name)) {
+                let why = "columns of it had other names for a while";
+                self.settings.learned.copy_again(&doubt.table, why);
+                return Ok(Some(format!("{}: {why}", before.full_name())));
+            }
+            if let Some(why) = differs(before, now) {
+                return Ok(Some(format!("{} {why}", before.full_name())));
+            }
+        }
+        Ok(None)
     }
 
     /// Copies are published at a mark that comes behind them.
@@ -345,13 +365,11 @@ impl PostgresSource {
 impl Source for PostgresSource {
     async fn next(&mut self) -> Result<Option<Flow>> {
         loop {
-            if self.must_copy_again().await? {
+            if let Some(why) = self.why_reopen().await? {
                 self.ended = true;
                 // The rows behind the last mark are read again.
                 self.ready.clear();
-                return Ok(Some(Flow::Reopen(
-                    "a table has other columns, which its rows have values in".to_owned(),
-                )));
+                return Ok(Some(Flow::Reopen(why)));
             }
             if let Some(flow) = self.ready.pop_front() {
                 self.note(&flow);
@@ -397,6 +415,20 @@ impl Source for PostgresSource {
     }
 }
 
+/// What a table is no longer, where its changes do not tell all of it.
+fn differs(before: &PgTable, now: &PgTable) -> Option<&'static str> {
+    let known = before.columns.iter().map(|column| (column.name.as_str(), Some(column.number)));
+    if (&now.schema, &now.name) != (&before.schema, &before.name) {
+        Some("has another name")
+    } else if catalog::has_untold_values(&known.collect(), &now.columns) {
+        Some("has other columns, which its rows have values in")
+    } else if (now.key(), &now.unique) != (before.key(), &before.unique) {
+        Some("has other keys")
+    } else {
+        None
+    }
+}
+
 /// Everything of this lane was handed over up to here.
 fn mark(lane: &Lane, at: u64) -> Flow {
     Flow::Mark(Checkpoint::from_iter([(lane.clone(), Position(at))]))
@@ -432,14 +464,21 @@ async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: V
     let began = slot::confirmed(&control, &settings.slot).await?;
     info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(began.max(from)), "following");
     let tables = feeds.into_iter().filter_map(|feed| {
-        let held = feed.held()?;
-        Some((feed.followed, held))
+        Some(Begin {
+            held: feed.held()?,
+            followed: feed.followed,
+            known: feed.known,
+        })
     });
     let changes = Changes::new(
         settings.lane.clone(),
         tables.collect(),
-        types,
-        settings.specials,
+        Reading {
+            types,
+            binary: settings.binary,
+            specials: settings.specials,
+            learned: settings.learned.clone(),
+        },
         DeadLetters::new(&settings.pipeline, &settings.delivered),
         settings.letters.clone(),
     );

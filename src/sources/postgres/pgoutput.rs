@@ -106,6 +106,13 @@ pub struct Relation {
     pub columns: Vec<Column>,
 }
 
+impl Relation {
+    /// Whether updates and deletes tell all columns of the row that was there: replica identity full.
+    pub fn tells_all(&self) -> bool {
+        self.identity == b'f'
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// Whether it is part of the replica identity.

@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
-use super::followed::{Becomes, Followed, Metadata};
+use super::followed::{Becomes, Followed, FollowedColumn, Metadata};
 use super::pgoutput::{Cell, Relation, Tuple};
 use super::values::{BadValue, ColumnBuilder, Specials};
 use crate::batch::{ChangeBatch, Op, Unchanged};
@@ -79,13 +79,14 @@ impl Places {
 impl Rows {
     pub fn new(followed: &Followed, specials: Specials) -> Self {
         let builder = |metadata: &Metadata| (*metadata, MetadataBuilder::new(*metadata));
+        let builder_of = |(number, column): (usize, &FollowedColumn)| {
+            // Nothing would tell a row apart whose key became null.
+            let specials = if followed.is_key(number) { Specials::Reject } else { specials };
+            ColumnBuilder::new(&column.kind, specials)
+        };
         Self {
             schema: followed.arrow_schema(),
-            columns: followed
-                .columns
-                .iter()
-                .map(|column| ColumnBuilder::new(&column.kind, specials))
-                .collect(),
+            columns: followed.columns.iter().enumerate().map(builder_of).collect(),
             metadata: followed.metadata.iter().map(builder).collect(),
             ops: Vec::new(),
             unchanged: BTreeMap::new(),
@@ -160,6 +161,7 @@ impl Rows {
             let taken = match cell {
                 Cell::Binary(value) if failed.is_none() => column.append_binary(value),
                 Cell::Text(value) if failed.is_none() => column.append_text(value),
+                Cell::Null if failed.is_none() && followed.is_key(number) => Err(BadValue::missing_key()),
                 _ => {
                     column.append_null();
                     if cell == Cell::Unchanged {

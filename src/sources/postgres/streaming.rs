@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use metrics::counter;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::changes::{Changes, Transaction};
+use super::changes::{Changes, Doubt, Transaction};
 use super::connection::{Frame, Stream};
 use super::introduced::Introduced;
 use super::pgoutput::{self, Message, Resolved};
@@ -123,9 +123,14 @@ impl Streaming {
         }
     }
 
-    /// Tables of rows as they stand that have other columns now.
-    pub fn altered(&mut self) -> &mut Vec<TableId> {
-        self.changes.altered()
+    /// What the catalog has to be asked before what was read is handed on.
+    pub fn doubts(&mut self) -> &mut Vec<Doubt> {
+        self.changes.doubts()
+    }
+
+    /// Why what was read may not be handed on, and the flow has to be opened again.
+    pub fn reopen(&self) -> Option<&str> {
+        self.changes.reopen()
     }
 
     /// All transactions up to here were read.

@@ -23,6 +23,8 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 const DEPTH_MAX: usize = 16;
 /// Of how many types one column may be made: composite types of composite types multiply, and a wide table's row has a thousand.
 const PARTS_MAX: usize = 10_000;
+/// The OID of `money`.
+const MONEY: u32 = 790;
 /// The first OID that is not the server's own.
 const FIRST_USER_OID: u32 = 16_384;
 
@@ -108,6 +110,12 @@ impl Types {
         }
     }
 
+    /// Whether the server had this type when its types were read: others may have come since, or be gone again.
+    pub fn knows(&self, oid: u32) -> bool {
+        let is_there = |row: &TypeRow| row.element == 0 || self.knows(row.element);
+        Kind::builtin(oid, -1).is_some() || oid == MONEY || self.rows.get(&oid).is_some_and(is_there)
+    }
+
     fn name(&self, oid: u32) -> String {
         match self.rows.get(&oid) {
             Some(row) if row.element != 0 && row.typtype == b'b' => match self.rows.get(&row.element) {
@@ -124,7 +132,7 @@ impl Types {
             return Kind::Opaque;
         }
         *parts_left -= 1;
-        if oid == 790 {
+        if oid == MONEY {
             return Kind::Money(self.money_digits);
         }
         if let Some(kind) = Kind::builtin(oid, modifier) {

@@ -66,6 +66,21 @@ impl BadValue {
         }
     }
 
+    /// A value has in it one of a type that was not known when the types were read.
+    #[cold]
+    fn new_type(message: &'static str) -> Self {
+        Self { code: NEW_TYPE, message }
+    }
+
+    /// Nothing tells a row apart whose key is null.
+    #[cold]
+    pub(super) fn missing_key() -> Self {
+        Self {
+            code: MISSING_KEY,
+            message: "the key is null",
+        }
+    }
+
     /// A true value that the column cannot hold.
     #[cold]
     fn out_of_range(message: &'static str) -> Self {
@@ -86,9 +101,20 @@ impl BadValue {
     fn is_special(self) -> bool {
         self.code == OUT_OF_RANGE
     }
+
+    /// Whether it can be read where the types are read anew.
+    pub(super) fn is_of_new_type(self) -> bool {
+        self.code == NEW_TYPE
+    }
+
+    pub(super) fn is_missing_key(self) -> bool {
+        self.code == MISSING_KEY
+    }
 }
 
 const OUT_OF_RANGE: &str = "out_of_range";
+const NEW_TYPE: &str = "new_type";
+const MISSING_KEY: &str = "missing_key";
 
 impl From<Overflow> for BadValue {
     fn from(_: Overflow) -> Self {

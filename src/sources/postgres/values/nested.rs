@@ -107,7 +107,7 @@ pub(super) fn print_record(bytes: &[u8], fields: &[Attribute], out: &mut Vec<u8>
                 Some(field) => print(&field.kind, value, out)?,
                 None => {
                     let kind = Kind::builtin(oid, -1);
-                    let kind = kind.ok_or_else(|| BadValue::type_mismatch("a composite value has a field of a new type"))?;
+                    let kind = kind.ok_or_else(|| BadValue::new_type("a composite value has a field of a new type"))?;
                     print(&kind, value, out)?;
                 }
             }

@@ -1,0 +1,79 @@
+//! Types that are made while a database is followed.
+
+use crate::support::bank::Bank;
+use crate::support::postgres::{PostgresServer, wait_until};
+
+const MAKE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN small AS int CHECK (VALUE < 100); CREATE TYPE pair AS (a int, b mood); \
+    ALTER TABLE t ADD m mood, ADD ms mood[], ADD d small, ADD p pair; UPDATE t SET m = 'sad' WHERE id <= 2; \
+    INSERT INTO t VALUES (7, 'z', 'ok', '{ok,sad}', 9, '(1,ok)')";
+const SQL: &str = "SELECT id, v, m, array_to_string(ms, ','), d, p FROM public.t";
+const THERE: &str = "SELECT id, v, m::text, array_to_string(ms, ','), d::int, p::text FROM public.t";
+
+async fn agree(bank: &Bank<'_>) {
+    let there = bank.there(THERE).await;
+    wait_until("both sides agree", async || bank.here(SQL, &["public.t"]).await == there).await;
+    assert!(
+        bank.here("SELECT * FROM bank_dead_letters", &["bank_dead_letters"])
+            .await
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_types_that_are_made_meanwhile_are_read_as_they_are() {
+    // Where a table has a type that is only known as text, all values come as text.
+    for more in ["", "CREATE TABLE other (id int PRIMARY KEY, q tsquery);"] {
+        let sql =
+            format!("{more} CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'copied' FROM generate_series(1, 5) i");
+        let bank = Bank::new(PostgresServer::shared(), "types", &sql, "create = true\nfollow = [\"public.*\"]").await;
+        bank.catch_up().await;
+        let mut service = bank.site.run("service", &bank.config);
+        bank.sql("UPDATE t SET v = 'streamed' WHERE id = 1").await;
+        bank.until_released().await;
+        bank.sql(MAKE).await;
+        bank.sql("UPDATE t SET v = 'later' WHERE id = 3").await;
+        bank.until_released().await;
+        agree(&bank).await;
+        // A type that has got more parts, of a new type too.
+        bank.sql("CREATE TYPE hue AS ENUM ('red'); ALTER TYPE pair ADD ATTRIBUTE c hue; UPDATE t SET p = '(2,sad,red)' WHERE id = 3")
+            .await;
+        bank.until_released().await;
+        agree(&bank).await;
+        // One that is gone before it is read: the server still knows how to print it.
+        service.stop().await;
+        bank.sql("CREATE TYPE gone AS ENUM ('x'); ALTER TABLE t ADD g gone; UPDATE t SET g = 'x' WHERE id = 4; ALTER TABLE t DROP g; DROP TYPE gone; UPDATE t SET v = 'last' WHERE id = 4")
+            .await;
+        bank.catch_up().await;
+        agree(&bank).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_without_an_encoding_is_a_dead_letter_where_it_is_no_text() {
+    let server = PostgresServer::shared();
+    let bank = Bank::new(server, "ascii", "", "create = true\nfollow = [\"public.*\"]").await;
+    server
+        .sql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", bank.database))
+        .await;
+    let make = format!(
+        "CREATE DATABASE {} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0",
+        bank.database
+    );
+    server.sql("postgres", &make).await;
+    bank.sql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'good'), (2, E'bad\\351'); CREATE TABLE other (id int PRIMARY KEY)")
+        .await;
+    for round in [0, 10] {
+        bank.catch_up().await;
+        bank.agrees("SELECT id FROM public.other", &["public.other"]).await;
+        let good = bank.there("SELECT id FROM t WHERE position('bad' IN v) = 0").await;
+        assert_eq!(bank.here("SELECT id FROM public.t", &["public.t"]).await, good);
+        bank.sql(&format!(
+            "INSERT INTO t VALUES (1{round}, 'good'), (2{round}, E'bad\\351'); INSERT INTO other VALUES ({round})"
+        ))
+        .await;
+    }
+    assert_eq!(
+        bank.here("SELECT code FROM bank_dead_letters", &["bank_dead_letters"]).await,
+        [["malformed"], ["malformed"]]
+    );
+}
