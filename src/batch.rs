@@ -83,6 +83,11 @@ pub enum Flow {
         table: TableId,
         mark: Checkpoint,
     },
+    /// Where the table begins, or goes on behind a gap: it is to hold this from now on, in a version of its own. Comes before any row.
+    Begin {
+        table: TableId,
+        mark: Checkpoint,
+    },
     /// Changes that a table will never get, passed over because the configuration allows it. Comes before any row of the lane, and is
     /// recorded in the table's next commit.
     Gap(Gap),

@@ -90,6 +90,8 @@ struct Lake {
     rows: BTreeMap<TableId, Vec<(i32, i64, String)>>,
     marks: Resume,
     gaps: Vec<Gap>,
+    /// What was said of where tables begin.
+    begun: Vec<(TableId, Checkpoint)>,
     /// Of each letter the table and the id.
     dead: Vec<(String, String)>,
 }
@@ -191,6 +193,12 @@ impl Pipe {
                 None => return Ok(None),
                 Some(Flow::Reopen(why)) => return Ok(Some(why)),
                 Some(Flow::Gap(gap)) => lake.gaps.push(gap),
+                Some(Flow::Begin { table, mark }) => {
+                    assert!(last.is_empty() && staged.is_empty(), "a table begins before anything else");
+                    let holds = lake.marks.entry(table.clone()).or_default();
+                    *holds = std::mem::take(holds).join(&mark);
+                    lake.begun.push((table, mark));
+                }
                 Some(Flow::Copied { table, .. }) => panic!("a topic copies nothing: {table}"),
                 Some(Flow::Rows(batch)) if batch.table == self.settings.dead_letters => {
                     let text = |name: &str| batch.rows.column_by_name(name).expect("a column").as_string::<i32>();
@@ -204,6 +212,7 @@ impl Pipe {
                 }
                 Some(Flow::Mark(mark)) => {
                     assert!(mark.covers(&last), "a mark goes back: {last} to {mark}");
+                    source.confirm().expect("a topic may be made anew").confirm().await?;
                     last = mark.clone();
                     for route in &self.routes {
                         let holds = lake.marks.entry(route.table.clone()).or_default();
@@ -359,6 +368,58 @@ async fn k4_a_gap_stops_and_when_it_is_allowed_it_is_on_record() {
         }]
     );
     assert_eq!(lake.values("a", 0), [values(0, 100), values(250, 300)].concat());
+
+    // Nothing is left behind the gap: it is on record all the same, and the next start finds nothing amiss.
+    broker.produce(&topic, 0, numbered(300, 340));
+    broker.delete_records(&topic, 0, 340).await;
+    lenient.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.gaps[1].missing, 300..340);
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!((lake.gaps.len(), lake.count("a")), (2, 150));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k4_what_retention_takes_of_a_partition_that_was_empty_is_missed() {
+    let broker = Broker::shared();
+    let topic = broker.topic("emptied", 2, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    let pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    broker.produce(&topic, 1, numbered(0, 100));
+    broker.delete_records(&topic, 1, 60).await;
+    let error = failed(pipe.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Data, "retention_gap"));
+    assert!(error.what.contains("60 offsets"), "{}", error.what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_table_begins_is_known_from_then_on_whatever_ends_before_its_first_row() {
+    let broker = Broker::shared();
+    let topic = broker.topic("latest", 2, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    let mut pipe = Pipe::new(&broker.bootstrap(), "start = \"latest\"", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.begun.len(), 1, "{:?}", lake.begun);
+    broker.produce(&topic, 0, numbered(10, 20));
+    broker.produce(&topic, 1, numbered(0, 5));
+    // Another process, which remembers nothing.
+    pipe = Pipe::new(&broker.bootstrap(), "start = \"latest\"", &[("a", &topic)]);
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.values("a", 0), values(10, 20));
+    assert_eq!(lake.values("a", 1), values(0, 5));
+    assert_eq!(lake.begun.len(), 1, "it begins once: {:?}", lake.begun);
+
+    // With the first record that there is, where there was none.
+    let topic = broker.topic("latest-empty", 2, &[]).await;
+    let pipe = || Pipe::new(&broker.bootstrap(), "start = \"latest\"", &[("a", &topic)]);
+    let mut lake = Lake::default();
+    pipe().catch_up(&mut lake).await.unwrap();
+    broker.produce(&topic, 0, numbered(0, 10));
+    pipe().catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.values("a", 0), values(0, 10));
+    assert_eq!(lake.begun.len(), 1, "{:?}", lake.begun);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,6 +437,31 @@ async fn k6_a_topic_that_is_made_anew_stops_even_when_its_offsets_fit() {
     let error = failed(pipe.open(&lake).await);
     assert_eq!((error.kind, error.code), (Kind::Data, "topic_recreated"), "{error}");
     assert!(error.what.contains(&topic), "{}", error.what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k6_a_topic_that_is_made_anew_while_it_is_read_leaves_nothing_in_the_table_of_the_old_one() {
+    let broker = Broker::shared();
+    let topic = broker.topic("swapped", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 100));
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    pipe.settings.until_caught_up = false;
+    let mut lake = Lake::default();
+    let mut source = pipe.open(&lake).await.unwrap();
+    pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 100).await.unwrap();
+    // The new one has the offsets at which the old one would go on.
+    broker.delete_topic(&topic).await;
+    broker.create_topic(&topic, 1, &[]).await;
+    broker.produce(&topic, 0, numbered(1_000, 1_500));
+    // Whatever is seen of it first.
+    match pipe.read(&mut source, &mut lake, |_| false).await {
+        Ok(why) => assert!(why.is_some(), "the flow went on with {:?}", lake.rows),
+        Err(error) => assert!(matches!(error.kind, Kind::Transient | Kind::Fenced), "{error}"),
+    }
+    drop(source);
+    assert_eq!(lake.values("a", 0), values(0, 100));
+    let error = failed(pipe.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Data, "topic_recreated"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +497,9 @@ async fn k7_partitions_and_topics_that_are_added_are_found_and_read_from_their_b
         .unwrap()
         .expect("the flow is opened again");
     drop(source);
-    assert_eq!(lake.values("a", 0), values(10, 20));
+    let mut source = pipe.open(&lake).await.unwrap();
+    pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 18).await.unwrap();
+    assert_eq!(lake.values("a", 0), [values(10, 20), values(20, 23)].concat());
     assert_eq!(lake.values("a", 1), values(0, 5));
 }
 
@@ -546,6 +634,21 @@ async fn k12_a_fault_that_is_not_one_records_stops_and_passes_none_of_them_over(
     pipe.settings.stop_after = 1_000_000;
     pipe.catch_up(&mut lake).await.unwrap();
     assert_eq!((lake.count("a"), lake.dead.len()), (100, 5_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k17_memory_for_a_part_of_what_was_fetched_is_enough() {
+    let broker = Broker::shared();
+    let topic = broker.topic("tight", 2, &[]).await;
+    let value = |number: usize| (format!("k{number}"), Some(format!("v{number}{}", "-".repeat(1_000))));
+    for partition in 0..2 {
+        broker.produce(&topic, partition, (0..10_000).map(value));
+    }
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    pipe.budget = Budget::new(4 << 20);
+    let mut lake = Lake::default();
+    pipe.catch_up(&mut lake).await.unwrap();
+    assert_eq!(lake.count("a"), 20_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -829,7 +932,7 @@ async fn member(
                     lake.rows.entry(table).or_default().append(&mut rows);
                 }
                 Some(Flow::Reopen(_)) => break,
-                Some(other @ (Flow::Gap(_) | Flow::Copied { .. })) => panic!("{other:?}"),
+                Some(other @ (Flow::Gap(_) | Flow::Begin { .. } | Flow::Copied { .. })) => panic!("{other:?}"),
                 None => panic!("the flow ended"),
             }
         }

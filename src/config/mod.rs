@@ -89,7 +89,7 @@ pub struct Kafka {
     pub brokers: String,
     /// A consumer group: instances with the same group share the partitions. Without it, this instance reads all of them.
     pub group: Option<String>,
-    /// Where a partition is begun that no table has read: `earliest` or `latest`.
+    /// Where a table begins that has read nothing: `earliest` or `latest`. What comes later is read from its beginning.
     #[serde(default)]
     pub start: Start,
     /// What to do when the topic no longer holds the next record: `stop`, or `earliest` to go on with the gap on record.

@@ -152,6 +152,12 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
                     () = tokio::time::sleep(pause) => {}
                 }
             }
+            Kind::Fenced if stop.is_cancelled() => {
+                // Another has the lanes, and goes on: what is staged here is no longer ours to publish.
+                info!(pipeline = %context.pipeline, error = %failure, "stopped: the lanes were another's before");
+                enter(&context, State::Stopped, None);
+                return Ok(());
+            }
             Kind::Transient | Kind::Fenced | Kind::Config | Kind::Data | Kind::Bug => {
                 error!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, "stopped");
                 enter(&context, State::Failed, Some(&failure));
@@ -198,6 +204,7 @@ where
     let Opened { source, tables, letters } = opened;
     let (mut tasks, mut outlets, moved) = (JoinSet::new(), Vec::new(), Arc::new(Notify::new()));
     let (upkeep_tx, upkeep_rx) = mpsc::channel(1);
+    let confirm = source.confirm();
     let (wanted, letters_wanted) = watch::channel(0);
     let mut letters_safe = None;
     let letters_first = letters
@@ -234,6 +241,7 @@ where
             safe,
             moved: Arc::clone(&moved),
             letters,
+            confirm: confirm.clone(),
             upkeep: upkeep_tx.clone(),
         };
         let (id, writer) = (table.id.clone(), Writer::new(sink, table, lines, context.clone()));

@@ -54,6 +54,10 @@ impl<S: Source> Reader<S> {
                     let queue = &self.outlet(&table)?.queue;
                     queue.send(Flow::Copied { table, mark }).await.is_ok()
                 }
+                Some(Flow::Begin { table, mark }) => {
+                    let queue = &self.outlet(&table)?.queue;
+                    queue.send(Flow::Begin { table, mark }).await.is_ok()
+                }
                 Some(Flow::Gap(gap)) => self.outlet(&gap.table)?.queue.send(Flow::Gap(gap)).await.is_ok(),
                 Some(Flow::Rows(mut batch)) => {
                     if batch.permit.is_none() {

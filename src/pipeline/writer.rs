@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::log::FORGOTTEN;
 use crate::position::Checkpoint;
 use crate::sinks::{Sink, Upkeep};
+use crate::sources::Confirm;
 use crate::table::{Lanes, Table, Version};
 use crate::telemetry;
 
@@ -38,6 +39,8 @@ pub struct Lines {
     /// Wakes the reader when `safe` has moved.
     pub moved: Arc<Notify>,
     pub letters: Letters,
+    /// Asked before each commit; None where what a source hands over needs no other word.
+    pub confirm: Option<Arc<dyn Confirm>>,
     /// Takes work that may follow a commit, off its path.
     pub upkeep: mpsc::Sender<Upkeep>,
 }
@@ -190,6 +193,13 @@ impl<K: Sink> Writer<K> {
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
                 Some(Flow::Copied { mark: at, .. }) => self.copy = Some(Copy::Staged(at)),
                 Some(Flow::Gap(gap)) => self.sink.note(gap),
+                Some(Flow::Begin { mark, .. }) => {
+                    // At once: with the first rows it would be forgotten by whatever ends before them, and guessed anew.
+                    self.mark = mark;
+                    if !self.publish().await? {
+                        break;
+                    }
+                }
                 Some(Flow::Reopen(_)) | None => break,
             }
         }
@@ -278,6 +288,9 @@ impl<K: Sink> Writer<K> {
     async fn publish(&mut self) -> Result<bool> {
         if !self.lines.letters.are_safe(self.awaited).await {
             return Ok(false);
+        }
+        if let Some(confirm) = &self.lines.confirm {
+            confirm.confirm().await?;
         }
         let rows = self.cadence.staged_rows();
         let version = self.sink.commit(&self.mark).await?;

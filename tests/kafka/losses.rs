@@ -40,6 +40,76 @@ async fn k5_records_that_brokers_lost_stop_the_table_that_has_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn k6_what_was_read_is_confirmed_behind_it_and_not_when_the_topic_has_gone_meanwhile() {
+    let broker = Broker::start("");
+    let topic = broker.topic("confirmed", 1, &[]).await;
+    let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    pipe.settings.until_caught_up = false;
+    let mut source = pipe.open(&Lake::default()).await.unwrap();
+    let identity = source.confirm().unwrap();
+    let mut more = async || {
+        broker.produce(&topic, 0, numbered(0, 10));
+        while !matches!(source.next().await.unwrap(), Some(Flow::Mark(_))) {}
+    };
+    let settled = async || tokio::time::sleep(Duration::from_secs(1)).await;
+    more().await;
+    settled().await; // The end of the lane is told a moment later.
+    identity.confirm().await.unwrap();
+    broker.freeze();
+    identity.confirm().await.expect("nothing was read since: nobody is asked");
+    broker.thaw();
+    more().await;
+    broker.delete_topic(&topic).await;
+    settled().await;
+    let error = failed(identity.confirm().await);
+    assert_eq!((error.kind, error.code), (Kind::Transient, "topic_missing"), "{error}");
+    broker.create_topic(&topic, 1, &[]).await;
+    settled().await;
+    let error = failed(identity.confirm().await);
+    assert_eq!((error.kind, error.code), (Kind::Transient, "topic_recreated"), "{error}");
+    assert!(error.what.contains(&topic) && error.what.contains("dropped"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k3_a_stop_does_not_wait_for_brokers_that_do_not_answer() {
+    let broker = Broker::start("");
+    let topic = broker.topic("frozen", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    for more in [String::new(), format!("group = \"{topic}\"")] {
+        let pipe = Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
+        let mut lake = Lake::default();
+        let mut source = if more.is_empty() {
+            pipe.open(&lake).await.unwrap()
+        } else {
+            joined(&pipe, &mut lake).await
+        };
+        pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 10).await.unwrap();
+        broker.freeze();
+        source.release(&lake.mark("a")).await.unwrap();
+        drop(source);
+        let began = std::time::Instant::now();
+        drop(pipe);
+        let took = began.elapsed();
+        broker.thaw();
+        assert!(took < Duration::from_secs(20), "{more}: {took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catch_up_without_an_answer_of_the_group_has_not_caught_up() {
+    let broker = Broker::shared();
+    let topic = broker.topic("withheld", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    let more = format!("group = \"{topic}\"\noptions = {{ \"partition.assignment.strategy\" = \"range\" }}");
+    let pipe = || Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
+    let (first, mut lake) = (pipe(), Lake::default());
+    // Its flow does not end, so it keeps the lanes for as long as it may.
+    let _held = joined(&first, &mut lake).await;
+    let error = failed(pipe().open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Transient, "group_not_joined"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn k2_a_commit_that_is_held_loses_no_lanes_and_lost_lanes_come_back_without_a_row_twice() {
     let broker = Broker::start("");
     let topic = broker.topic("held", 2, &[]).await;

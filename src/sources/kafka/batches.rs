@@ -515,7 +515,7 @@ mod tests {
         };
         let plan = Plan {
             lanes: vec![lane],
-            gaps: Vec::new(),
+            ..Plan::default()
         };
         let limits = Limits {
             rejects_in_a_row: stop_after,

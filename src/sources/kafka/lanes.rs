@@ -2,6 +2,9 @@
 //!
 //! A lane is read once for all tables that it feeds. It is begun at the lowest offset that any of them lacks, and each table is given
 //! only what it lacks itself.
+//!
+//! `start` says where a table begins that has read nothing at all. It remembers that from the first moment on ([`Plan::begins`]): whatever
+//! comes later, be it a topic or a partition, is read from its beginning, and what retention takes from then on is missed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +16,10 @@ use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Position};
 use crate::sources::Resume;
 use crate::table::{Lanes, TableId};
+
+/// Of the lane that a table holds of a topic that had no record when it began with the newest ones. Kafka has no such partition: it says
+/// that the table has begun, where no offset can.
+const NO_PARTITION: i32 = -1;
 
 /// A partition as the broker describes it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +57,52 @@ pub struct Planned {
 pub struct Plan {
     pub lanes: Vec<Planned>,
     pub gaps: Vec<Gap>,
+    /// What each table is to hold before it is given anything: everything before the places where its lanes are begun, or go on behind a
+    /// gap. Lanes that other members of the group read are in it as well, for a topic is known by any of its lanes. A lane that is begun
+    /// with its first offset is not.
+    pub begins: BTreeMap<TableId, Checkpoint>,
+    /// Where lanes are begun for tables that hold nothing of them.
+    pub begun: Begun,
 }
 
 impl Plan {
-    /// Where its lanes are begun, for each of these tables.
-    pub fn begun(&self, tables: &[(TableId, Lanes)]) -> Begun {
-        let mut begun = Begun::new();
-        for lane in &self.lanes {
-            for ((table, _), want) in tables.iter().zip(&lane.wants) {
-                begun.extend(want.map(|from| ((table.clone(), lane.lane.clone()), from)));
+    /// The first offset that a table lacks of a lane; None of a lane that others read.
+    fn begin(&mut self, table: &TableId, partition: &Partition, wanted: &Wanted<'_>) -> Result<Option<u64>> {
+        let (nothing, lane) = (Checkpoint::default(), partition.lane());
+        let holds = wanted.resume.get(table).unwrap_or(&nothing);
+        let is_ours = (wanted.is_ours)(&partition.topic, partition.partition);
+        let begin = match begin_for(table, partition, &lane, holds, wanted) {
+            // Whoever reads it finds the same, and stops or passes over the gap.
+            Ok(Begin::Behind(_)) | Err(_) if !is_ours => return Ok(None),
+            begin => begin?,
+        };
+        let (offset, is_new) = (begin.offset(), held(holds, &lane).is_none());
+        if is_new {
+            self.begun.insert((table.clone(), lane.clone()), offset);
+        }
+        let is_gap = matches!(begin, Begin::Behind(_));
+        if let Some(before) = offset.checked_sub(1).filter(|_| is_new || is_gap) {
+            let begins = self.begins.entry(table.clone()).or_default();
+            begins.set(lane.clone(), Position(before));
+        }
+        if let Begin::Behind(missing) = begin {
+            let table = table.clone();
+            self.gaps.push(Gap { table, lane, missing });
+        }
+        Ok(is_ours.then_some(offset))
+    }
+
+    /// Tables that begin with the newest records begin with every topic, be it empty.
+    fn begin_empty(&mut self, topic: &str, id: Option<&str>, wanted: &Wanted<'_>) {
+        let nothing = Checkpoint::default();
+        for (table, _) in wanted.tables.iter().filter(|(_, lanes)| lanes.takes_topic(topic)) {
+            let holds = wanted.resume.get(table).unwrap_or(&nothing);
+            let begins = self.begins.get(table).unwrap_or(&nothing);
+            if holds.is_empty() && !begins.iter().any(|(lane, _)| is_of(lane, topic, id)) {
+                let begins = self.begins.entry(table.clone()).or_default();
+                begins.set(Lane::kafka(topic, NO_PARTITION, id), Position(0));
             }
         }
-        begun
     }
 
     /// What is contained before anything is read.
@@ -82,32 +123,38 @@ pub struct Wanted<'a> {
     /// Where lanes were begun earlier in this process for tables that may not hold them yet: with `start = latest`, what came since
     /// then is not to be lost by opening again.
     pub begun: &'a Begun,
+    /// Whether a partition of a topic is ours to read.
+    pub is_ours: &'a dyn Fn(&str, i32) -> bool,
+}
+
+impl Wanted<'_> {
+    /// Whether a table takes this topic that holds nothing of it: then all its partitions are begun.
+    pub fn begins(&self, topic: &str, id: Option<&str>) -> bool {
+        let holds = |table: &TableId| self.resume.get(table).into_iter().flat_map(Checkpoint::iter);
+        let holds_it = |table: &TableId| holds(table).any(|(lane, _)| is_of(lane, topic, id));
+        self.tables
+            .iter()
+            .any(|(table, lanes)| lanes.takes_topic(topic) && !holds_it(table))
+    }
+
+    /// The lanes that are begun for a table.
+    fn known<'b>(&'b self, table: &'b TableId, holds: &'b Checkpoint) -> impl Iterator<Item = &'b Lane> {
+        let begun = self.begun.keys().filter(move |(other, _)| other == table).map(|(_, lane)| lane);
+        holds.iter().map(|(lane, _)| lane).chain(begun)
+    }
 }
 
 /// Plans the reading of `partitions`. Fails when one of them cannot be begun for one of its tables.
 pub fn plan(partitions: &[Partition], wanted: &Wanted<'_>) -> Result<Plan> {
-    let nothing = Checkpoint::default();
     let mut plan = Plan::default();
     for partition in partitions {
         let lane = partition.lane();
         let mut wants = Vec::with_capacity(wanted.tables.len());
         for (table, lanes) in wanted.tables {
-            if !lanes.takes(&lane) {
-                wants.push(None);
-                continue;
-            }
-            let holds = wanted.resume.get(table).unwrap_or(&nothing);
-            let begin = begin_for(table, partition, &lane, holds, wanted)?;
-            wants.push(Some(begin.offset()));
-            if let Begin::Behind(missing) = begin {
-                plan.gaps.push(Gap {
-                    table: table.clone(),
-                    lane: lane.clone(),
-                    missing,
-                });
-            }
+            let is_fed = lanes.takes(&lane);
+            wants.push(if is_fed { plan.begin(table, partition, wanted)? } else { None });
         }
-        // No table takes it: nothing of it is read.
+        // No table takes it, or others read it.
         let Some(start) = wants.iter().flatten().min().copied() else {
             continue;
         };
@@ -120,31 +167,41 @@ pub fn plan(partitions: &[Partition], wanted: &Wanted<'_>) -> Result<Plan> {
             wants,
         });
     }
+    if wanted.policy.start == Start::Latest {
+        let topics: BTreeMap<&str, Option<&str>> = partitions.iter().map(|at| (&*at.topic, at.topic_id.as_deref())).collect();
+        for (topic, id) in topics {
+            plan.begin_empty(topic, id, wanted);
+        }
+    }
     Ok(plan)
 }
 
 fn begin_for(table: &TableId, partition: &Partition, lane: &Lane, holds: &Checkpoint, wanted: &Wanted<'_>) -> Result<Begin> {
+    let (topic, id) = (&*partition.topic, partition.topic_id.as_deref());
     let held = held(holds, lane);
-    if held.is_none()
-        && let Some(&offset) = wanted.begun.get(&(table.clone(), lane.clone()))
-        && offset >= partition.low
-        && offset <= partition.high
-    {
-        return Ok(Begin::At(offset));
-    }
+    let begun = wanted.begun.get(&(table.clone(), lane.clone())).copied();
+    // Of a topic that is read, all partitions were begun, save those that had no record yet or were added: of these, all came after that.
+    let is_known = held.is_none() && wanted.known(table, holds).any(|lane| is_of(lane, topic, id));
+    let next = held.map(|(_, at)| at.0 + 1).or(begun).or(is_known.then_some(0));
     let mut policy = wanted.policy;
-    if knows_topic(holds, &partition.topic) || wanted.begun.keys().any(|(of, other)| of == table && is_of(other, &partition.topic)) {
-        // A partition that was added to a topic that is already read: all of it came after we began.
+    if wanted.known(table, holds).next().is_some() {
+        // A topic that has come to those that are already read.
         policy.start = Start::Earliest;
     }
+    // A topic that was made anew may have fewer partitions than before: then its id stands beside one that is gone.
+    let of_topic = || holds.iter().map(|(lane, _)| lane).filter(|lane| is_named(lane, topic));
     let known = Known {
-        held: held.map(|(_, at)| at.0),
-        held_id: held.and_then(|(lane, _)| lane.incarnation()),
-        id: partition.topic_id.as_deref(),
+        next,
+        held_id: match held {
+            Some((lane, _)) => lane.incarnation(),
+            None if is_known => None,
+            None => of_topic().find_map(Lane::incarnation),
+        },
+        id,
         low: partition.low,
         high: partition.high,
     };
-    start::begin(known, policy).map_err(|refusal| explain(table, lane, &partition.topic, refusal))
+    start::begin(known, policy).map_err(|refusal| explain(table, lane, topic, refusal))
 }
 
 /// What the table holds of this lane, or else of another lane of its name.
@@ -155,12 +212,13 @@ fn held<'a>(holds: &'a Checkpoint, lane: &Lane) -> Option<(&'a Lane, Position)> 
         .or_else(|| named().max_by_key(|(other, _)| other.incarnation().is_some()))
 }
 
-fn is_of(lane: &Lane, topic: &str) -> bool {
-    lane.topic_partition().is_some_and(|(name, _)| name == topic)
+/// Whether this is a lane of the topic with this id, as far as ids were told.
+fn is_of(lane: &Lane, topic: &str, id: Option<&str>) -> bool {
+    is_named(lane, topic) && (lane.incarnation().is_none() || lane.incarnation() == id)
 }
 
-fn knows_topic(holds: &Checkpoint, topic: &str) -> bool {
-    holds.iter().any(|(lane, _)| is_of(lane, topic))
+fn is_named(lane: &Lane, topic: &str) -> bool {
+    lane.topic_partition().is_some_and(|(name, _)| name == topic)
 }
 
 fn explain(table: &TableId, lane: &Lane, topic: &str, refusal: Refusal) -> Error {
@@ -229,6 +287,8 @@ mod tests {
         resume: Resume,
         policy: Policy,
         begun: Begun,
+        /// Partitions that other members read.
+        others: Vec<i32>,
     }
 
     impl Case {
@@ -245,6 +305,7 @@ mod tests {
                 resume: Resume::new(),
                 policy,
                 begun: Begun::new(),
+                others: Vec::new(),
             }
         }
         fn plan(&self, partitions: &[Partition]) -> Result<Plan> {
@@ -253,6 +314,7 @@ mod tests {
                 resume,
                 policy,
                 begun,
+                others,
             } = self;
             plan(
                 partitions,
@@ -261,8 +323,14 @@ mod tests {
                     resume,
                     policy: *policy,
                     begun,
+                    is_ours: &|_, partition| !others.contains(&partition),
                 },
             )
+        }
+        /// First offsets of all lanes.
+        fn starts(&self, partitions: &[Partition]) -> Vec<u64> {
+            let plan = self.plan(partitions).unwrap();
+            plan.lanes.iter().map(|lane| lane.start).collect()
         }
     }
 
@@ -295,6 +363,8 @@ mod tests {
             }]
         );
         assert_eq!(plan.lanes[0].start, 60);
+        let begins = BTreeMap::from([(TableId::new("b"), holds(&[(lane("orders", 0), 59)]))]);
+        assert_eq!(plan.begins, begins, "and is on record at once, be there rows or not");
     }
 
     #[test]
@@ -323,24 +393,89 @@ mod tests {
     }
 
     #[test]
-    fn k7_a_partition_added_to_a_known_topic_is_read_from_its_beginning_even_with_start_latest() {
+    fn k6_a_topic_made_anew_with_fewer_partitions_stops_as_well() {
         let mut case = Case::new(&[("a", "orders")]);
+        case.resume
+            .insert(TableId::new("a"), holds(&[(Lane::kafka("orders", 1, Some("B")), 4)]));
+        assert_eq!(case.plan(&[partition("orders", 0, 0, 100)]).unwrap_err().code, "topic_recreated");
+    }
+
+    #[test]
+    fn where_a_table_begins_it_remembers_for_all_partitions_be_they_ours_or_not() {
+        let mut case = Case::new(&[("a", "orders"), ("b", "orders")]);
         case.policy.start = Start::Latest;
-        let (old, new) = (partition("orders", 0, 0, 100), partition("orders", 1, 0, 9));
-        assert_eq!(
-            case.plan(&[old.clone(), new.clone()]).unwrap().lanes[1].start,
-            9,
-            "all are new: latest"
-        );
+        case.others = vec![1];
+        case.resume
+            .insert(TableId::new("b"), holds(&[(lane("orders", 0), 39), (lane("orders", 1), 4)]));
+        let partitions = [
+            partition("orders", 0, 0, 100),
+            partition("orders", 1, 0, 9),
+            partition("orders", 2, 0, 0),
+        ];
+        let plan = case.plan(&partitions).unwrap();
+        let lanes: Vec<_> = plan.lanes.iter().map(|lane| (lane.partition, lane.start)).collect();
+        assert_eq!(lanes, [(0, 40), (2, 0)]);
+        let begins = BTreeMap::from([(TableId::new("a"), holds(&[(lane("orders", 0), 99), (lane("orders", 1), 8)]))]);
+        assert_eq!(plan.begins, begins);
+
+        // Of what it remembers, and of nothing else, it is known later that the last partition was empty.
+        case.resume.extend(begins);
+        case.others.clear();
+        let later = [
+            partition("orders", 0, 0, 110),
+            partition("orders", 1, 0, 9),
+            partition("orders", 2, 0, 10),
+        ];
+        let plan = case.plan(&later).unwrap();
+        assert_eq!(plan.lanes[2].wants, [Some(0), Some(0)]);
+        assert_eq!(plan.begins, BTreeMap::new());
+    }
+
+    #[test]
+    fn a_table_that_begins_with_the_newest_records_of_an_empty_topic_remembers_that_too() {
+        let mut case = Case::new(&[("a", "orders")]);
+        assert_eq!(case.plan(&[partition("orders", 0, 0, 0)]).unwrap().begins, BTreeMap::new());
+        case.policy.start = Start::Latest;
+        let plan = case.plan(&[partition("orders", 0, 0, 0)]).unwrap();
+        case.resume.extend(plan.begins);
+        let later = case.plan(&[partition("orders", 0, 0, 10)]).unwrap();
+        assert_eq!((later.lanes[0].start, later.begins), (0, BTreeMap::new()));
+        assert_eq!(case.plan(&[partition("orders", 0, 4, 10)]).unwrap_err().code, "retention_gap");
+    }
+
+    #[test]
+    fn k4_what_retention_takes_of_a_partition_that_had_no_record_is_missed() {
+        let mut case = Case::new(&[("a", "orders")]);
+        case.resume.insert(TableId::new("a"), holds(&[(lane("orders", 0), 9)]));
+        let partitions = [partition("orders", 0, 0, 10), partition("orders", 1, 60, 100)];
+        let error = case.plan(&partitions).unwrap_err();
+        assert_eq!(error.code, "retention_gap");
+        assert!(error.what.contains("60 offsets"), "{}", error.what);
+        case.policy.on_gap = OnGap::Earliest;
+        let plan = case.plan(&partitions).unwrap();
+        assert_eq!((plan.gaps[0].missing.clone(), plan.lanes[1].start), (0..60, 60));
+        // So it is within one process, before the table holds anything.
+        case.policy.on_gap = OnGap::Stop;
+        case.resume.clear();
+        case.begun.insert((TableId::new("a"), lane("orders", 1)), 0);
+        assert_eq!(case.plan(&partitions).unwrap_err().code, "retention_gap");
+    }
+
+    #[test]
+    fn k7_topics_and_partitions_that_come_later_are_read_from_their_beginning_even_with_start_latest() {
+        let mut case = Case::new(&[("a", "orders")]);
+        case.tables[0].1 = Lanes::TopicPattern(".*".parse().unwrap());
+        case.policy.start = Start::Latest;
+        let all = [
+            partition("orders", 0, 0, 100),
+            partition("orders", 1, 0, 9),
+            partition("users", 0, 3, 7),
+        ];
+        assert_eq!(case.starts(&all), [100, 9, 7], "all are new: latest");
         case.resume.insert(TableId::new("a"), holds(&[(lane("orders", 0), 40)]));
-        assert_eq!(
-            case.plan(&[old.clone(), new.clone()]).unwrap().lanes[1].start,
-            0,
-            "the table knows the topic"
-        );
+        assert_eq!(case.starts(&all), [41, 0, 3], "the table has begun");
         case.resume.clear();
         case.begun.insert((TableId::new("a"), lane("orders", 0)), 90);
-        let starts: Vec<_> = case.plan(&[old, new]).unwrap().lanes.iter().map(|lane| lane.start).collect();
-        assert_eq!(starts, [90, 0], "the process knows the topic");
+        assert_eq!(case.starts(&all), [90, 0, 3], "the process has begun it");
     }
 }

@@ -10,6 +10,7 @@
 //! - Offsets are assigned by hand. A group, where there is one, only says which lanes are ours (`consumer/member`).
 //! - Records are decoded in runs, on threads of their own, straight from librdkafka's memory (`consumer/reading`, `batches`).
 //! - A lane that comes, goes or is lost ends the flow: it is opened again from the tables.
+//! - Before a table publishes, the ids of its topics are asked again behind what was read (`consumer/identity`).
 
 mod accounting;
 mod batches;
@@ -40,7 +41,7 @@ use crate::position::{Checkpoint, Position};
 use crate::reject::DeadLetters;
 use crate::reject::delivered::Delivered;
 use crate::sources::decode::Decoder;
-use crate::sources::{Resume, Source};
+use crate::sources::{Confirm, Resume, Source};
 use crate::status::Board;
 use crate::table::{Lanes, TableId};
 use crate::telemetry;
@@ -118,6 +119,13 @@ impl KafkaSource {
         };
         let prefetch = budget.acquire(client.prefetch_bytes().min(budget.limit() / 2)).await;
         let (opened, changes) = client.open(wanted).await?;
+        if settings.until_caught_up && !opened.is_joined {
+            return Err(Error::transient(
+                "group_not_joined",
+                "The group has given us no lanes yet: its other members have not given any back, or one has died and is still waited for. \
+                 What there is to catch up with is known when they are given.",
+            ));
+        }
         let pipeline: Arc<str> = settings.pipeline.as_str().into();
         let limits = Limits {
             rejects_in_a_row: settings.stop_after,
@@ -159,7 +167,7 @@ impl KafkaSource {
         Ok(source)
     }
 
-    /// What stands before the first record: gaps, and where the lanes are begun.
+    /// What stands before the first record: gaps, and where the tables and the lanes are begun.
     fn begin(&mut self, pipeline: &str) {
         for gap in &self.plan.gaps {
             let topic = gap.lane.topic_partition().map_or("", |(topic, _)| topic).to_owned();
@@ -168,6 +176,9 @@ impl KafkaSource {
             metrics::counter!(telemetry::GAP_RECORDS, "pipeline" => pipeline.to_owned(), "source" => topic).increment(missing);
             self.ready.push_back(Flow::Gap(gap.clone()));
         }
+        let begins = std::mem::take(&mut self.plan.begins);
+        self.ready
+            .extend(begins.into_iter().map(|(table, mark)| Flow::Begin { table, mark }));
         if !self.mark.is_empty() {
             self.ready.push_back(Flow::Mark(self.mark.clone()));
         }
@@ -203,10 +214,7 @@ impl KafkaSource {
         self.ended = true;
         let change = self.changes.borrow_and_update().clone();
         if change.losses > self.losses {
-            return Err(Error::fenced(format!(
-                "{}: what is staged of them is dropped, for another member reads them now.",
-                change.why
-            )));
+            return Err(Error::fenced(format!("{}: what is staged of them is dropped.", change.why)));
         }
         Ok(Flow::Reopen(change.why))
     }
@@ -234,6 +242,10 @@ impl Source for KafkaSource {
                 portion = self.reading.next() => self.take(portion?),
             }
         }
+    }
+
+    fn confirm(&self) -> Option<Arc<dyn Confirm>> {
+        Some(self.reading.identity())
     }
 
     /// Tells the brokers, for dashboards, how far the tables are.

@@ -1,5 +1,6 @@
 //! How far each lane is read, for the metrics and the status.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +18,9 @@ pub(super) struct Progress {
     board: Board,
     lanes: Vec<LaneProgress>,
 }
+
+/// Partitions that have gauges.
+pub(super) type Gauged = BTreeSet<(Arc<str>, i32)>;
 
 #[derive(Debug)]
 struct LaneProgress {
@@ -48,6 +52,18 @@ impl Progress {
         progress
     }
 
+    /// Lanes of earlier flows that are not in this one lag no more: whoever has them now shows them.
+    pub(super) fn take_over(&self, gauged: &mut Gauged) {
+        let ours: Gauged = self.lanes.iter().map(|lane| (Arc::clone(&lane.topic), lane.partition)).collect();
+        for (topic, partition) in gauged.difference(&ours) {
+            let labels = self.labels(topic, *partition);
+            gauge!(telemetry::KAFKA_HIGH_WATERMARK, &labels).set(0.0);
+            gauge!(telemetry::KAFKA_LAG_RECORDS, &labels).set(0.0);
+            gauge!(telemetry::KAFKA_COMMITTED_OFFSET, &labels).set(0.0);
+        }
+        *gauged = ours;
+    }
+
     /// The lane of this number is handed over up to this offset, contained.
     pub(super) fn read(&self, lane: usize, offset: u64) {
         self.lanes[lane].next.store(offset + 1, Ordering::Relaxed);
@@ -62,7 +78,7 @@ impl Progress {
             }
             let next = lane.next.load(Ordering::Relaxed);
             let end = lane.end.load(Ordering::Relaxed).max(next);
-            let labels = self.labels(lane);
+            let labels = self.labels(&lane.topic, lane.partition);
             gauge!(telemetry::KAFKA_HIGH_WATERMARK, &labels).set(end as f64);
             gauge!(telemetry::KAFKA_LAG_RECORDS, &labels).set((end - next) as f64);
             shown.push((
@@ -82,16 +98,54 @@ impl Progress {
     pub(super) fn committed(&self, upto: &Checkpoint) {
         for lane in &self.lanes {
             if let Some(at) = upto.get(&lane.lane) {
-                gauge!(telemetry::KAFKA_COMMITTED_OFFSET, &self.labels(lane)).set((at.0 + 1) as f64);
+                gauge!(telemetry::KAFKA_COMMITTED_OFFSET, &self.labels(&lane.topic, lane.partition)).set((at.0 + 1) as f64);
             }
         }
     }
 
-    fn labels(&self, lane: &LaneProgress) -> [(&'static str, String); 3] {
+    fn labels(&self, topic: &str, partition: i32) -> [(&'static str, String); 3] {
         [
             ("pipeline", self.pipeline.to_string()),
-            ("source", lane.topic.to_string()),
-            ("partition", lane.partition.to_string()),
+            ("source", topic.to_owned()),
+            ("partition", partition.to_string()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::kafka::lanes::Planned;
+
+    #[test]
+    fn a_lane_that_went_to_another_member_lags_no_more() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let lag = |partition: i32| {
+            let text = recorder.handle().render();
+            let label = format!("partition=\"{partition}\"");
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(telemetry::KAFKA_LAG_RECORDS) && line.contains(&label));
+            line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+        };
+        let planned = |partition: i32| Planned {
+            lane: Lane::kafka("t", partition, None),
+            topic: "t".into(),
+            partition,
+            start: 3,
+            end: 10,
+            wants: Vec::new(),
+        };
+        let (pipeline, board, mut gauged) = ("p".into(), Board::default(), Gauged::new());
+        metrics::with_local_recorder(&recorder, || {
+            for partitions in [&[0, 1][..], &[1]] {
+                let plan = Plan {
+                    lanes: partitions.iter().copied().map(planned).collect(),
+                    ..Plan::default()
+                };
+                Progress::new(&pipeline, &board, &plan).take_over(&mut gauged);
+            }
+        });
+        assert_eq!((lag(0).as_deref(), lag(1).as_deref()), (Some("0"), Some("7")));
     }
 }

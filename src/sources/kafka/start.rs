@@ -10,8 +10,8 @@ use crate::config::{OnGap, Start};
 /// What is known of a lane before it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known<'a> {
-    /// The last offset that the table holds.
-    pub held: Option<u64>,
+    /// The first offset that the table lacks; None where nothing says so far where it begins.
+    pub next: Option<u64>,
     /// The topic's id as the table has it, and as the broker tells it now; None where none was told.
     pub held_id: Option<&'a str>,
     pub id: Option<&'a str>,
@@ -21,7 +21,7 @@ pub struct Known<'a> {
     pub high: u64,
 }
 
-/// Where to begin when nothing is held, and whether to pass over what retention took.
+/// Where to begin when nothing is known, and whether to pass over what retention took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub start: Start,
@@ -60,18 +60,12 @@ pub enum Refusal {
 /// The offset that a lane is begun at for one table.
 pub fn begin(known: Known<'_>, policy: Policy) -> Result<Begin, Refusal> {
     let Known {
-        held,
+        next,
         held_id,
         id,
         low,
         high,
     } = known;
-    let Some(held) = held else {
-        return Ok(Begin::At(match policy.start {
-            Start::Earliest => low,
-            Start::Latest => high,
-        }));
-    };
     // A table that was fed when the broker told no ids has nothing to compare: the offsets below must do.
     if held_id.is_some() && held_id != id {
         return Err(Refusal::Recreated {
@@ -79,9 +73,14 @@ pub fn begin(known: Known<'_>, policy: Policy) -> Result<Begin, Refusal> {
             now: id.map(str::to_owned),
         });
     }
-    let next = held + 1;
+    let Some(next) = next else {
+        return Ok(Begin::At(match policy.start {
+            Start::Earliest => low,
+            Start::Latest => high,
+        }));
+    };
     if next > high {
-        return Err(Refusal::Truncated { held, high });
+        return Err(Refusal::Truncated { held: next - 1, high });
     }
     match policy.on_gap {
         _ if next >= low => Ok(Begin::At(next)),
@@ -110,7 +109,7 @@ mod tests {
 
     fn known(held: Option<u64>, low: u64, high: u64) -> Known<'static> {
         Known {
-            held,
+            next: held.map(|held| held + 1),
             held_id: Some("A"),
             id: Some("A"),
             low,
@@ -163,6 +162,17 @@ mod tests {
         for (what, known, policy, expected) in cases {
             assert_eq!(begin(known, policy), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn k4_a_lane_of_which_nothing_was_read_has_gaps_too() {
+        let from_the_first = |low| Known {
+            next: Some(0),
+            ..known(None, low, 9)
+        };
+        assert_eq!(begin(from_the_first(0), LATEST), Ok(Begin::At(0)));
+        assert_eq!(begin(from_the_first(5), STOP), Err(Refusal::Gap(0..5)));
+        assert_eq!(begin(from_the_first(5), SKIP), Ok(Begin::Behind(0..5)));
     }
 
     #[test]

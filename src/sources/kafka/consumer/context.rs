@@ -18,6 +18,8 @@ use crate::telemetry;
 pub struct Context {
     pub pipeline: Arc<str>,
     pub faults: Arc<Faults>,
+    pub group_id: String,
+    /// Of a member; None of the client that reads, which only tells its group how far the tables are.
     pub group: Option<Arc<Group>>,
 }
 
@@ -41,6 +43,14 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        if code == RDKafkaErrorCode::GroupAuthorizationFailed && self.group.is_none() {
+            if self.faults.is_news(code) {
+                let what =
+                    "group offsets are not committed, so dashboards do not see how far the tables are: grant the user READ on the group";
+                warn!(pipeline = %self.pipeline, group = self.group_id, reason, "{what}");
+            }
             return;
         }
         self.faults.note(code, reason);

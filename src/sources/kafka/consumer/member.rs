@@ -17,7 +17,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tracing::{info, warn};
 
-use super::{Changes, Context, faults};
+use super::{Changes, Client, Context, faults};
 use crate::error::{Error, Result};
 
 /// How often events of the group are looked at, and whether lanes are due to be given back.
@@ -205,7 +205,7 @@ impl Group {
 
 /// A member of a group. Leaves it when it is dropped.
 pub(super) struct Member {
-    consumer: Arc<BaseConsumer<Context>>,
+    consumer: Arc<Client>,
     pub(super) group: Arc<Group>,
     topics: Mutex<Vec<String>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -216,7 +216,7 @@ impl Member {
         let consumer: BaseConsumer<Context> = config
             .create_with_context(context)
             .map_err(|error| faults::failed("join the group", error, brokers))?;
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(Client::new(consumer));
         let thread = thread::Builder::new()
             .name("kafka-group".to_owned())
             .spawn({
@@ -268,7 +268,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.group.lock().leaving = true;
         if let Some(thread) = self.thread.take() {
-            // Within one poll. Then the client is ours alone, and its end leaves the group.
+            // Within one poll. Then the client is ours alone, and its end leaves the group, if the brokers answer.
             drop(thread.join());
         }
     }

@@ -4,8 +4,10 @@
 //! lanes come or go the client tells it, and the flow is opened again. Offsets are always assigned by hand, with and without a group: what
 //! a table holds decides where its lanes are read, never an offset that a broker remembers.
 
+mod client;
 mod context;
 mod faults;
+mod identity;
 mod member;
 mod queue;
 mod reading;
@@ -26,13 +28,14 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use self::client::Client;
 use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
-use self::topics::Topics;
+use self::topics::{Topic, Topics};
 use super::lanes::{Begun, Plan, Wanted, plan};
 use super::options::Properties;
-use super::progress::Progress;
+use super::progress::{Gauged, Progress};
 use crate::error::{Error, Result};
 use crate::position::Checkpoint;
 use crate::status::Board;
@@ -55,7 +58,7 @@ const SESSION_MS: u64 = 45_000;
 #[derive(Clone, Debug)]
 pub(super) struct Changes(watch::Sender<Change>);
 
-/// The last change, and how often lanes were lost.
+/// The last change, and how often lanes were lost: what is staged of them must not be published.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Change {
     pub why: String,
@@ -77,7 +80,7 @@ impl Changes {
 
 /// The client that reads.
 pub(super) struct Reader {
-    consumer: BaseConsumer<Context>,
+    consumer: Client,
     faults: Arc<Faults>,
     brokers: String,
     stopping: AtomicBool,
@@ -130,12 +133,15 @@ struct Watched {
     topics: Topics,
     progress: Weak<Progress>,
     board: Option<Board>,
+    gauged: Gauged,
     begun: Begun,
 }
 
 /// A flow that is about to be read.
 pub(super) struct Opened {
     pub plan: Plan,
+    /// The group has said which lanes are ours. Where there is no group, all are.
+    pub is_joined: bool,
     /// The group's number for it.
     flow: Option<u64>,
 }
@@ -157,14 +163,16 @@ impl KafkaClient {
         let pipeline: Arc<str> = pipeline.into();
         let (faults, changes) = (Arc::new(Faults::default()), Changes::new());
         let brokers = properties.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let group_id = properties.get("group.id").unwrap_or_default().to_owned();
         let context = |group| Context {
             pipeline: Arc::clone(&pipeline),
             faults: Arc::clone(&faults),
+            group_id: group_id.clone(),
             group,
         };
-        let consumer = config.create_with_context(context(None)).map_err(refused)?;
+        let consumer: BaseConsumer<Context> = config.create_with_context(context(None)).map_err(refused)?;
         let reader = Arc::new(Reader {
-            consumer,
+            consumer: Client::new(consumer),
             faults: Arc::clone(&faults),
             brokers: brokers.clone(),
             stopping: AtomicBool::new(false),
@@ -217,16 +225,17 @@ impl KafkaClient {
             move || shared.topics(lanes)
         })
         .await?;
-        let (flow, ours) = match &shared.member {
-            None => (None, None),
+        let (is_joined, flow, ours) = match &shared.member {
+            None => (true, None, None),
             // A pattern that matches nothing yet: there is no group to be in.
-            Some(_) if topics.is_empty() => (None, Some(BTreeSet::new())),
+            Some(_) if topics.is_empty() => (true, None, Some(BTreeSet::new())),
             Some(member) => {
                 let joined = joined(member, &mut changes, &shared.reader.brokers).await?;
                 if joined.as_ref().is_some_and(|joined| joined.again) {
                     changes.mark_changed();
                 }
-                (joined.as_ref().map(|joined| joined.flow), Some(joined.unwrap_or_default().lanes))
+                let flow = joined.as_ref().map(|joined| joined.flow);
+                (joined.is_some(), flow, Some(joined.unwrap_or_default().lanes))
             }
         };
         let planned = blocking(move || {
@@ -234,7 +243,7 @@ impl KafkaClient {
             shared.plan(&topics, is_ours, &wanted)
         });
         match planned.await {
-            Ok(plan) => Ok((Opened { plan, flow }, changes)),
+            Ok(plan) => Ok((Opened { plan, is_joined, flow }, changes)),
             Err(error) => {
                 self.close(flow);
                 Err(error)
@@ -252,6 +261,7 @@ impl KafkaClient {
     /// Shows how far a flow is from now on.
     pub(super) fn show(&self, progress: &Arc<Progress>, board: &Board) {
         let mut watched = self.shared.watched();
+        progress.take_over(&mut watched.gauged);
         watched.progress = Arc::downgrade(progress);
         watched.board = Some(board.clone());
     }
@@ -316,19 +326,22 @@ impl Shared {
     }
 
     fn plan(&self, topics: &Topics, is_ours: impl Fn(&str, i32) -> bool, wanted: &OwnedWanted) -> Result<Plan> {
-        let partitions = self.reader.partitions(topics, is_ours)?;
-        let mut watched = self.watched();
         let OwnedWanted { tables, resume, policy } = wanted;
-        let plan = plan(
-            &partitions,
-            &Wanted {
-                tables,
-                resume,
-                policy: *policy,
-                begun: &watched.begun,
-            },
-        )?;
-        watched.begun.extend(plan.begun(tables));
+        let begun = self.watched().begun.clone();
+        let wanted = Wanted {
+            tables,
+            resume,
+            policy: *policy,
+            begun: &begun,
+            is_ours: &is_ours,
+        };
+        // Where a table begins with a topic, it begins with all its partitions, whoever reads them.
+        let begins = |(name, topic): &(&Arc<str>, &Topic)| self.member.is_some() && wanted.begins(name, topic.id.as_deref());
+        let begun_now: BTreeSet<&str> = topics.iter().filter(begins).map(|(name, _)| &**name).collect();
+        let asked = |topic: &str, partition: i32| is_ours(topic, partition) || begun_now.contains(topic);
+        let partitions = self.reader.partitions(topics, asked)?;
+        let plan = plan(&partitions, &wanted)?;
+        self.watched().begun.extend(plan.begun.clone());
         Ok(plan)
     }
 
@@ -426,7 +439,8 @@ impl Shared {
                     warn!(pipeline = %self.pipeline, %error, "the group was not told of new topics");
                 }
             }
-            _ => self.changes.tell(why, false),
+            // Of a topic that was made anew, nobody knows how much of what is staged is of the new one.
+            _ => self.changes.tell(why, anew),
         }
     }
 }

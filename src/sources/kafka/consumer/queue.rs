@@ -167,6 +167,12 @@ impl<'a> Item<'a> {
         self.0.offset
     }
 
+    /// Who served it.
+    pub(super) fn broker(self) -> i32 {
+        // SAFETY: the message lives.
+        unsafe { native::rd_kafka_message_broker_id(self.0) }
+    }
+
     /// The record, for a decoder.
     pub(super) fn message(self, topic: &'a str) -> Message<'a> {
         let bytes = |at: *mut std::ffi::c_void, len: usize| {

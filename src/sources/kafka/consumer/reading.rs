@@ -10,16 +10,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::faults::explain;
+use super::identity::{Identity, Served};
 use super::queue::{Fetched, Item, Queue};
 use super::{KafkaClient, Opened};
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
+use crate::sources::Confirm;
 use crate::sources::decode::Message;
 use crate::sources::kafka::batches::{Batcher, Portion, Run};
 use crate::sources::kafka::lanes::Plan;
@@ -47,6 +50,7 @@ const HANDED_MAX: usize = 4;
 pub(in crate::sources::kafka) struct Reading {
     client: Arc<KafkaClient>,
     flow: Option<u64>,
+    identity: Arc<Identity>,
     portions: mpsc::Receiver<Result<Portion>>,
     stop: CancellationToken,
     workers: Vec<(Arc<Queue>, thread::JoinHandle<()>)>,
@@ -61,9 +65,11 @@ impl Reading {
         budget: &Budget,
     ) -> Result<Self> {
         let (sender, portions) = mpsc::channel(HANDED_MAX);
+        let identity = Identity::new(&client.shared.reader, &opened.plan);
         let mut reading = Self {
             client: Arc::clone(client),
             flow: opened.flow,
+            identity: Arc::clone(&identity),
             portions,
             stop: CancellationToken::new(),
             workers: Vec::new(),
@@ -81,6 +87,7 @@ impl Reading {
                 batcher,
                 lanes: LaneTable::new(&opened.plan),
                 topics: opened.plan.lanes.iter().map(|lane| Arc::clone(&lane.topic)).collect(),
+                identity: Arc::clone(&identity),
                 brokers: reader.brokers.clone(),
                 budget: budget.clone(),
                 portion_bytes: PORTION_BYTES_MAX.min(budget.limit() / PORTION_SHARE),
@@ -96,6 +103,11 @@ impl Reading {
         }
         reader.assign(&opened.plan)?;
         Ok(reading)
+    }
+
+    /// Tells whether what was read is of the topics that were planned.
+    pub(in crate::sources::kafka) fn identity(&self) -> Arc<dyn Confirm> {
+        Arc::<Identity>::clone(&self.identity)
     }
 
     /// The next portion. Cancel safe. Waits for ever when there are no lanes.
@@ -127,6 +139,7 @@ struct Worker {
     lanes: LaneTable,
     /// The name of each lane's topic.
     topics: Arc<[Arc<str>]>,
+    identity: Arc<Identity>,
     brokers: String,
     budget: Budget,
     portion_bytes: usize,
@@ -154,17 +167,20 @@ impl Worker {
                 .fill(&mut fetched, if doubtful.is_empty() { IDLE } else { DOUBT }, LINGER);
             if fetched.is_empty() {
                 self.hand_over(&mut doubtful);
-                continue;
-            }
-            for portion in self.decode(&fetched)? {
-                let doubt = portion.doubtful && doubtful.len() < DOUBTFUL_MAX;
-                doubtful.push(portion);
-                if !doubt {
-                    self.hand_over(&mut doubtful);
-                }
+            } else {
+                self.decode(&fetched, &mut doubtful)?;
             }
         }
         Ok(())
+    }
+
+    /// Hands a portion over, behind those in doubt, or leaves it among them.
+    fn pass(&self, portion: Portion, doubtful: &mut Vec<Portion>) {
+        let doubt = portion.doubtful && doubtful.len() < DOUBTFUL_MAX;
+        doubtful.push(portion);
+        if !doubt {
+            self.hand_over(doubtful);
+        }
     }
 
     fn hand_over(&self, portions: &mut Vec<Portion>) {
@@ -174,14 +190,20 @@ impl Worker {
         }
     }
 
-    /// Decodes what was fetched, in portions that fit into memory.
-    fn decode(&mut self, fetched: &Fetched) -> Result<Vec<Portion>> {
+    /// Decodes what was fetched, in portions that fit into memory one by one: each is handed over before there is memory for the next.
+    fn decode(&mut self, fetched: &Fetched, doubtful: &mut Vec<Portion>) -> Result<()> {
         let (mut messages, mut lanes) = (Vec::with_capacity(RUN_RECORDS), Vec::with_capacity(RUN_RECORDS));
-        let mut ends = Vec::new();
+        let (mut ends, mut served, mut last) = (Vec::new(), Served::new(), None);
         let topics = Arc::clone(&self.topics);
         for item in fetched.iter() {
             let error = item.error();
             let lane = self.lanes.find(item).ok_or_else(|| stray(item, error, &self.brokers))?;
+            let place = (item.broker(), lane);
+            // Neighbours are mostly of one lane.
+            if last != Some(place) {
+                last = Some(place);
+                served.insert(place);
+            }
             match error {
                 None => {
                     messages.push(item.message(&topics[lane]));
@@ -200,37 +222,40 @@ impl Worker {
                 }
             }
         }
-        let mut portions = Vec::with_capacity(1);
+        self.identity.served(&served);
         let mut from = 0;
         while from < messages.len() {
             let (upto, bytes) = divide(&messages, from, self.portion_bytes);
-            let Some(permit) = self.permit(self.batcher.weight(upto - from, bytes)) else {
-                return Ok(Vec::new());
+            let Some(permit) = self.permit(self.batcher.weight(upto - from, bytes), doubtful) else {
+                return Ok(());
             };
-            portions.push(self.batcher.portion(
-                Run {
-                    messages: &messages[from..upto],
-                    lanes: &lanes[from..upto],
-                },
-                permit,
-            )?);
+            let run = Run {
+                messages: &messages[from..upto],
+                lanes: &lanes[from..upto],
+            };
+            let mut portion = self.batcher.portion(run, permit)?;
+            if upto == messages.len() {
+                // The ends of lanes come behind their records. They pass what is no record: markers of transactions, what was aborted or
+                // compacted.
+                portion.reached.append(&mut ends);
+            }
+            self.pass(portion, doubtful);
             from = upto;
         }
-        // The ends of lanes come behind their records. They pass what is no record: markers of transactions, what was aborted or compacted.
-        match portions.last_mut() {
-            Some(last) => last.reached.extend(ends),
-            None if !ends.is_empty() => portions.push(Portion::only_reached(ends)),
-            None => {}
+        if !ends.is_empty() {
+            self.pass(Portion::only_reached(ends), doubtful);
         }
-        Ok(portions)
+        Ok(())
     }
 
-    /// Waits for memory; None when the flow ends first.
-    fn permit(&self, bytes: usize) -> Option<Permit> {
-        let wait = self
-            .stop
-            .run_until_cancelled(self.budget.acquire(bytes.min(self.budget.limit() / PERMIT_SHARE)));
-        self.runtime.block_on(wait)
+    /// Waits for memory, and holds none back meanwhile: threads would wait for each other. None when the flow ends first.
+    fn permit(&self, bytes: usize, doubtful: &mut Vec<Portion>) -> Option<Permit> {
+        let bytes = bytes.min(self.budget.limit() / PERMIT_SHARE);
+        if let Some(permit) = self.budget.acquire(bytes).now_or_never() {
+            return Some(permit);
+        }
+        self.hand_over(doubtful);
+        self.runtime.block_on(self.stop.run_until_cancelled(self.budget.acquire(bytes)))
     }
 }
 

@@ -184,11 +184,28 @@ impl Reader {
         Ok(Some(answer.orig_broker_id()).filter(known).or_else(named).unwrap_or(-1))
     }
 
-    /// Partitions and ids of topics, by DescribeTopics.
+    /// Partitions and ids of topics.
     fn describe(&self, names: &[String]) -> Result<Topics> {
-        let broker = names.first().map_or(Ok(-1), |name| self.any_broker(name))?;
-        let answer = Described::ask(self, names, broker)?;
         let mut topics = Topics::new();
+        for (name, topic) in self.topics_at(None, names)? {
+            let topic = topic.ok_or_else(|| {
+                let what = format!("There is no topic `{name}` at {}.", self.brokers);
+                Error::config(
+                    "topic_missing",
+                    format!("{what} Create it, or correct `topic` in the configuration."),
+                )
+            })?;
+            topics.insert(name.into(), topic);
+        }
+        Ok(topics)
+    }
+
+    /// Topics as a broker knows them, by DescribeTopics: None where it knows none of that name. Without a broker, any is asked.
+    pub(super) fn topics_at(&self, broker: Option<i32>, names: &[String]) -> Result<Vec<(String, Option<Topic>)>> {
+        let Some(first) = names.first() else { return Ok(Vec::new()) };
+        let broker = broker.map_or_else(|| self.any_broker(first), Ok)?;
+        let answer = Described::ask(self, names, broker)?;
+        let mut topics = Vec::with_capacity(names.len());
         for topic in answer.topics() {
             // SAFETY: part of the answer, which lives until the end of this function.
             let (name, error) = unsafe {
@@ -206,16 +223,8 @@ impl Reader {
                 )
             };
             match RDKafkaErrorCode::from(error) {
-                RDKafkaErrorCode::NoError => drop(topics.insert(name.into(), read_topic(topic))),
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                    return Err(Error::config(
-                        "topic_missing",
-                        format!(
-                            "There is no topic `{name}` at {}. Create it, or correct `topic` in the configuration.",
-                            self.brokers
-                        ),
-                    ));
-                }
+                RDKafkaErrorCode::NoError => topics.push((name, Some(read_topic(topic)))),
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => topics.push((name, None)),
                 code => return Err(explain(code, &format!("topic `{name}`: {code}"), &self.brokers)),
             }
         }
