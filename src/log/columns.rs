@@ -229,7 +229,7 @@ struct Root {
 /// Whether the columns `after` are those before, grown.
 pub(super) fn grew(before: &SchemaRef, after: &Schema, widening: &Widening) -> Option<Growth> {
     let growth = Growth::between(before, after, widening).ok()?;
-    let bare = |schema: &Schema| -> Vec<Field> { schema.fields().iter().map(|field| type_changes::without(field)).collect() };
+    let bare = |schema: &Schema| -> Vec<Field> { schema.fields().iter().map(|field| type_changes::bare(field)).collect() };
     (bare(&growth.applied_to(before)) == bare(after)).then_some(growth)
 }
 

@@ -160,16 +160,19 @@ impl TypeChange {
     }
 }
 
-/// A field without what it tells of changes, all the way down.
-pub(super) fn without(field: &Field) -> Field {
-    let inner = |field: &FieldRef| FieldRef::new(without(field));
+/// A field with what it asks of a writer, all the way down: not what it tells of its changes, nor what people say of it.
+pub(super) fn bare(field: &Field) -> Field {
+    let inner = |field: &FieldRef| FieldRef::new(bare(field));
     let kind = match field.data_type() {
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
         DataType::List(item) => DataType::List(inner(item)),
         DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
         plain => plain.clone(),
     };
-    let metadata = field.metadata().iter().filter(|(key, _)| *key != TYPE_CHANGES);
+    let metadata = field
+        .metadata()
+        .iter()
+        .filter(|(key, _)| key.starts_with("delta.") && *key != TYPE_CHANGES);
     let metadata: HashMap<String, String> = metadata.map(|(key, text)| (key.clone(), text.clone())).collect();
     Field::new(field.name(), kind, field.is_nullable()).with_metadata(metadata)
 }

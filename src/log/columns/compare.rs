@@ -38,8 +38,14 @@ impl<'a> Comparison<'a> {
             (DataType::Map(there, sorted), DataType::Map(coming, _)) => match (there.data_type(), coming.data_type()) {
                 // The names inside of a map are Arrow's matter, not Delta's: by place.
                 (DataType::Struct(own), DataType::Struct(coming)) if own.len() == 2 && coming.len() == 2 => {
+                    let before = self.within.added.len();
                     let key = self.grown(own[0].data_type(), coming[0].data_type(), &format!("{name}.key"));
                     let value = self.inner(&own[1], &coming[1], &format!("{name}.value"));
+                    // deltalake and whatever else reads with DataFusion could not read the files before any more.
+                    for path in self.within.added.split_off(before) {
+                        self.differences
+                            .push(format!("field `{path}` is not in the table, and a map's values cannot gain one"));
+                    }
                     let pair = vec![Arc::new(own[0].as_ref().clone().with_data_type(key)), Arc::new(value)];
                     let entries = there.as_ref().clone().with_data_type(DataType::Struct(pair.into()));
                     DataType::Map(Arc::new(entries), *sorted)
