@@ -14,11 +14,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
@@ -36,6 +38,13 @@ const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
 const ROW_GROUP_BYTES_MIN: usize = 1 << 20;
 /// Rows of a row group: what other writers take.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Null as the value of a partition's folder, since Hive.
+const NULL_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
+/// Bytes of a name that every file system takes.
+const FOLDER_BYTES_MAX: usize = 255;
+/// All but what RFC 3986 calls unreserved.
+const IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The store of a table and how its data files are written.
 #[derive(Clone, Debug)]
@@ -63,14 +72,17 @@ impl Files {
         memory: usize,
     ) -> Result<Self> {
         let level = ZstdLevel::try_new(1).map_err(|e| Error::bug("zstd has a level 1").because(e))?;
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_max_row_group_bytes(Some(memory.clamp(ROW_GROUP_BYTES_MIN, ROW_GROUP_BYTES_MAX)))
             // Bounds of row groups are for readers that skip them; bounds of single pages cost more than they save.
             .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_created_by(concat!("alluvium/", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
+            .set_created_by(concat!("alluvium/", env!("CARGO_PKG_VERSION")).to_owned());
+        for path in floats(&schema)? {
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
+        let properties = properties.build();
         let blank = Statistics::new(schema.fields(), indexed);
         Ok(Self {
             store,
@@ -82,22 +94,24 @@ impl Files {
         })
     }
 
-    /// Begins a file. It lies at the table's root whatever its partition: some readers do not find vectors of files in folders with
-    /// encoded names.
+    /// Begins a file, in the folder of its partition if it has one.
     pub fn begin(&self, partition_values: BTreeMap<String, Option<String>>) -> Result<FileWriter> {
-        let path = format!("part-{}.zstd.parquet", Uuid::new_v4());
+        let name = format!("part-{}.zstd.parquet", Uuid::new_v4());
+        let key = format!("{}{name}", folder(&partition_values));
+        let location = Path::parse(&key).map_err(|e| Error::bug(format!("{key} is no path in a store")).because(e))?;
         // Readers take the types from Parquet's own schema; Arrow's beside it would only be one more thing to disagree with.
         let options = ArrowWriterOptions::new()
             .with_properties(self.properties.clone())
             .with_skip_arrow_metadata(true);
         let encoder = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options);
         Ok(FileWriter {
-            upload: Upload::new(Arc::clone(&self.store), Path::from(path.as_str())),
+            upload: Upload::new(Arc::clone(&self.store), location),
             encoder: encoder.map_err(|e| self.unencodable(e))?,
             uploaded: 0,
             statistics: self.blank.clone(),
             partition_values,
-            path: path.into(),
+            // The log tells paths as they stand in a URL.
+            path: key.replace('%', "%25").into(),
             files: self.clone(),
         })
     }
@@ -105,6 +119,32 @@ impl Files {
     fn unencodable(&self, error: ParquetError) -> Error {
         Error::bug(format!("rows of {} cannot be written as Parquet", self.table)).because(error)
     }
+}
+
+/// The columns of floating point numbers. Parquet's bounds pass over NaN, which is larger than any number to most readers: so they would
+/// pass over row groups with NaN in them. Delta's statistics, which know of it, bound the file.
+fn floats(schema: &SchemaRef) -> Result<Vec<ColumnPath>> {
+    let parquet = ArrowSchemaConverter::new().convert(schema);
+    let parquet = parquet.map_err(|e| Error::bug("a table has columns that Parquet has not").because(e))?;
+    let floats = parquet
+        .columns()
+        .iter()
+        .filter(|column| matches!(column.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE));
+    Ok(floats.map(|column| column.path().clone()).collect())
+}
+
+/// The folder of a partition, `column=value/` for each column, percent-encoded where a name of a folder or a URL would not take it: some
+/// readers take the values from nowhere else. Where that makes a longer name than file systems have, the file lies at the table's root.
+fn folder(partition_values: &BTreeMap<String, Option<String>>) -> String {
+    let names = partition_values.iter().map(|(column, value)| {
+        let value = value.as_deref().unwrap_or(NULL_VALUE);
+        format!("{}={}", utf8_percent_encode(column, IN_NAMES), utf8_percent_encode(value, IN_NAMES))
+    });
+    let names: Vec<String> = names.collect();
+    if names.iter().any(|name| name.len() > FOLDER_BYTES_MAX) {
+        return String::new();
+    }
+    names.iter().map(|name| format!("{name}/")).collect()
 }
 
 /// One data file in the making.
@@ -183,5 +223,58 @@ impl FileWriter {
         self.uploaded += encoded.len();
         let sent = self.upload.write(encoded.into()).await;
         sent.map_err(|e| fault(e, &format!("write {} of {}", self.path, self.files.table)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float32Array, Float64Array, Int64Array, ListArray, StructArray};
+    use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn v6_parquet_says_nothing_of_floating_point_numbers_at_any_depth() {
+        let list = ListArray::from_iter_primitive::<Float64Type, _, _>([Some([Some(f64::NAN)]), Some([Some(1.0)])]);
+        let within: StructArray = vec![(
+            Arc::new(Field::new("d", DataType::Float64, true)),
+            Arc::new(Float64Array::from(vec![f64::NAN, 1.0])) as arrow::array::ArrayRef,
+        )]
+        .into();
+        let rows = RecordBatch::try_from_iter([
+            ("n", Arc::new(Int64Array::from(vec![1, 2])) as arrow::array::ArrayRef),
+            ("f", Arc::new(Float32Array::from(vec![f32::NAN, 1.0]))),
+            ("s", Arc::new(within)),
+            ("l", Arc::new(list)),
+        ])
+        .unwrap();
+        let schema: Schema = rows.schema().as_ref().clone();
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let files = Files::new(Arc::clone(&store), "t".into(), Arc::new(schema), 32, 1 << 20, 1 << 20).unwrap();
+        let mut writer = files.begin(BTreeMap::new()).unwrap();
+        writer.write(&rows).await.unwrap();
+        let file = writer.finish().await.unwrap();
+        let body = store.get(&Path::from(&*file.path)).await.unwrap().bytes().await.unwrap();
+        let reader = SerializedFileReader::new(body).unwrap();
+        let bounded: Vec<bool> = reader
+            .metadata()
+            .row_group(0)
+            .columns()
+            .iter()
+            .map(|column| column.statistics().is_some())
+            .collect();
+        assert_eq!(bounded, [true, false, false, false]);
+    }
+
+    #[test]
+    fn v18_a_value_that_makes_no_name_of_a_folder_lies_at_the_root() {
+        let of = |value: &str| folder(&BTreeMap::from([("p".to_owned(), Some(value.to_owned()))]));
+        assert_eq!(of("a b/c"), "p=a%20b%2Fc/");
+        assert_eq!(of(&"x".repeat(253)).len(), 256);
+        assert_eq!(of(&"x".repeat(254)), "");
+        assert_eq!(folder(&BTreeMap::new()), "");
     }
 }

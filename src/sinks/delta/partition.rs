@@ -183,9 +183,11 @@ fn written_year(at: &impl Datelike) -> bool {
     (1..=9999).contains(&at.year())
 }
 
-/// The shortest text that reads back as the value, with the names that Java has for what is no number.
+/// The shortest text that reads back as the value, with the names that Java has for what is no number. Both zeros are one partition: they
+/// are equal to whoever asks for one of them.
 fn float(value: f64, shortest: String) -> String {
     match value {
+        0.0 => "0".to_owned(),
         value if value.is_nan() => "NaN".to_owned(),
         f64::INFINITY => "Infinity".to_owned(),
         f64::NEG_INFINITY => "-Infinity".to_owned(),
@@ -214,6 +216,8 @@ mod tests {
             (Arc::new(Float64Array::from(vec![f64::NAN])), some("NaN")),
             (Arc::new(Float64Array::from(vec![f64::NEG_INFINITY])), some("-Infinity")),
             (Arc::new(Float64Array::from(vec![0.1])), some("0.1")),
+            (Arc::new(Float64Array::from(vec![0.0])), some("0")),
+            (Arc::new(Float64Array::from(vec![-0.0])), some("0")),
             (
                 Arc::new(Decimal128Array::from(vec![-1234]).with_precision_and_scale(9, 2).unwrap()),
                 some("-12.34"),

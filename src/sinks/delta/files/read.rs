@@ -5,12 +5,13 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use roaring::RoaringTreemap;
@@ -92,13 +93,48 @@ impl Rows {
 }
 
 async fn open(object: &Object, offsets: PageIndexPolicy) -> Result<Builder> {
+    let unread = |e| unreadable(&object.path, e);
     // Arrow's schema in the file's metadata is that of its writer; the types that count are the table's.
     let options = ArrowReaderOptions::new()
         .with_skip_arrow_metadata(true)
         .with_offset_index_policy(offsets);
-    Builder::new_with_options(object.clone(), options)
+    let mut metadata = ArrowReaderMetadata::load_async(&mut object.clone(), options.clone())
         .await
-        .map_err(|e| unreadable(&object.path, e))
+        .map_err(unread)?;
+    if let Some(schema) = micros_of_int96(&metadata) {
+        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options.with_schema(schema)).map_err(unread)?;
+    }
+    Ok(Builder::new_with_metadata(object.clone(), metadata))
+}
+
+/// The columns of a file with Parquet's old timestamps of 96 bits (Spark writes them unless it is told otherwise) read as microseconds.
+/// The Parquet library takes them for nanoseconds, which wrap around outside of the years 1677 to 2262. None where the file has none.
+fn micros_of_int96(metadata: &ArrowReaderMetadata) -> Option<SchemaRef> {
+    let mut leaves = metadata.parquet_schema().columns().iter().map(|column| column.physical_type());
+    if !leaves.clone().any(|kind| kind == PhysicalType::INT96) {
+        return None;
+    }
+    // The leaves of both schemas stand in one order.
+    let fields: Option<Fields> = metadata
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| with_micros(field, &mut leaves))
+        .collect();
+    fields.map(|fields| Arc::new(Schema::new(fields)))
+}
+
+fn with_micros(field: &FieldRef, leaves: &mut impl Iterator<Item = PhysicalType>) -> Option<FieldRef> {
+    let kind = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| with_micros(field, leaves)).collect::<Option<Fields>>()?),
+        DataType::List(item) => DataType::List(with_micros(item, leaves)?),
+        DataType::Map(entries, sorted) => DataType::Map(with_micros(entries, leaves)?, *sorted),
+        kind => match leaves.next()? {
+            PhysicalType::INT96 => DataType::Timestamp(TimeUnit::Microsecond, None),
+            _ => kind.clone(),
+        },
+    };
+    Some(Arc::new(field.as_ref().clone().with_data_type(kind)))
 }
 
 /// Runs of rows to take and to skip. The last run to skip may be left out.
@@ -159,4 +195,59 @@ fn misfit(path: &Path, error: arrow::error::ArrowError) -> Error {
         format!("the columns of the data file {path} do not fit the table's; rewrite or restore it"),
     )
     .because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, StructArray};
+    use arrow::datatypes::{Field, TimestampMicrosecondType};
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+    use parquet::data_type::{Int64Type, Int96, Int96Type};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// Midnight of a day since 1970, and so many nanoseconds.
+    fn int96(day: i64, nanos: u64) -> Int96 {
+        Int96::from(vec![nanos as u32, (nanos >> 32) as u32, (2_440_588 + day) as u32])
+    }
+
+    #[tokio::test]
+    async fn v2_timestamps_of_96_bits_are_what_they_say_in_any_year() {
+        let message = "message m { required int96 t; required group s { required int64 n; required int96 t; } }";
+        let schema = Arc::new(parse_message_type(message).unwrap());
+        // The first and the last moment that SQL knows, and one that nanoseconds hold.
+        let moments = [(-719_162, 0), (2_932_896, 86_399_999_999_000), (1, 1_000)];
+        let values: Vec<Int96> = moments.iter().map(|&(day, nanos)| int96(day, nanos)).collect();
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Default::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for place in 0..3 {
+            let mut column = group.next_column().unwrap().unwrap();
+            match place {
+                1 => column.typed::<Int64Type>().write_batch(&[1, 2, 3], None, None).map(drop).unwrap(),
+                _ => column.typed::<Int96Type>().write_batch(&values, None, None).map(drop).unwrap(),
+            }
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        let body = writer.into_inner().unwrap();
+        let object = Object {
+            store: Arc::new(InMemory::new()),
+            path: Path::from("x"),
+            size: body.len() as u64,
+        };
+        object.store.put(&object.path, body.into()).await.unwrap();
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let inner = Fields::from(vec![Field::new("n", DataType::Int64, true), Field::new("t", utc.clone(), true)]);
+        let columns = Schema::new(vec![Field::new("t", utc, true), Field::new("s", DataType::Struct(inner), true)]);
+        let rows = Rows::all(&object, &Arc::new(columns)).await.unwrap().collect().await.unwrap();
+        let within: &StructArray = rows.column(1).as_struct();
+        for column in [rows.column(0), within.column(1)] {
+            let read = column.as_primitive::<TimestampMicrosecondType>().values();
+            let expected = moments.map(|(day, nanos)| day * 86_400_000_000 + (nanos / 1000) as i64);
+            assert_eq!(read.to_vec(), expected);
+        }
+    }
 }
