@@ -77,6 +77,8 @@ pub struct Log {
     snapshot: Snapshot,
     /// What tells the file of the snapshot's version from another of its name: the table may be deleted and made anew under us.
     e_tag: Option<String>,
+    /// The version of the checkpoint that the log was opened from; 0 where there was none.
+    checkpointed: Version,
     /// What the commits behind the last checkpoint said when the log was opened: the audit looks there first.
     tail: Vec<Said>,
     /// What the pipeline takes the table for; none before `check`, and never for readers.
@@ -94,9 +96,15 @@ impl Log {
             store,
             place: url.as_str().into(),
         };
-        let Some(Replayed { snapshot, tail, e_tag }) = replay::latest(&entries).await? else {
+        let Some(replayed) = replay::latest(&entries).await? else {
             return Ok(None);
         };
+        let Replayed {
+            snapshot,
+            tail,
+            e_tag,
+            checkpointed,
+        } = replayed;
         let all_marks_at = tail
             .iter()
             .rev()
@@ -109,6 +117,7 @@ impl Log {
             pipeline: pipeline.into(),
             snapshot,
             e_tag,
+            checkpointed,
             tail,
             table: None,
             all_marks_at,
@@ -170,6 +179,11 @@ impl Log {
             return Ok(self.snapshot.clone());
         }
         Ok(replay::at(&self.entries, version, self.checkpoint_interval()).await?.snapshot)
+    }
+
+    /// The newest checkpoint that was there when the log was opened; 0 where there was none.
+    pub fn checkpointed(&self) -> Version {
+        self.checkpointed
     }
 
     /// Versions between checkpoints: `delta.checkpointInterval`, or 100.

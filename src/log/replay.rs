@@ -15,8 +15,17 @@ use crate::table::Version;
 pub const CHECKPOINT_INTERVAL: u64 = 100; // Opening reads at most this many small files; Delta's own default too, since 3.0.
 /// Checkpoints that are looked for by name before the whole log is listed.
 const CHECKPOINT_GUESSES: u64 = 4;
-/// Features of readers that this replay and DataFusion's scans understand.
-const READER_FEATURES: [&str; 5] = ["columnMapping", "deletionVectors", "timestampNtz", TYPE_WIDENING, "v2Checkpoint"];
+/// Features of readers that this replay and DataFusion's scans understand. That of variants asks for nothing where no column is one, and a
+/// column that is one is refused by its type: the Delta library lists it whenever it sets a property.
+const READER_FEATURES: [&str; 7] = [
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    TYPE_WIDENING,
+    "v2Checkpoint",
+    "variantType",
+    "variantType-preview",
+];
 
 /// A state, and what was learnt on the way to it.
 #[derive(Debug)]
@@ -26,6 +35,8 @@ pub(crate) struct Replayed {
     pub tail: Vec<Said>,
     /// What tells the newest commit's file from another of its name.
     pub e_tag: Option<String>,
+    /// The version of the checkpoint that it began with; 0 where there was none.
+    pub checkpointed: Version,
 }
 
 /// What a commit says about itself.
@@ -95,7 +106,12 @@ async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, versi
     }
     snapshot.version = version;
     may_read(&snapshot, entries)?;
-    Ok(Replayed { snapshot, tail, e_tag })
+    Ok(Replayed {
+        snapshot,
+        tail,
+        e_tag,
+        checkpointed: checkpoint.map_or(0, |(version, _)| version),
+    })
 }
 
 /// Whether this program reads such a table rightly.

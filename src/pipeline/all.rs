@@ -10,7 +10,7 @@ use tracing::error;
 use super::assembly::KafkaToDelta;
 use super::postgres::PostgresToDelta;
 use super::resolve::{Resolved, Source};
-use super::{Settings, run};
+use super::{Settings, fail, run};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::status::{Board, State};
@@ -60,10 +60,7 @@ async fn run_one(resolved: Resolved, budget: Budget, together: Together, stop: C
     };
     let cannot_start = |failure: Error| {
         error!(pipeline = %name, kind = failure.kind.name(), code = failure.code, error = %failure, "cannot start");
-        board.update(&name, |status| {
-            status.state = State::Failed;
-            status.reason = Some(failure.to_string());
-        });
+        fail(&name, &board, &failure);
         failure
     };
     match resolved.source.clone() {

@@ -37,6 +37,8 @@ use backoff::Backoff;
 use reader::{Outlet, Reader};
 use writer::{Letters, Lines, Safe, Writer};
 
+/// Tries where a store says that we may not.
+const DENIED_TRIES_MAX: u32 = 5;
 /// Batches and marks that wait for a writer. Rows are bounded by the budget; this only bounds how far marks run ahead.
 const QUEUE_LENGTH: usize = 16;
 
@@ -107,6 +109,7 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
         board: settings.board.clone(),
         commits: Arc::new(AtomicU64::new(0)),
     };
+    enter(&context, State::Starting, None);
     let mut left_out = None;
     let (mut backoff, mut rng) = (Backoff::default(), SmallRng::seed_from_u64(settings.seed));
     loop {
@@ -141,28 +144,29 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
             continue;
         }
         let out_of_tries = settings.tries_max.is_some_and(|most| backoff.tries() + 1 >= most);
-        match failure.kind {
-            Kind::Transient | Kind::Fenced if !out_of_tries && !stop.is_cancelled() => {
-                let pause = backoff.pause(&mut rng);
-                warn!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, pause_ms = pause.as_millis() as u64, "try again");
-                enter(&context, State::Retrying, Some(&failure));
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-            Kind::Fenced if stop.is_cancelled() => {
-                // Another has the lanes, and goes on: what is staged here is no longer ours to publish.
-                info!(pipeline = %context.pipeline, error = %failure, "stopped: the lanes were another's before");
-                enter(&context, State::Stopped, None);
-                return Ok(());
-            }
-            Kind::Transient | Kind::Fenced | Kind::Config | Kind::Data | Kind::Bug => {
-                error!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, "stopped");
-                enter(&context, State::Failed, Some(&failure));
-                return Err(failure);
-            }
+        // Credentials can be a moment old, or a moment late; waiting longer does not give rights.
+        let may_pass = match failure.kind {
+            Kind::Transient | Kind::Fenced => true,
+            Kind::Config | Kind::Data | Kind::Bug => failure.code == "store_denied" && backoff.tries() + 1 < DENIED_TRIES_MAX,
+        };
+        if failure.kind == Kind::Fenced && stop.is_cancelled() {
+            // Another has the lanes, and goes on: what is staged here is no longer ours to publish.
+            info!(pipeline = %context.pipeline, error = %failure, "stopped: the lanes were another's before");
+            enter(&context, State::Stopped, None);
+            return Ok(());
+        }
+        if !may_pass || out_of_tries || stop.is_cancelled() {
+            error!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, "stopped");
+            enter(&context, State::Failed, Some(&failure));
+            return Err(failure);
+        }
+        let pause = backoff.pause(&mut rng);
+        warn!(pipeline = %context.pipeline, kind = failure.kind.name(), code = failure.code, error = %failure, pause_ms = pause.as_millis() as u64, "try again");
+        enter(&context, State::Retrying, Some(&failure));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -245,7 +249,10 @@ where
             upkeep: upkeep_tx.clone(),
         };
         let (id, writer) = (table.id.clone(), Writer::new(sink, table, lines, context.clone()));
-        tasks.spawn(async move { writer.run().await.map(|()| None).map_err(|error| error.of(&id)) });
+        tasks.spawn(async move {
+            let sink = writer.run().await.map_err(|error| error.of(&id))?;
+            Ok(Done::Writer(id, sink))
+        });
     }
     drop(upkeep_tx);
     let reader = Reader {
@@ -256,15 +263,15 @@ where
         moved,
         stop: stop.clone(),
     };
-    tasks.spawn(async move { reader.run().await.map(Some) });
+    tasks.spawn(async move { reader.run().await.map(Done::Reader) });
     let mut chores = JoinSet::new();
     chores.spawn(keep_up(upkeep_rx));
 
-    let (mut ended, mut failure) = (Ended::Stopped, None);
+    let (mut ended, mut failure, mut sinks) = (Ended::Stopped, None, Vec::new());
     while let Some(done) = tasks.join_next().await {
         match done.unwrap_or_else(died) {
-            Ok(None) => {}
-            Ok(Some(reader_ended)) => ended = reader_ended,
+            Ok(Done::Writer(table, sink)) => sinks.push((table, sink)),
+            Ok(Done::Reader(reader_ended)) => ended = reader_ended,
             Err(first) if failure.is_none() => {
                 failure = Some(first);
                 tasks.abort_all();
@@ -272,7 +279,27 @@ where
             Err(_) => {} // What follows from the first.
         }
     }
-    failure.map_or(Ok(ended), Err)
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if ended == Ended::Finished {
+        // No commit follows behind which it would be done. The chores of the commits before come to their end first.
+        while chores.join_next().await.is_some() {}
+        for (table, sink) in &mut sinks {
+            if let Err(failure) = sink.tidy().await {
+                warn!(%table, error = %failure, "upkeep failed: it will be tried again by a later run");
+            }
+        }
+    }
+    sinks.into_iter().for_each(|(_, sink)| sink.close());
+    Ok(ended)
+}
+
+/// What a task of a flow leaves when it ends well.
+enum Done<K> {
+    Reader(Ended),
+    /// The table, and its sink with nothing staged.
+    Writer(TableId, K),
 }
 
 /// Does what may follow a commit, one piece after the other, away from the commits. A failure is no failure of the pipeline.
@@ -290,6 +317,17 @@ fn died<T>(how: JoinError) -> Result<T> {
         return Err(Error::transient("cancelled", "ended with the others"));
     }
     Err(Error::bug("a task panicked; what was published is whole: please report this").because(how))
+}
+
+/// A pipeline that cannot even start is one that has failed: the board and the metrics say so.
+fn fail(pipeline: &Arc<str>, board: &Board, why: &Error) {
+    let context = Context {
+        pipeline: Arc::clone(pipeline),
+        board: board.clone(),
+        commits: Arc::default(),
+    };
+    count(&context, why);
+    enter(&context, State::Failed, Some(why));
 }
 
 fn enter(context: &Context, mut state: State, why: Option<&Error>) {

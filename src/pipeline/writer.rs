@@ -159,8 +159,8 @@ impl<K: Sink> Writer<K> {
     }
 
     /// Runs until the queue ends, then publishes what is staged up to the last mark. Rows behind it are forgotten: they will be read
-    /// again.
-    pub async fn run(mut self) -> Result<()> {
+    /// again. Hands the sink back.
+    pub async fn run(mut self) -> Result<K> {
         loop {
             let deadline = self.deadline();
             let flow = tokio::select! {
@@ -207,8 +207,7 @@ impl<K: Sink> Writer<K> {
         if self.has_skipped_marks() || (!self.cadence.is_empty() && self.may_publish()) {
             self.publish().await?;
         }
-        self.sink.close();
-        Ok(())
+        Ok(self.sink)
     }
 
     async fn stage_ahead(&mut self) -> Result<()> {

@@ -47,4 +47,9 @@ pub trait Sink: Send {
     fn upkeep(&mut self) -> Option<Upkeep> {
         None
     }
+
+    /// Does what [`Self::upkeep`] would ask for, where no later commit will: the source has ended. Nothing is staged.
+    fn tidy(&mut self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
 }

@@ -554,3 +554,29 @@ async fn a_file_that_cannot_be_read_is_left_alone_and_holds_up_no_other() {
     bed.store.put(&path, whole.into()).await.unwrap();
     assert_eq!(bed.rows_at(sink.log().snapshot().version).await.len(), 17);
 }
+
+#[tokio::test]
+async fn runs_that_end_behind_their_only_commit_leave_few_files_and_checkpoints() {
+    for mode in [Mode::Append, upsert_by_id()] {
+        let mut bed = Bed::new(schema(), mode);
+        bed.table.properties.insert("delta.checkpointInterval".to_owned(), "10".to_owned());
+        for run in 0..24 {
+            let mut sink = bed.open(AMPLE).await;
+            commit(&mut sink, &[put(run, "x")], run as u64).await;
+            sink.tidy().await.unwrap();
+            sink.close();
+        }
+        let sink = bed.open(AMPLE).await;
+        let snapshot = sink.log().snapshot();
+        assert!(snapshot.files.len() < 8, "{:?}", snapshot.files.keys());
+        assert!(sink.log().checkpointed() >= 20);
+        assert_eq!(bed.rows_at(snapshot.version).await.len(), 24);
+    }
+}
+
+fn upsert_by_id() -> Mode {
+    Mode::Upsert {
+        key: vec!["id".to_owned()],
+        merge: Merge::Vectors,
+    }
+}

@@ -105,8 +105,8 @@ impl DeltaSink {
         Ok(Self {
             table: table.clone(),
             checkpoint: log.checkpoint(),
-            // Whoever wrote the versions before has seen to their checkpoints.
-            checkpointed: Arc::new(AtomicU64::new(log.snapshot().version)),
+            // Whoever wrote the versions before may have ended before their checkpoint.
+            checkpointed: Arc::new(AtomicU64::new(log.checkpointed())),
             log,
             columns,
             content,
@@ -172,6 +172,14 @@ impl Sink for DeltaSink {
         self.checkpoint_of_log().or_else(|| self.compaction())
     }
 
+    async fn tidy(&mut self) -> Result<()> {
+        while let Some(upkeep) = self.upkeep() {
+            upkeep.work.await?;
+            self.publish_compacted().await?;
+        }
+        Ok(())
+    }
+
     async fn commit(&mut self, mark: &Checkpoint) -> Result<Version> {
         let begun = Instant::now();
         let base = self.checkpoint.of_lanes(mark);
@@ -225,8 +233,8 @@ impl DeltaSink {
         let work = async move {
             // Several may have been asked for before the first was made.
             if made.load(Ordering::Relaxed) < due {
-                maintain::checkpoint(&url, store, version).await?;
-                made.fetch_max(version, Ordering::Relaxed);
+                maintain::checkpoint(&url, store, due).await?;
+                made.fetch_max(due, Ordering::Relaxed);
             }
             Ok(())
         };
