@@ -86,6 +86,9 @@ impl Report {
             }
         }
         self.look_at(&pipeline.dead_letters, pipeline, None).await;
+        if tables.is_empty() {
+            return; // Nothing is asked of the brokers then, so there is nothing to say of them.
+        }
         match opener.source(&tables, &resume, Delivered::default()).await {
             Ok(source) => {
                 drop(source);
@@ -199,6 +202,7 @@ async fn probed(location: &Url, pipeline: &Resolved) -> Result<Arc<dyn ObjectSto
 /// Version and marks of the table that is there, or None where there is none yet; an error where it is not the one that is expected.
 async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str) -> Result<Option<(u64, Checkpoint)>> {
     let Some(mut log) = Log::open(&table.location, store, pipeline).await? else {
+        Log::may_create(table)?;
         return Ok(None);
     };
     log.check(table).await?;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use super::location::place_of;
 use super::postgres::schema_and_table;
 use super::{
     Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, Postgres, SaslMechanism, Secret, Span, Table, TableCommit,
@@ -16,13 +17,20 @@ use super::{
 const MEMORY_MIN: Bytes = Bytes(16 << 20);
 /// A commit takes some milliseconds, and each makes a version that stays: more often is never what was meant.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longer than anybody waits, and short enough for all clocks.
+const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// What librdkafka takes for the age of what it knows of topics.
+const DISCOVERY_MAX: Duration = Duration::from_secs(3600);
+/// More than any machine has, and little enough to be counted with.
+const MEMORY_MAX: Bytes = Bytes(1 << 50);
 /// More connections only compete for one disk.
 const COPY_CONNECTIONS_MAX: u32 = 32;
 /// What a data file may be full at: below it a table is all files, above it no task can read or rewrite one.
 const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
 const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
 /// Properties that alluvium sets itself, or that would take from its tables what it promises.
-const PROPERTIES_REFUSED: [(&str, &str); 5] = [
+const PROPERTIES_REFUSED: [(&str, &str); 6] = [
+    ("alluvium.key", "alluvium sets it: it follows from `key`"),
     ("delta.appendOnly", "alluvium sets it: on tables without a key, and never with one"),
     ("delta.enableDeletionVectors", "it follows from `key` and `merge`"),
     (
@@ -51,6 +59,8 @@ pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
     check.places();
     check.problems
 }
+
+const TOO_LONG: &str = "more than a year";
 
 struct Check<'c> {
     config: &'c Config,
@@ -84,6 +94,12 @@ impl Check<'_> {
             );
         }
         self.wrong_if(
+            config.memory.is_some_and(|memory| memory.0 > MEMORY_MAX.0),
+            KeyPath::of(["memory"]),
+            "more than any machine has",
+        );
+        self.wrong_if(config.grace.0 > SPAN_MAX, KeyPath::of(["grace"]), TOO_LONG);
+        self.wrong_if(
             config.pipelines.is_empty(),
             KeyPath::of(["pipelines"]),
             "no pipeline: write at least one `[pipelines.NAME.tables.NAME]`",
@@ -103,6 +119,11 @@ impl Check<'_> {
         }
         let commit = &pipeline.commit;
         self.commit(&at.key("commit"), Some(commit.interval), Some(commit.rows), Some(commit.bytes));
+        self.wrong_if(
+            commit.idle.is_some_and(|idle| idle.0 > SPAN_MAX),
+            at.key("commit").key("idle"),
+            TOO_LONG,
+        );
         self.wrong_if(
             pipeline.dead_letters.stop_after == 0,
             at.key("dead_letters").key("stop_after"),
@@ -133,6 +154,7 @@ impl Check<'_> {
             at.key("interval"),
             "less than 10 ms: every commit makes a version that stays",
         );
+        self.wrong_if(interval.is_some_and(|interval| interval.0 > SPAN_MAX), at.key("interval"), TOO_LONG);
         self.wrong_if(rows == Some(0), at.key("rows"), "0 would never publish a row: write at least 1");
         self.wrong_if(
             bytes.is_some_and(|bytes| bytes.0 == 0),
@@ -156,6 +178,11 @@ impl Check<'_> {
             kafka.discovery.0.is_zero(),
             at.key("discovery"),
             "0 would ask the brokers without a pause",
+        );
+        self.wrong_if(
+            kafka.discovery.0 > DISCOVERY_MAX,
+            at.key("discovery"),
+            "more than an hour: new partitions would be found too late for most",
         );
         if let Some(tls) = &kafka.tls {
             self.tls(&at.key("tls"), tls);
@@ -229,6 +256,7 @@ impl Check<'_> {
             at.key("discovery"),
             "0 would ask the server without a pause",
         );
+        self.wrong_if(postgres.discovery.0 > SPAN_MAX, at.key("discovery"), TOO_LONG);
         self.wrong_if(
             !(1..=COPY_CONNECTIONS_MAX).contains(&postgres.copy_connections),
             at.key("copy_connections"),
@@ -321,11 +349,14 @@ impl Check<'_> {
                 self.distinct(&at, &topics);
                 for (index, topic) in topics.iter().enumerate() {
                     let at = if one { at.clone() } else { at.index(index) };
-                    let legal = !topic.is_empty() && topic.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+                    let legal = (1..=249).contains(&topic.len())
+                        && topic != "."
+                        && topic != ".."
+                        && topic.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
                     if !legal {
                         self.wrong(
                             at,
-                            format!("`{topic}` cannot be a topic: their names are of letters, digits, `.`, `_` and `-`"),
+                            format!("`{topic}` cannot be a topic: their names are of 1 to 249 letters, digits, `.`, `_` and `-`"),
                         );
                     }
                 }
@@ -378,7 +409,7 @@ impl Check<'_> {
             match self.config.table_url(&name, location) {
                 Err(what) => self.wrong(at.key("location"), what),
                 Ok(url) => {
-                    let place = format!("{}/", url.as_str().trim_end_matches('/'));
+                    let place = place_of(&url);
                     for (other, first) in &places {
                         if *other == place {
                             self.wrong(at.key("location"), format!("`{first}` lies at the same place, {url}"));
@@ -445,7 +476,7 @@ fn tables(config: &Config) -> impl Iterator<Item = (String, Option<&str>, KeyPat
 
 fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
-    !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
+    !host.is_empty() && !host.contains(['/', ';', ',']) && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok()
 }
 
 /// Whether an option of a store or of librdkafka holds a secret by its name.

@@ -168,5 +168,6 @@ fn takes_back(info: &CommitInfo) -> Option<&str> {
         let whole = parameter("predicate").is_none_or(|predicate| matches!(predicate, Value::Null) || predicate == "[]");
         operation == "WRITE" && whole && parameter("mode").is_some_and(|mode| mode.as_str() == Some("Overwrite"))
     };
-    (operation == "RESTORE" || operation == "CLONE" || operation.contains("REPLACE TABLE") || overwrites()).then_some(operation)
+    // FSCK takes out of the table what its store has lost.
+    (["RESTORE", "CLONE", "FSCK"].contains(&operation) || operation.contains("REPLACE TABLE") || overwrites()).then_some(operation)
 }

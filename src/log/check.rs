@@ -13,9 +13,11 @@ use crate::table::{Merge, Mode, Table};
 /// The key of an upsert table, written at its creation.
 pub(crate) const KEY_PROPERTY: &str = "alluvium.key";
 
+const CHECKPOINT_INTERVAL_PROPERTY: &str = "delta.checkpointInterval";
+
 /// Features that alluvium fulfils when it writes. Those of the second line ask for nothing unless a property or a column uses them,
 /// and that is looked for by itself.
-const WRITER_FEATURES: [&str; 12] = [
+const WRITER_FEATURES: [&str; 14] = [
     "appendOnly",
     "deletionVectors",
     "timestampNtz",
@@ -28,6 +30,8 @@ const WRITER_FEATURES: [&str; 12] = [
     "generatedColumns",
     "identityColumns",
     "invariants",
+    "variantType",
+    "variantType-preview",
 ];
 /// Properties of which any value but this one asks a writer for something that alluvium does not do.
 const PROPERTIES_REFUSED: [(&str, &str); 6] = [
@@ -39,7 +43,11 @@ const PROPERTIES_REFUSED: [(&str, &str); 6] = [
     ("delta.checkpoint.writeStatsAsJson", "true"),
 ];
 /// Beginnings of the names of such properties, whatever their value.
-const PREFIXES_REFUSED: [&str; 4] = [
+const PREFIXES_REFUSED: [&str; 8] = [
+    "delta.catalogManaged",
+    "delta.coordinatedCommits.",
+    "delta.enableIcebergCompat",
+    "delta.universalFormat.",
     "delta.constraints.",
     "delta.feature.",
     "delta.minReaderVersion",
@@ -99,8 +107,14 @@ pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, w
         let why = "marks would expire, and a pipeline that paused longer would write rows twice; unset it";
         return refuse("delta.setTransactionRetentionDuration", why);
     }
-    if retention::deleted_files(properties).is_none() {
-        return refuse(retention::DELETED_FILES, "it is no interval; write it like `interval 30 days`");
+    for name in [retention::DELETED_FILES, retention::LOG] {
+        if properties.get(name).is_some_and(|text| retention::parse(text).is_none()) {
+            return refuse(name, "it is no interval; write it like `interval 30 days`");
+        }
+    }
+    let interval = properties.get(CHECKPOINT_INTERVAL_PROPERTY);
+    if interval.is_some_and(|text| text.parse::<u64>().ok().is_none_or(|versions| versions == 0)) {
+        return refuse(CHECKPOINT_INTERVAL_PROPERTY, "it is no number of versions; write it like `100`");
     }
     for (name, value) in properties {
         let refused = PROPERTIES_REFUSED

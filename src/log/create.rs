@@ -24,6 +24,12 @@ use crate::telemetry;
 const RETENTION: &str = "interval 30 days";
 
 impl Log {
+    /// Whether a table can be made as the configuration asks for it.
+    pub fn may_create(table: &Table) -> Result<()> {
+        schema::to_delta(&table.schema)?;
+        properties(table).map(drop)
+    }
+
     /// Makes the table. Of two that make it at once, the loser opens what the winner made, and checks it.
     pub async fn create(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
         let entries = Entries {

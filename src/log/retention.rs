@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::log::Log;
 
 pub(super) const DELETED_FILES: &str = "delta.deletedFileRetentionDuration";
+/// The age from which on a clean-up may take versions of the log.
+pub(super) const LOG: &str = "delta.logRetentionDuration";
 /// Delta's own, where a table does not say.
 const DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -22,7 +24,7 @@ pub(super) fn deleted_files(properties: &BTreeMap<String, String>) -> Option<Dur
 }
 
 /// An interval as Delta writes them: `interval 1 week`, `interval 7 days 12 hours`. Months and years, whose length varies, are none.
-fn parse(text: &str) -> Option<Duration> {
+pub(super) fn parse(text: &str) -> Option<Duration> {
     let text = text.trim().to_ascii_lowercase();
     let words: Vec<&str> = text.strip_prefix("interval").unwrap_or(&text).split_ascii_whitespace().collect();
     let (pairs, []) = words.as_chunks::<2>() else { return None };
