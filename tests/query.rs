@@ -88,6 +88,43 @@ async fn several_tables_are_read_at_one_position_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn tables_of_different_lanes_are_read_at_one_moment_and_each_is_asked_for_its_own() {
+    let (mut tables, _) = lake().await;
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut users = opened(&store, &append_table()).await;
+    for (at, ids) in [(0, 0..1), (1, 1..3)] {
+        let added = data_file(&store, ids, "u").await;
+        let base = if at == 0 { mark(&[]) } else { mark(&[("users/0", 0)]) };
+        let change = Change {
+            adds: vec![added],
+            base,
+            mark: mark(&[("users/0", at)]),
+            ..Change::default()
+        };
+        users.commit(&change).await.expect("a commit");
+    }
+    tables.push(Named {
+        name: "users".to_owned(),
+        url: url(),
+        store,
+    });
+    let sql = "select (select count(*) from users) as users, (select count(*) from audit) as audit";
+    let at = |positions: &[(&str, u64)]| When::Mark(mark(positions));
+    let answer = text(sql, &tables, &at(&[("orders/0", 9), ("users/0", 0)]))
+        .await
+        .expect("an answer");
+    assert!(answer.contains("| 1     | 10    |"), "{answer}");
+    for (positions, says) in [
+        (&[("orders/0", 9)][..], "users/0"),
+        (&[("orders/0", 9), ("users/0", 0), ("other/0", 3)], "other/0"),
+        (&[("orders/0", 9), ("users/0", 7)], "users/0"),
+    ] {
+        let error = text(sql, &tables, &at(positions)).await.expect_err("not all of it is there");
+        assert!(error.to_string().contains(says), "{positions:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_tables_that_the_query_names_are_opened() {
     let (mut tables, _) = lake().await;
     tables.push(Named {
@@ -106,6 +143,44 @@ async fn only_the_tables_that_the_query_names_are_opened() {
         error.kind == Kind::Config && error.to_string().contains("no table `empty`"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_answer_has_as_many_rows_as_were_asked_for_and_its_numbers_are_those_that_were_written() {
+    let (tables, _) = lake().await;
+    for (sql, says) in [
+        ("select count(*) from (select 1 from audit limit 4)", "| 4 |"),
+        ("select count(*) from (select 1 from audit limit 4 offset 8)", "| 2 |"),
+        (r#"select count(*) from (select 1 from "Orders" limit 3)"#, "| 3 |"),
+        ("select count(*) from (select id from audit limit 4)", "| 4 |"),
+        ("select 0.1 + 0.2 = 0.3 from audit limit 1", "| true |"),
+        ("select 1.5e300, arrow_typeof(-2E-1) from audit limit 1", "| 1.5e300 | Float64 |"),
+        (
+            "select cast('1234567890.12' as decimal(12, 2)) = 1234567890.12 from audit limit 1",
+            "| true |",
+        ),
+        (
+            "select 12345678901234567890123456789012345678 from audit limit 1",
+            "| 12345678901234567890123456789012345678 |",
+        ),
+    ] {
+        let text = text(sql, &tables, &When::Latest).await.expect("an answer");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(says), "{sql}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_tables_there_are_is_told_and_of_what_columns() {
+    let (tables, _) = lake().await;
+    for (sql, says) in [
+        ("show tables", vec!["Orders", "audit"]),
+        ("describe audit", vec!["id", "Int64"]),
+        ("select table_name from information_schema.tables", vec!["Orders", "audit"]),
+    ] {
+        let text = text(sql, &tables, &When::Latest).await.expect("an answer");
+        assert!(says.iter().all(|part| text.contains(part)), "{sql}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -40,8 +40,18 @@ impl Moment {
         if self.position.is_empty() {
             return Ok(When::Latest);
         }
-        let positions: Result<Checkpoint> = self.position.iter().map(|text| parse_position(text)).collect();
-        positions.map(When::Mark)
+        let mut positions = Checkpoint::default();
+        for text in &self.position {
+            let (lane, at) = parse_position(text)?;
+            if positions.get(&lane).is_some() {
+                return Err(Error::config(
+                    "usage",
+                    format!("lane {lane} has two positions: name one of each lane"),
+                ));
+            }
+            positions.set(lane, at);
+        }
+        Ok(When::Mark(positions))
     }
 }
 
@@ -166,10 +176,12 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(moment.when().unwrap(), When::Mark(mark));
-        let wrong = Moment {
-            position: vec!["orders".to_owned()],
-            ..Moment::default()
-        };
-        assert_eq!(wrong.when().unwrap_err().exit_code(), 64);
+        for wrong in [&["orders"][..], &["orders/0:41", "orders/0:17"]] {
+            let wrong = Moment {
+                position: wrong.iter().map(|&text| text.to_owned()).collect(),
+                ..Moment::default()
+            };
+            assert_eq!(wrong.when().unwrap_err().exit_code(), 64);
+        }
     }
 }

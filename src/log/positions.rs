@@ -35,6 +35,16 @@ impl Said {
 }
 
 impl Log {
+    /// The positions of those lanes of a mark that this table has read.
+    pub fn part_of(&self, mark: &Checkpoint) -> Checkpoint {
+        let own = self.snapshot.marks.get(&*self.pipeline);
+        let of_pipelines: Vec<&Checkpoint> = match own {
+            Some(held) => vec![held],
+            None => self.snapshot.marks.values().collect(),
+        };
+        mark.only(|lane| of_pipelines.iter().any(|held| !lanes_meant(lane, held).is_empty()))
+    }
+
     /// The version that a moment names.
     pub async fn version_at(&self, when: &When) -> Result<Version> {
         match when {

@@ -3,6 +3,7 @@
 //! A moment names one version of each table: by number, by time, or by source position, the only one of the three that is the
 //! same moment in several tables. Only the tables that the SQL names are opened.
 
+mod literals;
 pub mod parquet;
 
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use arrow::datatypes::SchemaRef;
 use deltalake::datafusion::catalog::MemorySchemaProvider;
 use deltalake::datafusion::common::TableReference;
 use deltalake::datafusion::error::DataFusionError;
-use deltalake::datafusion::execution::SendableRecordBatchStream;
+use deltalake::datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use deltalake::datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::datafusion::sql::parser::Statement;
 use deltalake::datafusion::sql::sqlparser::ast::Statement as Ast;
@@ -23,6 +25,7 @@ use url::Url;
 use crate::error::{Error, Kind, Result};
 use crate::log::scannable::scannable;
 use crate::log::{Log, When, maintain};
+use crate::position::Checkpoint;
 use crate::table::{Version, full_name};
 
 /// The catalog that names without one are looked up in.
@@ -59,17 +62,31 @@ impl Rows {
 
 /// Runs one statement of SQL over the tables as they were at `when`.
 pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
-    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
+    let context = session();
     let state = context.state();
-    let statement = state
+    let mut statement = state
         .sql_to_statement(sql, &state.config_options().sql_parser.dialect)
         .map_err(while_planning)?;
     must_read(&statement)?;
+    literals::approximate(&mut statement);
     let mut versions = Vec::new();
-    for reference in state.resolve_table_references(&statement).map_err(while_planning)? {
-        if reference.schema().is_some_and(|schema| schema == "information_schema") {
-            continue;
+    let references = state.resolve_table_references(&statement).map_err(while_planning)?;
+    let (catalogs, references): (Vec<_>, Vec<_>) = references
+        .into_iter()
+        .partition(|reference| reference.schema().is_some_and(|schema| schema == "information_schema"));
+    if !catalogs.is_empty() || matches!(&statement, Statement::Statement(inner) if matches!(**inner, Ast::ShowTables { .. })) {
+        // It tells of all tables that are there.
+        for table in tables {
+            if Log::open(&table.url, Arc::clone(&table.store), "").await?.is_some() {
+                register(&context, reference_of(&table.name), table, &When::Latest).await?;
+            }
         }
+    }
+    let mut unread = match when {
+        When::Mark(mark) => mark.clone(),
+        _ => Checkpoint::default(),
+    };
+    for reference in references {
         // A table's name may have two parts, as in SQL: schema.table.
         let name = match reference.schema() {
             Some(schema) => full_name(schema, reference.table()),
@@ -77,7 +94,13 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         };
         let found = tables.iter().find(|table| table.name == name);
         let table = found.ok_or_else(|| no_such_table(&name, tables))?;
-        versions.push((table.name.clone(), register(&context, reference, table, when).await?));
+        let registered = register(&context, reference, table, when).await?;
+        unread = unread.only(|lane| registered.lanes.get(lane).is_none());
+        versions.push((table.name.clone(), registered.version));
+    }
+    if let (false, Some((lane, _))) = (versions.is_empty(), unread.iter().next()) {
+        let what = format!("no table of the query has read lane {lane}: `alluvium history TABLE` shows which lanes a table has");
+        return Err(Error::config("usage", what));
     }
     let plan = context.state().statement_to_plan(statement).await.map_err(while_planning)?;
     let stream = context
@@ -94,10 +117,37 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
     })
 }
 
+fn session() -> SessionContext {
+    let config = SessionConfig::new()
+        .with_information_schema(true)
+        // 0.1 is a tenth, as in other databases: columns of decimals are compared with it exactly.
+        .set_bool("datafusion.sql_parser.parse_float_as_decimal", true);
+    // The Delta library's scan for queries that read no column says that it heeds limits, and does not: so limits stay where they are.
+    let rules = PhysicalOptimizer::new()
+        .rules
+        .into_iter()
+        .filter(|rule| rule.name() != "LimitPushdown");
+    let state = SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_physical_optimizer_rules(rules.collect());
+    SessionContext::new_with_state(state.build())
+}
+
+/// How SQL says a table's name, which may have two parts.
+fn reference_of(name: &str) -> TableReference {
+    match TableReference::parse_str_normalized(name, true) {
+        TableReference::Full { .. } => TableReference::bare(name),
+        reference => reference,
+    }
+}
+
 /// Tables and files are changed by pipelines, never by a query.
 fn must_read(statement: &Statement) -> Result<()> {
     let reads = match statement {
-        Statement::Statement(inner) => matches!(**inner, Ast::Query(_) | Ast::ShowTables { .. } | Ast::ShowColumns { .. }),
+        Statement::Statement(inner) => matches!(
+            **inner,
+            Ast::Query(_) | Ast::ShowTables { .. } | Ast::ShowColumns { .. } | Ast::ExplainTable { .. }
+        ),
         Statement::Explain(explained) => return must_read(&explained.statement),
         _ => false,
     };
@@ -108,8 +158,15 @@ fn must_read(statement: &Statement) -> Result<()> {
     }
 }
 
-/// Makes the table known to SQL as it was, and says at which version that is.
-async fn register(context: &SessionContext, reference: TableReference, table: &Named, when: &When) -> Result<Version> {
+/// A table as SQL sees it.
+struct Registered {
+    version: Version,
+    /// The positions that were asked of it: those of its own lanes.
+    lanes: Checkpoint,
+}
+
+/// Makes the table known to SQL as it was.
+async fn register(context: &SessionContext, reference: TableReference, table: &Named, when: &When) -> Result<Registered> {
     let no_table = || {
         Error::config(
             "usage",
@@ -120,7 +177,16 @@ async fn register(context: &SessionContext, reference: TableReference, table: &N
         )
     };
     let log = Log::open(&table.url, Arc::clone(&table.store), "").await?.ok_or_else(no_table)?;
-    let version = log.version_at(when).await?;
+    // Each table is asked for the lanes that it has: two topics make one moment of two tables.
+    let lanes = match when {
+        When::Mark(mark) => log.part_of(mark),
+        _ => Checkpoint::default(),
+    };
+    let version = match when {
+        When::Mark(mark) if lanes.is_empty() => log.version_at(&When::Mark(mark.clone())).await?, // It says what the table has.
+        When::Mark(_) => log.version_at(&When::Mark(lanes.clone())).await?,
+        when => log.version_at(when).await?,
+    };
     let snapshot = log.at(When::Version(version)).await?;
     let (store, scanned) = scannable(Arc::clone(&table.store), &snapshot).await?;
     let opened = maintain::open(store, scanned).await;
@@ -145,7 +211,7 @@ async fn register(context: &SessionContext, reference: TableReference, table: &N
     }
     // As the statement names it, whatever its letters.
     context.register_table(reference, provider).map_err(|e| unreadable(e.into()))?;
-    Ok(version)
+    Ok(Registered { version, lanes })
 }
 
 fn no_such_table(name: &str, tables: &[Named]) -> Error {
