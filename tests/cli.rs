@@ -49,6 +49,55 @@ fn nowhere(site: &Site, name: &str, more: &str) -> String {
 }
 
 #[test]
+fn an_answer_is_whole_in_every_format_or_leaves_what_was_there() {
+    let site = Site::new();
+    let folder = site.path("");
+    let ask = |sql: &str, more: &[&str]| alluvium(&folder, &[&["query", sql, "--table", "none=x"], more].concat());
+    let told = |sql: &str, format: &str| text(&ask(sql, &["--format", format])).0;
+    let floats = "SELECT CAST('NaN' AS double) a, CAST('-Infinity' AS real) b, 1e300 c, CAST(NULL AS int) d";
+    let line: Value = serde_json::from_str(&told(floats, "json")).unwrap();
+    assert_eq!(
+        (&line["a"], &line["b"], line.get("d")),
+        (&"NaN".into(), &"-Infinity".into(), Some(&Value::Null)),
+        "{line}"
+    );
+    assert_eq!(
+        told("SELECT 1 AS one WHERE false", "csv"),
+        "one\n",
+        "the header is there without a row"
+    );
+    let nested = ask("SELECT 1 AS one, [1, 2] AS parts", &["--format", "csv", "-o", "there.csv"]);
+    assert_eq!(code(&nested), 64);
+    assert!(text(&nested).1.contains("column `parts`"), "{:?}", text(&nested));
+    // A query that fails half-way.
+    std::fs::write(site.path("there.csv"), "kept").unwrap();
+    let fails = ask(
+        "SELECT 1 / (1 - v) FROM (VALUES (0), (1)) AS t(v)",
+        &["--format", "csv", "-o", "there.csv"],
+    );
+    assert_eq!(code(&fails), 65);
+    assert_eq!(std::fs::read_to_string(site.path("there.csv")).unwrap(), "kept");
+    assert_eq!(code(&ask("SELECT 7 AS seven", &["--format", "csv", "-o", "there.csv"])), 0);
+    assert_eq!(std::fs::read_to_string(site.path("there.csv")).unwrap(), "seven\n7\n");
+    let others = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name());
+    assert!(
+        others.into_iter().all(|name| !name.to_string_lossy().contains("part")),
+        "nothing is left behind"
+    );
+    // A reader that goes away has seen what it wanted, of more rows than a pipe holds.
+    let many = "WITH d AS (SELECT * FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS t(v)) \
+                SELECT a.v FROM d a, d b, d c, d e, d f";
+    for format in ["csv", "json", "table"] {
+        let script = format!(
+            "set -o pipefail; '{}' query '{many}' --table none=x --format {format} | head -1",
+            env!("CARGO_BIN_EXE_alluvium")
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert_eq!((code(&output), text(&output).1.as_str()), (0, ""), "{format}");
+    }
+}
+
+#[test]
 fn each_way_to_fail_has_its_exit_code() {
     let site = Site::new();
     let broken = site.configure("broken", "lake = 1\n").display().to_string();
@@ -154,6 +203,9 @@ async fn x1_a_secret_is_nowhere_to_be_seen() {
     for shown in [status, metrics, ready, program.log_text()] {
         assert!(!shown.contains(SECRET), "{shown}");
     }
+    // As `timeout` does it: that is one signal.
+    program.signal(libc::SIGTERM);
+    tokio::time::sleep(Duration::from_millis(20)).await;
     program.signal(libc::SIGTERM);
     assert_eq!(program.wait(Duration::from_secs(30)).await.status.code(), Some(0));
 }

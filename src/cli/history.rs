@@ -1,5 +1,6 @@
 //! `alluvium history`: the versions of a table, with the source positions that each brought.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat};
@@ -21,8 +22,8 @@ pub(super) struct HistoryArguments {
     #[command(flatten)]
     tables: Tables,
     /// The newest N versions
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value = "20")]
+    limit: NonZeroUsize,
     /// How the versions are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -37,7 +38,7 @@ enum Format {
 }
 
 pub(super) async fn history(arguments: &HistoryArguments) -> Result<ExitCode> {
-    let entries = read(&arguments.tables.open_one(&arguments.name).await?, arguments.limit).await?;
+    let entries = read(&arguments.tables.open_one(&arguments.name).await?, arguments.limit.get()).await?;
     let text = match arguments.format {
         Format::Table => table(&entries),
         Format::Json => entries.iter().map(|entry| format!("{}\n", to_json(entry))).collect(),

@@ -35,7 +35,11 @@ fn filter(verbose: u8, quiet: bool) -> EnvFilter {
         1 => "info,alluvium=debug",
         _ => "debug,alluvium=trace",
     };
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(ours))
+    // What is set to nothing is not set, as with NO_COLOR.
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.trim().is_empty());
+    asked
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(ours))
 }
 
 /// See <https://no-color.org>.

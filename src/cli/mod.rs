@@ -19,7 +19,6 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use tracing::error;
 
 use crate::error::{Error, Result};
 pub use logs::LogFormat;
@@ -135,12 +134,21 @@ fn usage(told: &clap::Error) -> ExitCode {
     ExitCode::from(if told.use_stderr() { 64 } else { 0 })
 }
 
-/// Says on stderr why the command failed: to a person as text, to a collector of logs as one more line.
+/// Says on stderr why the command failed: to a person as text, to a collector of logs as one more line. It is the command's answer, which no
+/// filter of the log keeps back.
 fn report(error: &Error, format: LogFormat) {
-    match format {
-        LogFormat::Text => eprintln!("error: {error}"),
-        LogFormat::Json => error!(code = error.code, kind = error.kind.name(), "{error}"),
-    }
+    use std::io::Write;
+    let line = match format {
+        LogFormat::Text => format!("error: {error}"),
+        LogFormat::Json => {
+            let timestamp = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+            let (code, kind) = (error.code, error.kind.name());
+            serde_json::json!({"timestamp": timestamp, "level": "ERROR", "message": error.to_string(), "code": code, "kind": kind})
+                .to_string()
+        }
+    };
+    // Where even this cannot be written, the exit code has to say it.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Writes a result to stdout. A reader that went away (`| head`) has seen what it wanted.

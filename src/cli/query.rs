@@ -1,9 +1,13 @@
 //! `alluvium query`: SQL over the tables at a moment.
 
-use std::fs::File;
+mod json;
+
+use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::csv;
@@ -52,27 +56,76 @@ pub(super) async fn query(arguments: &QueryArguments) -> Result<ExitCode> {
     let rows = query::query(&arguments.sql, &arguments.tables.open().await?, &when).await?;
     match &arguments.output {
         None => write(rows, arguments.format, io::stdout()).await,
-        Some(file) => {
-            let cannot = |e| Error::config("cannot_create", format!("{} cannot be written", file.display())).because(e);
-            write(rows, arguments.format, BufWriter::new(File::create(file).map_err(cannot)?)).await
-        }
+        Some(file) => write_to(rows, arguments.format, file).await,
     }
     .map(|()| ExitCode::SUCCESS)
 }
 
+/// Writes a file beside its place, and gives it its name when it is whole: what fails half-way leaves what was there.
+async fn write_to(rows: Rows, format: Format, file: &Path) -> Result<()> {
+    let cannot = |e| Error::config("cannot_create", format!("{} cannot be written", file.display())).because(e);
+    // A pipe or a device is written to as it is.
+    let is_plain = fs::metadata(file).map_or(true, |found| found.is_file());
+    if !is_plain {
+        return write(rows, format, BufWriter::new(File::create(file).map_err(cannot)?)).await;
+    }
+    let part = file.with_added_extension("part");
+    let out = BufWriter::new(File::create(&part).map_err(cannot)?);
+    let written = match write(rows, format, out).await {
+        Ok(()) => fs::rename(&part, file).map_err(cannot),
+        Err(failure) => Err(failure),
+    };
+    if written.is_err() {
+        // What is left behind says by its name that it is not whole.
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
 /// Writes rows as they come; only a table for people must know all of them to be as wide as they are.
 async fn write(mut rows: Rows, format: Format, out: impl Write + Send) -> Result<()> {
-    let schema = rows.schema.clone();
-    let mut writer = Writer::new(format, schema, out)?;
+    let gone = Arc::new(AtomicBool::new(false));
+    let out = Pipe {
+        out,
+        gone: Arc::clone(&gone),
+    };
+    let mut writer = Writer::new(format, rows.schema.clone(), out)?;
     while let Some(batch) = rows.next().await? {
-        match writer.write(&batch) {
-            Err(failure) if is_broken_pipe(&failure) => return Ok(()),
-            written => written.map_err(unwritten)?,
+        writer.write(&batch).map_err(unwritten)?;
+        if gone.load(Ordering::Relaxed) {
+            return Ok(());
         }
     }
-    match writer.finish() {
-        Err(failure) if is_broken_pipe(&failure) => Ok(()),
-        finished => finished.map_err(unwritten),
+    writer.finish().map_err(unwritten)
+}
+
+/// A place to write to whose reader may go away (`| head`): it has seen what it wanted then, and the rest goes nowhere.
+struct Pipe<W> {
+    out: W,
+    gone: Arc<AtomicBool>,
+}
+
+impl<W> Pipe<W> {
+    fn unless_gone<T>(&self, done: io::Result<T>, instead: T) -> io::Result<T> {
+        match done {
+            Err(failure) if failure.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone.store(true, Ordering::Relaxed);
+                Ok(instead)
+            }
+            done => done,
+        }
+    }
+}
+
+impl<W: Write> Write for Pipe<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        self.unless_gone(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.unless_gone(flushed, ())
     }
 }
 
@@ -87,8 +140,8 @@ impl<W: Write + Send> Writer<W> {
     fn new(format: Format, schema: SchemaRef, out: W) -> Result<Self> {
         Ok(match format {
             Format::Table => Writer::Table(schema, Vec::new(), out),
-            Format::Json => Writer::Json(LineDelimitedWriter::new(out)),
-            Format::Csv => Writer::Csv(csv::Writer::new(out)),
+            Format::Json => Writer::Json(json::writer(out)),
+            Format::Csv => Writer::Csv(csv_writer(schema, out)?),
             Format::Parquet => Writer::Parquet(ParquetWriter::new(out, schema)?),
         })
     }
@@ -118,9 +171,17 @@ impl<W: Write + Send> Writer<W> {
     }
 }
 
-/// The reader of a pipe went away: it has seen what it wanted.
-fn is_broken_pipe(failure: &ArrowError) -> bool {
-    matches!(failure, ArrowError::IoError(_, e) if e.kind() == io::ErrorKind::BrokenPipe)
+/// The header is there before the first row, and without any.
+fn csv_writer<W: Write>(schema: SchemaRef, out: W) -> Result<csv::Writer<W>> {
+    if let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
+        let name = nested.name();
+        let what =
+            format!("column `{name}` has parts, which CSV cannot hold: ask for them one by one (`{name}['part']`), or use --format json");
+        return Err(Error::config("usage", what));
+    }
+    let mut writer = csv::Writer::new(out);
+    writer.write(&RecordBatch::new_empty(schema)).map_err(unwritten)?;
+    Ok(writer)
 }
 
 fn unwritten(failure: ArrowError) -> Error {

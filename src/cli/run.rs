@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,6 +19,9 @@ use crate::pipeline::all::{Together, run_all};
 use crate::pipeline::resolve::resolve;
 use crate::serve;
 use crate::status::Board;
+
+/// The same signal once more as soon as this is no second thought: `timeout` sends one to the process and one to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> {
     let (config, resolved) = resolve(Document::read(file)?)?;
@@ -38,16 +43,21 @@ pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> 
     };
     let running = run_all(pipelines, together, stop.clone());
     tokio::pin!(running);
+    let mut asked: Option<(u8, Instant)> = None;
     loop {
         tokio::select! {
             biased;
             // First, so that a second signal ends the process whatever the pipelines do.
             number = signals.next() => {
+                if asked.is_some_and(|(first, at)| first == number && at.elapsed() < SAME_SIGNAL) {
+                    continue;
+                }
                 if stop.is_cancelled() {
                     warn!("stopped at once by a second signal: what was staged will be read again");
                     return Ok(ExitCode::from(128 + number));
                 }
                 info!(grace = %humantime::format_duration(config.grace.0), "stopping: publishing what is staged");
+                asked = Some((number, Instant::now()));
                 stop.cancel();
             }
             outcome = &mut running => {
