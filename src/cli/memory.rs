@@ -16,7 +16,7 @@ const BESIDE_BYTES: u64 = 150 << 20;
 pub(super) fn with_budgets(config: &Config, resolved: Vec<Resolved>) -> Vec<(Resolved, Budget)> {
     let there = there();
     let all = config.memory.map_or_else(|| suitable(there), |configured| configured.0);
-    if all + BESIDE_BYTES > there {
+    if all.saturating_add(BESIDE_BYTES) > there {
         warn!(
             memory = all,
             there, "the rows in flight may take more memory than there is: set a smaller `memory`, or the system may end the process"

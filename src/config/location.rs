@@ -1,6 +1,6 @@
 //! Where tables lie: folders and URLs, made absolute.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use url::Url;
 
@@ -89,6 +89,12 @@ pub fn url_of(place: &str) -> Result<Url, String> {
     };
     if place.contains("://") {
         let url = Url::parse(place).map_err(|_| wrong())?;
+        if !url.username().is_empty() && !url.scheme().starts_with("abfs") || url.password().is_some() || url.query().is_some() {
+            // The text is not shown: part of it is a secret.
+            return Err(
+                "a secret in the open: a place is named without user, password and query; credentials stand in `[storage]`".to_owned(),
+            );
+        }
         return if SCHEMES.contains(&url.scheme()) && !url.cannot_be_a_base() {
             Ok(url)
         } else {
@@ -96,7 +102,36 @@ pub fn url_of(place: &str) -> Result<Url, String> {
         };
     }
     let absolute = std::path::absolute(place).map_err(|_| wrong())?;
-    Url::from_directory_path(absolute).map_err(|()| wrong())
+    Url::from_directory_path(without_dots(&absolute)).map_err(|()| wrong())
+}
+
+/// A path without `..`: the folder above is the one where a link leads to.
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut so_far, part| {
+        if part == Component::ParentDir {
+            so_far = real(&so_far);
+            so_far.pop();
+        } else {
+            so_far.push(part);
+        }
+        so_far
+    })
+}
+
+/// The same place for all names of it: links are followed as far as there is something.
+pub(super) fn place_of(url: &Url) -> String {
+    let place = match url.to_file_path() {
+        Ok(path) if url.scheme() == "file" => real(&path).to_string_lossy().into_owned(),
+        _ => url.as_str().replacen("s3a://", "s3://", 1),
+    };
+    format!("{}/", place.trim_end_matches('/'))
+}
+
+fn real(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        (found, ..) => found.unwrap_or_else(|_| path.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +143,27 @@ mod tests {
         assert_eq!(url_of("/lake/orders").unwrap().as_str(), "file:///lake/orders/");
         assert_eq!(url_of("/lake/a b").unwrap().as_str(), "file:///lake/a%20b/");
         assert_eq!(url_of("s3://bucket/lake/orders").unwrap().as_str(), "s3://bucket/lake/orders");
+        assert_eq!(url_of("/lake/./config/../orders").unwrap().as_str(), "file:///lake/orders/");
         assert!(url_of("ftp://host/lake").unwrap_err().contains("`ftp://host/lake`"));
+        assert!(url_of("abfss://container@account.dfs.core.windows.net/lake").is_ok());
+    }
+
+    #[test]
+    fn x1_a_secret_in_a_url_is_refused_and_not_shown() {
+        for place in ["s3://key:canary@bucket/lake", "s3://canary@bucket/lake", "az://lake/t?sig=canary"] {
+            let what = url_of(place).unwrap_err();
+            assert!(what.contains("secret in the open") && !what.contains("canary"), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_link_leads_to_the_same_place_and_the_folder_above_is_the_one_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (deep, link) = (folder.path().join("a/deep"), folder.path().join("link"));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::os::unix::fs::symlink(&deep, &link).unwrap();
+        let place = |path: &Path| place_of(&url_of(&path.to_string_lossy()).unwrap());
+        assert_eq!(place(&deep.join("new/t")), place(&link.join("new/t")));
+        assert_eq!(place(&folder.path().join("a/t")), place(&link.join("../t")));
     }
 }
