@@ -296,7 +296,7 @@ fn an_envelope_may_have_members_that_are_not_debeziums() {
         format!(r#"{{"kafka_offset":3,{after},"source":{{}},"op":"c"}}"#),
         format!(r#"{{"_at":"x",{after},"op":"r"}}"#),
         format!(r#"{{{after},"op":"u","status":"x"}}"#),
-        format!(r#"{{"after":{{"name":"a","id":1}},"before":{{"id":1}},"databaseName":"d","op":"u","source":{{}}}}"#),
+        r#"{"after":{"name":"a","id":1},"before":{"id":1},"databaseName":"d","op":"u","source":{}}"#.to_owned(),
     ];
     let delete = r#"{"before":{"id":1},"after":null,"source":{},"op":"d","kafka_offset":3}"#;
     for key_from in [KeyFrom::Value, KeyFrom::MessageKey] {

@@ -218,7 +218,9 @@ fn places(source: &PgTable, columns: &[FollowedColumn], key: &[String]) -> Resul
     }
     if source.is_deferrable(key) {
         let what = format!(
-            "the key `{}` of {name} is deferrable: until its transaction ends, two rows may have the same, and their changes do not tell which              of them is meant. Let it hold at once (ALTER TABLE {name} DROP CONSTRAINT …, ADD PRIMARY KEY …), set another `key`, or keep every              change (`mode = \"append\"` with `metadata = [\"__op\"]`)",
+            "the key `{}` of {name} is deferrable: until its transaction ends, two rows may have the same, and their changes do not tell which \
+             of them is meant. Let it hold at once (ALTER TABLE {name} DROP CONSTRAINT …, ADD PRIMARY KEY …), set another `key`, or keep every \
+             change (`mode = \"append\"` with `metadata = [\"__op\"]`)",
             key.join("`, `"),
         );
         return Err(Error::config("deferrable_key", what));
