@@ -128,6 +128,39 @@ async fn s5_s7_s13_s14_tables_follow_a_schema_that_changes_and_every_reader_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r5_a_table_that_waits_for_its_first_record_holds_up_no_other() {
+    let (site, topic) = (Site::new(), Topic::new());
+    let config = topic.configure(
+        &site,
+        &[
+            "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n",
+            NEWEST,
+            OTHER,
+        ]
+        .concat(),
+    );
+    topic.produce("compk", &["r"]);
+    let mut program = site.run("waits", &config);
+    let rows = |name: &str| {
+        history::read(&site.table(name))
+            .last()
+            .filter(|commit| !commit.added.is_empty())
+            .map(drop)
+    };
+    let within = Duration::from_secs(60);
+    program.until("rows of the one", within, || rows("newest")).await;
+    assert!(history::read(&site.table("other")).is_empty(), "of the other nothing is known yet");
+    topic.produce("pgbench_branches", &["r"]);
+    topic.produce("compk", &["c"]);
+    program.until("rows of the other", within, || rows("other")).await;
+    program
+        .until("what came meanwhile", within, || {
+            (history::marks(&site.table("newest")) == [(0, 1)].into()).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s10_r5_a_column_of_another_type_stops_its_tables_and_the_others_go_on() {
     let (site, topic) = (Site::new(), Topic::new());
     let config = topic.configure(&site, &[NEWEST, EVENTS, OTHER].concat());

@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::log::{FORGOTTEN, Log, store};
-use crate::pipeline::assembly::KafkaToDelta;
+use crate::pipeline::assembly::{KafkaToDelta, NO_COLUMNS_YET};
 use crate::pipeline::postgres::{PostgresFeeds, PostgresToDelta};
 use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
 use crate::pipeline::tables::open_store;
@@ -82,6 +82,7 @@ impl Report {
                     resume.insert(fed.0.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
                     tables.push(fed);
                 }
+                Err(later) if later.code == NO_COLUMNS_YET => self.line(&format!("table {}: {later}", feed.id)),
                 Err(wrong) => self.wrong(&format!("table {}", feed.id), &wrong),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use object_store::ObjectStore;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::letters::Behind;
 use super::resolve::{Feed, KafkaFeeds, Resolved};
@@ -29,6 +29,9 @@ use crate::table::{Lanes, Table, TableId};
 pub(super) const STAGED_SHARE: usize = 2;
 /// Dead letters are few: they get this part of the memory, beside the tables.
 pub(super) const DEAD_LETTERS_SHARE: usize = 16;
+
+/// A table cannot be made yet: its columns come from messages, and there are none.
+pub const NO_COLUMNS_YET: &str = "no_columns_yet";
 
 /// Opens a pipeline that reads Kafka and writes Delta tables.
 pub struct KafkaToDelta {
@@ -83,7 +86,7 @@ impl KafkaToDelta {
             (Some(columns), _) => feed.complete(&columns, NewColumns::Add),
             (None, true) => {
                 let what = "come from its messages, and there are none yet: it is made when the first is there; or set `schema`";
-                Err(Error::transient("no_columns_yet", format!("the columns of table `{id}` {what}")))
+                Err(Error::transient(NO_COLUMNS_YET, format!("the columns of table `{id}` {what}")))
             }
             (None, false) => {
                 let what = "do not carry their schema: set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
@@ -120,6 +123,7 @@ impl Open for KafkaToDelta {
         let feeds = self.feeds.feeds.clone();
         let share = limit / STAGED_SHARE / feeds.len().max(1);
         let (mut sinks, mut fed, mut resume) = (Vec::new(), Vec::new(), Resume::new());
+        let (mut awaited, mut why) = (Vec::new(), None);
         self.held.clear();
         for feed in &feeds {
             let store = self.tables.store(&feed.location).await?;
@@ -129,12 +133,24 @@ impl Open for KafkaToDelta {
                     .push((feed.lanes.clone(), log.map(|log| log.checkpoint()).unwrap_or_default()));
                 continue;
             }
-            let (table, spec) = self.complete(feed, &store).await?;
+            let (table, spec) = match self.complete(feed, &store).await {
+                Err(error) if error.code == NO_COLUMNS_YET => {
+                    info!(pipeline = %self.resolved.name, table = %feed.id, "its topics are empty: it is made with their first record");
+                    awaited.push(feed.lanes.clone());
+                    why = Some(error);
+                    continue;
+                }
+                completed => completed?,
+            };
             let sink = self.tables.sink(&table, store, share).await?;
             resume.insert(table.id.clone(), sink.checkpoint().clone());
             sinks.push((Arc::new(table.clone()), sink));
             fed.push((table, spec));
         }
+        if let Some(error) = why.filter(|_| fed.is_empty()) {
+            return Err(error);
+        }
+        self.client.await_records(awaited);
         let letters = self.resolved.dead_letters.clone();
         let store = self.tables.store(&letters.location).await?;
         let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;

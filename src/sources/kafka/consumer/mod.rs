@@ -33,7 +33,7 @@ use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
 use self::topics::{Topic, Topics};
-use super::lanes::{Begun, Plan, Wanted, plan};
+use super::lanes::{Begun, Partition, Plan, Wanted, plan};
 use super::options::Properties;
 use super::progress::{Gauged, Progress};
 use crate::error::{Error, Result};
@@ -135,6 +135,8 @@ struct Watched {
     board: Option<Board>,
     gauged: Gauged,
     begun: Begun,
+    /// Topics of which nothing is read before their first record is there.
+    awaited: Vec<Lanes>,
 }
 
 /// A flow that is about to be read.
@@ -225,6 +227,13 @@ impl KafkaClient {
             move || shared.topics(lanes)
         })
         .await?;
+        for (table, _) in wanted
+            .tables
+            .iter()
+            .filter(|(_, lanes)| !topics.keys().any(|name| lanes.takes_topic(name)))
+        {
+            warn!(pipeline = %shared.pipeline, %table, "no topic matches its `topic_pattern` yet");
+        }
         let (is_joined, flow, ours) = match &shared.member {
             None => (true, None, None),
             // A pattern that matches nothing yet: there is no group to be in.
@@ -256,6 +265,11 @@ impl KafkaClient {
         if let (Some(member), Some(flow)) = (&self.shared.member, flow) {
             member.group.ended(flow);
         }
+    }
+
+    /// Ends the flow that is opened next when the first record of one of these has come.
+    pub fn await_records(&self, of: Vec<Lanes>) {
+        self.shared.watched().awaited = of;
     }
 
     /// Shows how far a flow is from now on.
@@ -402,6 +416,7 @@ impl Shared {
                     reason(None);
                 }
                 self.compare(&known, now);
+                self.look_for_first_records();
                 true
             }
             Err(error) if error.code == "topic_missing" => {
@@ -413,6 +428,24 @@ impl Shared {
                 reason(Some(error.to_string()));
                 false
             }
+        }
+    }
+
+    fn look_for_first_records(&self) {
+        let awaited = self.watched().awaited.clone();
+        if awaited.is_empty() {
+            return;
+        }
+        let topics = self.reader.topics(&awaited);
+        match topics.and_then(|topics| self.reader.partitions(&topics, |_, _| true)) {
+            Ok(partitions) => {
+                let first = partitions.iter().find(|partition| partition.low < partition.high);
+                if let Some(Partition { topic, .. }) = first {
+                    self.watched().awaited.clear();
+                    self.changes.tell(format!("the first record of topic {topic} has come"), false);
+                }
+            }
+            Err(error) => warn!(pipeline = %self.pipeline, %error, "cannot see whether the first records have come"),
         }
     }
 
