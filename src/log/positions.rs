@@ -95,6 +95,13 @@ impl Log {
         let oldest = self.oldest_commit(0).await?;
         // The first version that holds the mark: `high` does, everything before `low` does not.
         let (mut low, mut high) = (oldest, self.snapshot.version);
+        if wanted.is_forgotten {
+            // What the table held before it was told to load its rows again, the versions before still show.
+            let held = self.marks_at(high, &wanted, oldest).await?;
+            if !held.covers(&wanted.mark) {
+                return Err(not_yet(&self.entries.place, mark, &held));
+            }
+        }
         while low < high {
             let middle = low + (high - low) / 2;
             if self.marks_at(middle, &wanted, oldest).await?.covers(&wanted.mark) {
@@ -204,6 +211,8 @@ impl Log {
 struct Wanted {
     pipeline: String,
     mark: Checkpoint,
+    /// The newest version does not say how far the table is: it asks for its rows to be loaded again.
+    is_forgotten: bool,
 }
 
 impl Wanted {
@@ -242,18 +251,21 @@ impl Wanted {
                 }
             }
         }
-        if !held.covers(&full) {
-            let what = format!(
-                "the table {place} has not come as far as {mark}: it holds {}; ask again later, or for less",
-                held.of_lanes(&full)
-            );
-            return Err(Error::transient("not_yet", what));
+        let known = full.only(|lane| lane.topic_partition().is_some() || held.get(lane) != Some(FORGOTTEN));
+        if !held.covers(&known) {
+            return Err(not_yet(place, mark, &held.of_lanes(&full)));
         }
         Ok(Self {
             pipeline: (*pipeline).to_owned(),
+            is_forgotten: known != full,
             mark: full,
         })
     }
+}
+
+fn not_yet(place: &str, mark: &Checkpoint, held: &Checkpoint) -> Error {
+    let what = format!("the table {place} has not come as far as {mark}: it holds {held}; ask again later, or for less");
+    Error::transient("not_yet", what)
 }
 
 /// The lanes of a table that a lane as people write it can mean.

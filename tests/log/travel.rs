@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 
 use crate::support::delta::{
-    PIPELINE, append_table, assert_replays, change, facts_of, facts_of_library, library, library_at, made_up_file, mark, opened,
+    PIPELINE, append_table, assert_replays, change, data_file, facts_of, facts_of_library, library, library_at, made_up_file, mark, opened,
     row_numbers, upsert_table, url,
 };
 use crate::support::store::{Fault, FaultyStore, Op, Rule, Wrong};
@@ -417,4 +417,31 @@ async fn checkpoints_of_every_kind_are_read() {
     )
     .await;
     same("with a sidecar").await;
+}
+
+#[tokio::test]
+async fn between_a_wish_for_new_rows_and_the_copy_old_positions_are_still_answered() {
+    let store = in_memory();
+    let mut log = opened(&store, &append_table()).await;
+    let slot = Lane::new("slot@1");
+    let at = |at: u64| Checkpoint::from_iter([(slot.clone(), Position(at))]);
+    for (base, to, ids) in [(Checkpoint::default(), 10, 0..1), (at(10), 20, 1..2)] {
+        let change = Change {
+            adds: vec![data_file(&store, ids, "a").await],
+            base,
+            mark: at(to),
+            ..Change::default()
+        };
+        log.commit(&change).await.expect("a commit");
+    }
+    log.forget(&slot).await.expect("a commit");
+    for (asked, version) in [(10, 1), (15, 2), (20, 2)] {
+        assert_eq!(
+            log.version_at(&When::Mark(at(asked))).await.expect("a version"),
+            version,
+            "at {asked}"
+        );
+    }
+    let error = log.version_at(&When::Mark(at(21))).await.expect_err("beyond all that it held");
+    assert!(error.code == "not_yet" && error.to_string().contains("0/14"), "{error}");
 }
