@@ -2,15 +2,15 @@
 //!
 //! What the columns of a table must be is checked where its schema is read: this file knows no formats.
 
+mod postgres;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use super::location::place_of;
-use super::postgres::schema_and_table;
 use super::{
-    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, Postgres, SaslMechanism, Secret, Span, Table, TableCommit,
-    TableMode, Text, Tls, Tombstones,
+    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text, Tls, Tombstones,
 };
 
 /// Below this, the buffers of a fetch and of a Parquet writer do not fit.
@@ -23,8 +23,6 @@ const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const DISCOVERY_MAX: Duration = Duration::from_secs(3600);
 /// More than any machine has, and little enough to be counted with.
 const MEMORY_MAX: Bytes = Bytes(1 << 50);
-/// More connections only compete for one disk.
-const COPY_CONNECTIONS_MAX: u32 = 32;
 /// What a data file may be full at: below it a table is all files, above it no task can read or rewrite one.
 const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
 const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
@@ -57,6 +55,7 @@ pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
         check.pipeline(&at, pipeline);
     }
     check.places();
+    check.slots();
     check.problems
 }
 
@@ -217,53 +216,6 @@ impl Check<'_> {
             .for_each(|secret| self.secret(&at.key("key_password"), secret));
     }
 
-    fn postgres(&mut self, at: &KeyPath, postgres: &Postgres) {
-        if let Err(what) = postgres.database() {
-            self.wrong(at.key("url"), what);
-        }
-        if let Some(password) = &postgres.password {
-            self.secret(&at.key("password"), password);
-        }
-        if let Some(tls) = &postgres.tls {
-            self.tls(&at.key("tls"), tls);
-            self.wrong_if(
-                tls.key_password.is_some(),
-                at.key("tls").key("key_password"),
-                "keys with a password are not read here: name one without, in a file that only alluvium may read",
-            );
-        }
-        // As Postgres has them.
-        let slot = postgres.slot.as_deref().unwrap_or("alluvium");
-        let legal = (1..=63).contains(&slot.len()) && slot.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        self.wrong_if(
-            !legal,
-            at.key("slot"),
-            "slots have names of at most 63 small letters, digits and `_`",
-        );
-        let publication = postgres.publication.as_deref().unwrap_or("alluvium");
-        let legal = (1..=63).contains(&publication.len()) && !publication.contains('\0');
-        self.wrong_if(!legal, at.key("publication"), "publications have names of 1 to 63 bytes");
-        self.distinct(&at.key("follow"), &postgres.follow);
-        for (index, name) in postgres.follow.iter().enumerate() {
-            self.wrong_if(
-                schema_and_table(name).is_none(),
-                at.key("follow").index(index),
-                "write SCHEMA.TABLE, as in public.orders or public.*",
-            );
-        }
-        self.wrong_if(
-            postgres.discovery.0.is_zero(),
-            at.key("discovery"),
-            "0 would ask the server without a pause",
-        );
-        self.wrong_if(postgres.discovery.0 > SPAN_MAX, at.key("discovery"), TOO_LONG);
-        self.wrong_if(
-            !(1..=COPY_CONNECTIONS_MAX).contains(&postgres.copy_connections),
-            at.key("copy_connections"),
-            "write 1 to 32: each is a connection of the server, and reads its disk",
-        );
-    }
-
     fn kafka_table(&mut self, at: &KeyPath, table: &Table) {
         self.topics(at, table);
         let schemaless = table.format == Format::Json && table.schema.is_none();
@@ -276,35 +228,6 @@ impl Check<'_> {
         self.wrong_if(table.table.is_some(), at.key("table"), alone);
         self.wrong_if(table.mode.is_some(), at.key("mode"), alone);
         self.key(at, table);
-    }
-
-    fn postgres_table(&mut self, at: &KeyPath, table: &Table) {
-        match table.table.as_deref() {
-            None => self.wrong(
-                at.key("table"),
-                "missing: name the Postgres table that feeds it, as in public.orders",
-            ),
-            Some(name) => self.wrong_if(
-                schema_and_table(name).is_none() || name.contains('*'),
-                at.key("table"),
-                "write SCHEMA.TABLE, as in public.orders",
-            ),
-        }
-        let alone = "only with `kafka` as the source";
-        self.wrong_if(table.topic.is_some(), at.key("topic"), alone);
-        self.wrong_if(table.topic_pattern.is_some(), at.key("topic_pattern"), alone);
-        self.wrong_if(table.format != Format::default(), at.key("format"), alone);
-        self.wrong_if(table.schema.is_some(), at.key("schema"), alone);
-        self.wrong_if(table.key_from != KeyFrom::default(), at.key("key_from"), alone);
-        self.wrong_if(table.tombstones != Tombstones::default(), at.key("tombstones"), alone);
-        let together = "the tables of a database are published together: set it in the pipeline's `commit`";
-        self.wrong_if(table.commit != TableCommit::default(), at.key("commit"), together);
-        let append = table.mode == Some(TableMode::Append);
-        let alone = "not with `mode = \"append\"`";
-        self.wrong_if(append && !table.key.is_empty(), at.key("key"), alone);
-        self.wrong_if(append && table.merge != Merge::default(), at.key("merge"), alone);
-        let alone = "only with `mode = \"append\"`";
-        self.wrong_if(!append && !table.partition_by.is_empty(), at.key("partition_by"), alone);
     }
 
     fn table(&mut self, at: &KeyPath, table: &Table) {

@@ -377,3 +377,14 @@ fn the_quick_start_has_no_problems() {
     let document = Document::read(file).unwrap_or_else(|problems| panic!("{problems}"));
     document.into_config().unwrap();
 }
+
+#[test]
+fn p23_two_pipelines_do_not_share_a_slot_under_names_that_make_one() {
+    let one = |name: &str| format!("[pipelines.{name}.postgres]\nurl = \"postgresql://a@h/db\"\nfollow = [\"public.*\"]\n");
+    let text = format!("lake = \"/lake\"\n{}{}", one("shop-a"), one("shop_a"));
+    let problems = problems(&text);
+    assert!(
+        problems.len() == 1 && problems[0].contains("same slot, `alluvium_shop_a`"),
+        "{problems:?}"
+    );
+}

@@ -6,6 +6,7 @@
 
 mod client;
 mod context;
+mod discovery;
 mod faults;
 mod identity;
 mod member;
@@ -26,14 +27,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafka;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use self::client::Client;
 use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
 use self::topics::{Topic, Topics};
-use super::lanes::{Begun, Partition, Plan, Wanted, plan};
+use super::lanes::{Begun, Plan, Wanted, plan};
 use super::options::Properties;
 use super::progress::{Gauged, Progress};
 use crate::error::{Error, Result};
@@ -391,89 +392,6 @@ impl Shared {
         if let Some(progress) = progress {
             // What the last answers to fetches said; nothing is asked for it.
             progress.publish(|topic, partition| self.reader.known_end(topic, partition));
-        }
-    }
-
-    /// Looks for new topics and partitions, and for topics that were made anew. Returns whether the brokers answered.
-    fn discover(&self, was_down: bool) -> bool {
-        let (lanes, known, board) = {
-            let watched = self.watched();
-            (watched.lanes.clone(), watched.topics.clone(), watched.board.clone())
-        };
-        if lanes.is_empty() {
-            return true; // No flow has been opened yet.
-        }
-        let reason = |text: Option<String>| {
-            if let Some(board) = &board {
-                board.update(&self.pipeline, |status| status.reason = text);
-            }
-        };
-        self.reader.faults.clear();
-        match self.reader.topics(&lanes) {
-            Ok(now) => {
-                if was_down {
-                    info!(pipeline = %self.pipeline, "the brokers answer again");
-                    reason(None);
-                }
-                self.compare(&known, now);
-                self.look_for_first_records();
-                true
-            }
-            Err(error) if error.code == "topic_missing" => {
-                self.changes.tell(error.what, false);
-                true
-            }
-            Err(error) => {
-                warn!(pipeline = %self.pipeline, %error, "the brokers do not answer");
-                reason(Some(error.to_string()));
-                false
-            }
-        }
-    }
-
-    fn look_for_first_records(&self) {
-        let awaited = self.watched().awaited.clone();
-        if awaited.is_empty() {
-            return;
-        }
-        let topics = self.reader.topics(&awaited);
-        match topics.and_then(|topics| self.reader.partitions(&topics, |_, _| true)) {
-            Ok(partitions) => {
-                let first = partitions.iter().find(|partition| partition.low < partition.high);
-                if let Some(Partition { topic, .. }) = first {
-                    self.watched().awaited.clear();
-                    self.changes.tell(format!("the first record of topic {topic} has come"), false);
-                }
-            }
-            Err(error) => warn!(pipeline = %self.pipeline, %error, "cannot see whether the first records have come"),
-        }
-    }
-
-    fn compare(&self, known: &Topics, now: Topics) {
-        if *known == now {
-            return;
-        }
-        let changed: Vec<&str> = now
-            .iter()
-            .filter(|(name, topic)| known.get(*name) != Some(*topic))
-            .map(|(name, _)| &**name)
-            .collect();
-        let why = format!("topics or partitions have changed: {}", changed.join(", "));
-        info!(pipeline = %self.pipeline, why, "lanes have changed");
-        let anew = now
-            .iter()
-            .any(|(name, topic)| known.get(name).is_some_and(|known| known.id != topic.id));
-        let names = now.keys().map(|name| name.to_string()).collect();
-        self.watched().topics = now;
-        match &self.member {
-            // The group shares out what is new, and tells us what of it is ours.
-            Some(member) if !anew => {
-                if let Err(error) = member.subscribe(names, &self.reader.brokers) {
-                    warn!(pipeline = %self.pipeline, %error, "the group was not told of new topics");
-                }
-            }
-            // Of a topic that was made anew, nobody knows how much of what is staged is of the new one.
-            _ => self.changes.tell(why, anew),
         }
     }
 }
