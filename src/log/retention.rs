@@ -19,7 +19,7 @@ impl Log {
 }
 
 /// None where what the table says is no interval.
-pub(super) fn deleted_files(properties: &BTreeMap<String, String>) -> Option<Duration> {
+fn deleted_files(properties: &BTreeMap<String, String>) -> Option<Duration> {
     properties.get(DELETED_FILES).map_or(Some(DEFAULT), |text| parse(text))
 }
 
