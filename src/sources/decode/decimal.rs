@@ -1,7 +1,11 @@
 //! Decimals, exact: out of the text of a number, out of two's complement bytes, and back to text. Nothing is ever rounded.
 
+use std::num::IntErrorKind;
+
 use super::fault::{Fault, Read};
 
+/// Most digits of a decimal of any precision. A number may be written with a million, and only zeros among them can be too many.
+const DIGITS_MAX: usize = 38;
 /// Longest unscaled value that is written out as text: more than the 147,455 digits that PostgreSQL's numeric can have.
 const UNSCALED_BYTES_MAX: usize = 64 << 10;
 /// Longest row of zeros that a scale may add to a text: as many digits as PostgreSQL's numeric has on either side.
@@ -61,30 +65,24 @@ impl Shape {
         if whole.is_empty() {
             return Err(wrong());
         }
-        // Zeros at the end say nothing, and may be more than an i128 can count.
-        let zeros = if exponent.is_empty() {
-            fraction.iter().rev().take_while(|b| **b == b'0').count()
-        } else {
-            0
-        };
-        let fraction = fraction.get(..fraction.len() - zeros).unwrap_or_default();
-        let mut value = 0i128;
-        for byte in whole.iter().chain(fraction) {
-            let digit = Some(byte.wrapping_sub(b'0')).filter(|d| *d <= 9).ok_or_else(wrong)?;
-            value = value
-                .checked_mul(10)
-                .and_then(|v| v.checked_add(i128::from(digit)))
-                .ok_or_else(too_large)?;
+        if !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
+            return Err(wrong());
         }
         let exponent = match exponent.get(1..) {
             None => 0,
-            Some(digits) => std::str::from_utf8(digits)
-                .ok()
-                .and_then(|d| d.parse::<i32>().ok())
-                .map(i64::from)
-                .ok_or_else(wrong)?,
+            Some(digits) => self::exponent(digits).ok_or_else(wrong)?,
         };
-        self.fit(if negative { -value } else { value }, fraction.len() as i64 - exponent)
+        let places = fraction.len() as i64 - exponent;
+        let (whole, fraction, zeros) = match whole.len() + fraction.len() <= DIGITS_MAX {
+            true => (whole, fraction, 0),
+            false => significant(whole, fraction),
+        };
+        if whole.len() + fraction.len() > DIGITS_MAX {
+            return Err(too_large());
+        }
+        let digits = whole.iter().chain(fraction);
+        let value = digits.fold(0i128, |value, byte| value * 10 + i128::from(byte - b'0'));
+        self.fit(if negative { -value } else { value }, places - zeros as i64)
     }
 
     /// Two's complement, the highest byte first, of a value of `scale` decimal places.
@@ -101,6 +99,31 @@ impl Shape {
             .fold(if sign == 1 { -1i128 } else { 0 }, |value, byte| value << 8 | i128::from(*byte));
         self.fit(value, scale)
     }
+}
+
+/// The exponent of a number. One that is beyond all numbers is as good as the largest there is.
+fn exponent(digits: &[u8]) -> Option<i64> {
+    match std::str::from_utf8(digits).ok()?.parse::<i32>() {
+        Ok(exponent) => Some(i64::from(exponent)),
+        Err(error) => match error.kind() {
+            IntErrorKind::PosOverflow => Some(i64::from(i32::MAX)),
+            IntErrorKind::NegOverflow => Some(i64::from(i32::MIN)),
+            _ => None,
+        },
+    }
+}
+
+/// The digits before and behind the point without the zeros around them, which say nothing, and how many were at the end.
+fn significant<'a>(whole: &'a [u8], fraction: &'a [u8]) -> (&'a [u8], &'a [u8], usize) {
+    let all = whole.len() + fraction.len();
+    let without_end = |digits: &'a [u8]| &digits[..digits.iter().rposition(|b| *b != b'0').map_or(0, |last| last + 1)];
+    let without_front = |digits: &'a [u8]| &digits[digits.iter().position(|b| *b != b'0').unwrap_or(digits.len())..];
+    let fraction = without_end(fraction);
+    let whole = if fraction.is_empty() { without_end(whole) } else { whole };
+    let zeros = all - whole.len() - fraction.len();
+    let whole = without_front(whole);
+    let fraction = if whole.is_empty() { without_front(fraction) } else { fraction };
+    (whole, fraction, zeros)
 }
 
 #[cold]
@@ -136,15 +159,15 @@ pub(super) fn write(bytes: &[u8], scale: i64, out: &mut Vec<u8>) -> Read {
 
 /// The digits of the magnitude of a two's complement number, by repeated division.
 fn magnitude_digits(bytes: &[u8], negative: bool) -> Vec<u8> {
-    const GROUP: u64 = 1_000_000_000; // The largest power of ten whose remainder, shifted by 32 bits, still fits into 64.
-    let padding = (4 - bytes.len() % 4) % 4;
+    const GROUP: u64 = 10_000_000_000_000_000_000; // The largest power of ten that fits: each division takes 19 digits off.
+    let padding = (8 - bytes.len() % 8) % 8;
     let fill = if negative { 0xFF } else { 0 };
     let padded: Vec<u8> = std::iter::repeat_n(fill, padding).chain(bytes.iter().copied()).collect();
-    let mut words: Vec<u32> = padded.as_chunks::<4>().0.iter().map(|w| u32::from_be_bytes(*w)).collect();
+    let mut words: Vec<u64> = padded.as_chunks::<8>().0.iter().map(|w| u64::from_be_bytes(*w)).collect();
     if negative {
         let mut carry = true;
         for word in words.iter_mut().rev() {
-            (*word, carry) = (!*word).overflowing_add(u32::from(carry));
+            (*word, carry) = (!*word).overflowing_add(u64::from(carry));
         }
     }
     let mut groups = Vec::new();
@@ -152,18 +175,18 @@ fn magnitude_digits(bytes: &[u8], negative: bool) -> Vec<u8> {
     while first < words.len() {
         let mut rest = 0u64;
         for word in words.iter_mut().skip(first) {
-            let value = rest << 32 | u64::from(*word);
-            *word = (value / GROUP) as u32;
-            rest = value % GROUP;
+            let value = u128::from(rest) << 64 | u128::from(*word);
+            *word = (value / u128::from(GROUP)) as u64;
+            rest = (value % u128::from(GROUP)) as u64;
         }
         groups.push(rest);
         while words.get(first) == Some(&0) {
             first += 1;
         }
     }
-    let mut text = String::with_capacity(groups.len() * 9);
+    let mut text = String::with_capacity(groups.len() * 19);
     for group in groups.iter().rev() {
-        text.push_str(&format!("{group:09}"));
+        text.push_str(&format!("{group:019}"));
     }
     let digits = text.trim_start_matches('0');
     if digits.is_empty() {
@@ -178,6 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sources::decode::fault::Code;
 
     const SHAPE: Shape = Shape { precision: 38, scale: 9 };
 
@@ -196,6 +220,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn v5_of_a_million_digits_only_those_count_that_say_something() {
+        let (zeros, nines) = ("0".repeat(1_000_000), "9".repeat(1_000_000));
+        let good = [
+            (format!("{zeros}12.5{zeros}"), 12_500_000_000),
+            (format!("-12.5{zeros}e0"), -12_500_000_000),
+            (format!("125{zeros}e-1000001"), 12_500_000_000),
+            (format!("0.{zeros}125e1000001"), 1_250_000_000),
+            (format!("{zeros}.{zeros}"), 0),
+            (format!("0e{nines}"), 0),
+        ];
+        for (text, unscaled) in good {
+            assert_eq!(SHAPE.parse(text.as_bytes()).unwrap(), unscaled, "{:?}…", text.get(..20));
+        }
+        for text in [
+            format!("0.{nines}"),
+            format!("1{zeros}"),
+            format!("0.{zeros}1"),
+            format!("1e{nines}"),
+            format!("1e-{nines}"),
+            nines.clone(),
+        ] {
+            assert_eq!(
+                SHAPE.parse(text.as_bytes()).unwrap_err().code,
+                Code::OutOfRange,
+                "{:?}…",
+                text.get(..20)
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn bytes_and_text_of_a_decimal_are_the_same_number(unscaled in -(10i128.pow(38) - 1)..10i128.pow(38), padding in 0usize..20) {
@@ -207,6 +262,9 @@ mod tests {
             prop_assert_eq!(String::from_utf8(text.clone()).unwrap(), digits(unscaled));
             prop_assert_eq!(SHAPE.parse(&text).unwrap(), unscaled);
             prop_assert_eq!(SHAPE.parse(format!("{}e-9", unscaled).as_bytes()).unwrap(), unscaled);
+            let zeros = "0".repeat(padding);
+            prop_assert_eq!(SHAPE.parse(format!("{unscaled}{zeros}.{zeros}e-{}", padding + 9).as_bytes()).is_ok(), padding > 0);
+            prop_assert_eq!(SHAPE.parse(format!("{unscaled}{zeros}e-{}", padding + 9).as_bytes()).unwrap(), unscaled);
         }
 
         #[test]
