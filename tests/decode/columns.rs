@@ -111,6 +111,45 @@ fn avro_that_no_table_can_hold_is_refused_with_its_path() {
             "field `c.y`: it differs from `Y` in case only",
         ),
         (r#""money""#, "not a valid Avro schema"),
+        (r#"{"type":"array","items":"r"}"#, "field `c.element`: record `r` contains itself"),
+        (
+            r#"{"type":"map","values":["null","r"]}"#,
+            "field `c.value`: record `r` contains itself",
+        ),
+        (r#"[]"#, "field `c`: a union"),
+        (
+            r#"{"type":"bytes","logicalType":"big-decimal"}"#,
+            "field `c`: a decimal needs a precision",
+        ),
+        // What Avro would pass over: the column would be of another type than is written there.
+        (
+            r#"{"type":"bytes","logicalType":"decimal","precision":2,"scale":3}"#,
+            "field `c`: logicalType `decimal`",
+        ),
+        (
+            r#"["null",{"type":"bytes","logicalType":"decimal"}]"#,
+            "field `c`: logicalType `decimal`",
+        ),
+        (
+            r#"{"type":"array","items":{"type":"string","logicalType":"decimal","precision":2}}"#,
+            "field `c.element`: logicalType `decimal`",
+        ),
+        (
+            r#"{"type":"map","values":{"type":"int","logicalType":"timestamp-millis"}}"#,
+            "field `c.value`: logicalType `timestamp-millis`",
+        ),
+        (
+            r#"{"type":"record","name":"x","fields":[{"name":"y","type":{"type":"string","logicalType":"date"}}]}"#,
+            "field `c.y`: logicalType `date`",
+        ),
+        (
+            r#"{"type":"fixed","name":"f","size":8,"logicalType":"duration"}"#,
+            "field `c`: logicalType `duration`",
+        ),
+        (
+            r#""int","logicalType":"date""#,
+            "field `c`: logicalType `date` stands beside the type",
+        ),
     ];
     for (kind, expected) in cases {
         let error = avro_type(kind).unwrap_err();
@@ -150,6 +189,150 @@ fn avro_types_with_names_can_be_used_again() {
         let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
         assert_eq!(types, [expected, expected], "{kind}");
     }
+}
+
+/// A type, JSON and what it is read as, and JSON that is refused.
+type Reading<'a> = (&'a str, &'a [(serde_json::Value, serde_json::Value)], &'a [serde_json::Value]);
+
+#[test]
+fn avro_types_have_one_reading_of_json() {
+    let instant = "2023-11-14T22:13:20.123Z";
+    let local = "2023-11-14T22:13:20.123";
+    let cases: &[Reading<'_>] = &[
+        (r#""boolean""#, &[(json!(true), json!(true))], &[json!(1), json!("true")]),
+        (r#""int""#, &[(json!(-5), json!(-5))], &[json!(1i64 << 31), json!(1.5), json!("5")]),
+        (r#""long""#, &[(json!(1i64 << 31), json!(1i64 << 31))], &[json!("5")]),
+        (
+            r#""float""#,
+            &[(json!(1.5), json!(1.5)), (json!(2), json!(2.0))],
+            &[json!(1e39), json!("NaN")],
+        ),
+        (r#""double""#, &[(json!(1e39), json!(1e39))], &[json!("1")]),
+        (r#""string""#, &[(json!("é"), json!("é"))], &[json!(1)]),
+        (
+            r#""bytes""#,
+            &[(json!("AQI="), json!("AQI="))],
+            &[json!("\u{1}\u{2}"), json!([1, 2])],
+        ),
+        (
+            r#"{"type":"fixed","name":"f","size":4}"#,
+            &[(json!("AQI="), json!("AQI="))],
+            &[json!("\u{1}")],
+        ),
+        (
+            r#"{"type":"enum","name":"e","symbols":["A"]}"#,
+            &[(json!("B"), json!("B"))],
+            &[json!(0)],
+        ),
+        (
+            r#"{"type":"string","logicalType":"uuid"}"#,
+            &[(json!("no uuid"), json!("no uuid"))],
+            &[json!(1)],
+        ),
+        (
+            r#"{"type":"int","logicalType":"date"}"#,
+            &[(json!(19782), json!(19782)), (json!("2024-02-29"), json!(19782))],
+            &[json!(i64::MAX), json!("2023-02-29")],
+        ),
+        (
+            r#"{"type":"int","logicalType":"time-millis"}"#,
+            &[(json!(1500), json!(1_500_000))],
+            &[json!("12:00:00")],
+        ),
+        (
+            r#"{"type":"long","logicalType":"time-micros"}"#,
+            &[(json!(1500), json!(1500))],
+            &[json!("12:00:00")],
+        ),
+        (
+            r#"{"type":"long","logicalType":"timestamp-millis"}"#,
+            &[
+                (json!(1_700_000_000_123i64), json!(1_700_000_000_123_000i64)),
+                (json!(instant), json!(1_700_000_000_123_000i64)),
+            ],
+            &[json!(local), json!(i64::MAX), json!(1.5)],
+        ),
+        (
+            r#"{"type":"long","logicalType":"timestamp-micros"}"#,
+            &[(json!(7), json!(7))],
+            &[json!(local)],
+        ),
+        (
+            r#"{"type":"long","logicalType":"timestamp-nanos"}"#,
+            &[(json!(7000), json!(7))],
+            &[json!(7001)],
+        ),
+        (
+            r#"{"type":"long","logicalType":"local-timestamp-millis"}"#,
+            &[(json!(7), json!(7000)), (json!(local), json!(1_700_000_000_123_000i64))],
+            &[json!(instant)],
+        ),
+        (
+            r#"{"type":"long","logicalType":"local-timestamp-micros"}"#,
+            &[(json!(7), json!(7))],
+            &[json!(instant)],
+        ),
+        (
+            r#"{"type":"long","logicalType":"local-timestamp-nanos"}"#,
+            &[(json!(7000), json!(7))],
+            &[json!(1)],
+        ),
+        (
+            r#"{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}"#,
+            &[(json!(12.5), json!("12.50")), (json!("12.5"), json!("12.50"))],
+            &[json!(12.555), json!(123), json!("AQI=")],
+        ),
+        (
+            r#"{"type":"array","items":["null","int"]}"#,
+            &[(json!([1, null]), json!([1, null]))],
+            &[json!({}), json!(["1"])],
+        ),
+        (
+            r#"{"type":"map","values":"int"}"#,
+            &[(json!({"a": 1}), json!({"a": 1}))],
+            &[json!([]), json!({"a": null})],
+        ),
+        (
+            r#"["null","int"]"#,
+            &[(json!(1), json!(1)), (json!(null), json!(null))],
+            &[json!({"int": 1})],
+        ),
+        // A logical type of somebody's says nothing.
+        (r#"{"type":"long","logicalType":"money"}"#, &[(json!(1), json!(1))], &[json!("1")]),
+    ];
+    for (kind, good, bad) in cases {
+        let schema = format!(r#"{{"type":"record","name":"r","fields":[{{"name":"c","type":{kind}}}]}}"#);
+        let mut decoder = decoder(&spec(Format::Json, from_avro(&schema).unwrap())).unwrap();
+        for (written, read) in *good {
+            let decoded = decoder.decode(&[value(&json!({ "c": written }).to_string())]).unwrap();
+            assert_eq!(decoded.rejects, [], "{kind} {written}");
+            assert_eq!(super::row(&decoded, 0)["c"], *read, "{kind} {written}");
+        }
+        for written in *bad {
+            let decoded = decoder.decode(&[value(&json!({ "c": written }).to_string())]).unwrap();
+            assert_eq!(decoded.rejects.len(), 1, "{kind} {written}");
+        }
+    }
+}
+
+#[test]
+fn defaults_and_aliases_of_avro_fill_no_cell() {
+    let schema = r#"{"type":"record","name":"r","fields":[
+        {"name":"a","type":"string","default":"x"}, {"name":"b","type":["null","int"],"default":null,"aliases":["old"]}]}"#;
+    let mut decoder = decoder(&spec(Format::Json, from_avro(schema).unwrap())).unwrap();
+    let decoded = decoder.decode(&[r#"{"a":"y","old":1}"#, r#"{"b":1}"#].map(value)).unwrap();
+    assert_eq!(super::row(&decoded, 0), json!({"a": "y", "b": null}));
+    assert_eq!((decoded.rejects[0].index, decoded.rejects[0].code), (1, "missing_value"));
+}
+
+#[test]
+fn avro_names_are_found_in_their_namespaces() {
+    let schema = r#"{"type":"record","name":"r","namespace":"com.x","fields":[
+        {"name":"a","type":{"type":"enum","name":"E","symbols":["A"]}}, {"name":"b","type":"E"}, {"name":"c","type":"com.x.E"},
+        {"name":"d","type":{"type":"record","name":"y.P","fields":[{"name":"e","type":["null","com.x.E"]}]}}, {"name":"f","type":"y.P"}]}"#;
+    let schema = from_avro(schema).unwrap();
+    let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+    assert_eq!(types, ["Utf8", "Utf8", "Utf8", "Struct(\"e\": Utf8)", "Struct(\"e\": Utf8)"]);
 }
 
 fn json_type(schema: &str) -> Result<(String, bool), String> {
@@ -195,6 +378,51 @@ fn json_schema_types_become_columns() {
             "List(non-null Utf8, field: 'element')",
             false,
         ),
+        (r#"{"items":{"type":"string"}}"#, "List(non-null Utf8, field: 'element')", false),
+        (r#"{"const":"a"}"#, "Utf8", false),
+        (r#"{"enum":[1,2,null]}"#, "Int64", true),
+        (r#"{"enum":[1,2.5]}"#, "Float64", false),
+        (r#"{"const":true}"#, "Boolean", false),
+        (r#"{"type":"number","enum":[1,2]}"#, "Float64", false),
+        (r#"{"type":"string","nullable":true}"#, "Utf8", true),
+        (r#"{"type":"integer","format":"utc-millisec"}"#, "Timestamp(µs, \"UTC\")", false),
+        (r#"{"allOf":[{"type":"string"}]}"#, "Utf8", false),
+        (r##"{"$ref":"#/$defs/n","minimum":1}"##, "Int64", true),
+        (
+            r##"{"allOf":[{"$ref":"#/$defs/n"},{"minimum":1},{"enum":[1,2]}],"nullable":true}"##,
+            "Int64",
+            true,
+        ),
+        (
+            r#"{"allOf":[{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]},{"properties":{"b":{"type":"string"},"a":{"enum":[1]}}}],"required":["b"]}"#,
+            "Struct(\"a\": non-null Int64, \"b\": non-null Utf8)",
+            false,
+        ),
+        (
+            r#"{"anyOf":[{"type":"string","format":"uuid"},{"maxLength":0,"type":"string"},{"const":null}]}"#,
+            "Utf8",
+            true,
+        ),
+        (
+            r#"{"type":"string","oneOf":[{"const":"a","title":"A"},{"pattern":"b"}]}"#,
+            "Utf8",
+            false,
+        ),
+        (
+            r#"{"type":"object","properties":{"a":{"type":"integer"}},"anyOf":[{"required":["a"]},{"minProperties":1}]}"#,
+            "Struct(\"a\": Int64)",
+            false,
+        ),
+        (
+            r#"{"format":"decimal","precision":10,"scale":2,"anyOf":[{"type":"number"},{"type":"string","pattern":"^1"}]}"#,
+            "Decimal128(10, 2)",
+            false,
+        ),
+        (
+            r#"{"format":"json","oneOf":[{"type":"string"},{"type":"integer"}],"not":{},"enum":[1,"a"]}"#,
+            "Utf8",
+            false,
+        ),
     ];
     for (schema, data, nullable) in cases {
         assert_eq!(json_type(schema).unwrap(), (data.to_owned(), nullable), "{schema}");
@@ -221,8 +449,29 @@ fn v19_json_schema_that_means_no_column_is_refused_and_nothing_is_fetched() {
         ),
         (r#"{"type":"string","contentEncoding":"base32"}"#, "contentEncoding"),
         (r#"{"type":"string","encoding":"millis"}"#, "no encoding `millis`"),
-        (r#"{"allOf":[{"type":"string"}]}"#, "`allOf` is not supported"),
+        (
+            r#"{"allOf":[{"type":"string"},{"type":"integer"}]}"#,
+            "field `c`: `allOf` or `$ref` gives it a second `type`",
+        ),
+        (
+            r##"{"$ref":"#/$defs/n","format":"int32","allOf":[{"format":"int64"}]}"##,
+            "a second `format`",
+        ),
+        (
+            r#"{"type":"object","properties":{"a":{"type":"string"}},"allOf":[{"properties":{"a":{"type":"integer"}}}]}"#,
+            "field `c.a`: `allOf` or `$ref` gives it a second `type`",
+        ),
+        (r##"{"$ref":"#/properties/c"}"##, "contains itself"),
+        (
+            r##"{"allOf":[{"anyOf":[{"type":"null"},{"$ref":"#/properties/c"}]}]}"##,
+            "contains itself",
+        ),
+        (r#"{"allOf":[{"not":{"type":"string"}}]}"#, "`not` is not supported"),
+        (r#"{"enum":[1,"a"]}"#, "field `c`: the values of an enum must be of one type"),
         (r#"{"oneOf":[{"type":"string"},{"type":"integer"}]}"#, "one other schema"),
+        (r#"{"anyOf":[{"type":"integer"},{"minimum":1}]}"#, "it needs a `type`"),
+        (r#"{"type":"string","anyOf":[{"type":"integer"}]}"#, "a second `type`"),
+        (r#"{"oneOf":[{"type":"null"}]}"#, "nothing but null"),
         (
             r#"{"type":"object","required":["z"],"properties":{"y":{"type":"integer"}}}"#,
             "`z` is required",
@@ -233,8 +482,115 @@ fn v19_json_schema_that_means_no_column_is_refused_and_nothing_is_fetched() {
         let error = json_type(schema).unwrap_err();
         assert!(error.contains(expected), "{schema}: {error}");
     }
+    let laughs: Vec<String> = (0..64)
+        .map(|n| {
+            format!(
+                r##""{n}":{{"allOf":[{{"$ref":"#/$defs/{m}"}},{{"$ref":"#/$defs/{m}"}}]}}"##,
+                m = n + 1
+            )
+        })
+        .collect();
+    let laughs = format!(
+        r##"{{"$ref":"#/$defs/0","$defs":{{{},"64":{{"type":"object"}}}}}}"##,
+        laughs.join(",")
+    );
+    assert!(from_json_schema(&laughs).unwrap_err().what.contains("more than 100000 schemas"));
     let unknown = r#"{"$schema":"https://example.com/own","type":"object","properties":{"a":{"type":"integer"}}}"#;
     assert_eq!(from_json_schema(unknown).unwrap_err().kind, Kind::Config);
+}
+
+/// Names, types and whether null is taken.
+fn told(schema: &str) -> Vec<String> {
+    let schema = from_json_schema(schema).unwrap();
+    let tell = |field: &arrow::datatypes::FieldRef| {
+        let (kind, nullable) = (field.data_type(), if field.is_nullable() { "?" } else { "" });
+        match kind {
+            DataType::Map(..) => format!("{}: Map{nullable}", field.name()),
+            _ => format!("{}: {kind}{nullable}", field.name()),
+        }
+    };
+    schema.fields().iter().map(tell).collect()
+}
+
+#[test]
+fn json_schemas_as_programs_write_them_are_read() {
+    // pydantic 2
+    let schema = r##"{"$defs": {
+        "Address": {"properties": {"street": {"title": "Street", "type": "string"}, "zip": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": null, "title": "Zip"}},
+            "required": ["street"], "title": "Address", "type": "object"},
+        "Color": {"enum": ["red", "green"], "title": "Color", "type": "string"},
+        "Level": {"enum": [1, 2], "title": "Level", "type": "integer"}},
+        "properties": {
+            "id": {"exclusiveMinimum": 0, "title": "Id", "type": "integer"},
+            "placed_at": {"format": "date-time", "title": "Placed At", "type": "string"},
+            "day": {"anyOf": [{"format": "date", "type": "string"}, {"type": "null"}], "default": null, "title": "Day"},
+            "uid": {"format": "uuid", "title": "Uid", "type": "string"},
+            "kind": {"const": "order", "default": "order", "title": "Kind"},
+            "color": {"$ref": "#/$defs/Color", "default": "red"},
+            "level": {"anyOf": [{"$ref": "#/$defs/Level"}, {"type": "null"}], "default": null},
+            "address": {"allOf": [{"$ref": "#/$defs/Address"}], "description": "Where to."},
+            "tags": {"items": {"type": "string"}, "title": "Tags", "type": "array", "uniqueItems": true},
+            "extra": {"additionalProperties": {"type": "number"}, "title": "Extra", "type": "object"}},
+        "required": ["id", "placed_at", "uid", "address", "tags", "extra"], "title": "Order", "type": "object"}"##;
+    let columns = [
+        "id: Int64",
+        "placed_at: Timestamp(µs, \"UTC\")",
+        "day: Date32?",
+        "uid: Utf8",
+        "kind: Utf8?",
+        "color: Utf8?",
+        "level: Int64?",
+        "address: Struct(\"street\": non-null Utf8, \"zip\": Utf8)",
+        "tags: List(non-null Utf8, field: 'element')",
+        "extra: Map",
+    ];
+    assert_eq!(told(schema), columns);
+    let address = from_json_schema(schema).unwrap().field(7).metadata().get("comment").cloned();
+    assert_eq!(address.as_deref(), Some("Where to."));
+
+    // pydantic 1: enums have no type.
+    let schema = r##"{"title": "Order", "type": "object", "properties": {
+            "id": {"title": "Id", "type": "integer"}, "color": {"$ref": "#/definitions/Color"},
+            "level": {"default": 1, "allOf": [{"$ref": "#/definitions/Level"}]}},
+        "required": ["id", "color"], "definitions": {
+            "Color": {"title": "Color", "description": "An enumeration.", "enum": ["red", "green"]},
+            "Level": {"title": "Level", "description": "An enumeration.", "enum": [1, 2]}}}"##;
+    assert_eq!(told(schema), ["id: Int64", "color: Utf8", "level: Int64?"]);
+
+    // ts-json-schema-generator: the root is a reference, an interface extends another, and names stand in URIs.
+    let schema = r##"{"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/Order", "definitions": {
+        "Base": {"type": "object", "properties": {"id": {"type": "number"}}, "required": ["id"]},
+        "Order": {"allOf": [{"$ref": "#/definitions/Base"}, {"type": "object", "additionalProperties": false, "properties": {
+            "status": {"type": "string", "enum": ["paid", "open"]}, "note": {"type": ["string", "null"]},
+            "labels": {"$ref": "#/definitions/Record%3Cstring%2Cnumber%3E"}}, "required": ["status", "note"]}]},
+        "Record<string,number>": {"type": "object", "additionalProperties": {"type": "number"}}}}"##;
+    assert_eq!(told(schema), ["id: Float64", "status: Utf8", "note: Utf8?", "labels: Map?"]);
+
+    // Confluent's serializer for Java, and Connect's converter.
+    let schema = r##"{"$schema": "http://json-schema.org/draft-07/schema#", "title": "Order", "type": "object", "additionalProperties": false,
+        "properties": {
+            "id": {"type": "integer", "connect.index": 0, "connect.type": "int64"},
+            "name": {"connect.index": 1, "oneOf": [{"type": "null", "title": "Not included"}, {"type": "string"}]},
+            "at": {"type": "integer", "format": "utc-millisec"},
+            "address": {"oneOf": [{"type": "null", "title": "Not included"}, {"$ref": "#/definitions/Address"}]}},
+        "required": ["id", "at"], "definitions": {"Address": {"type": "object", "additionalProperties": false,
+            "properties": {"street": {"oneOf": [{"type": "null", "title": "Not included"}, {"type": "string"}]}}}}}"##;
+    assert_eq!(
+        told(schema),
+        [
+            "id: Int64",
+            "name: Utf8?",
+            "at: Timestamp(µs, \"UTC\")",
+            "address: Struct(\"street\": Utf8)?"
+        ]
+    );
+
+    // schemars for Rust: an enum with comments.
+    let schema = r##"{"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {
+            "n": {"type": "integer", "format": "int64"}, "status": {"$ref": "#/$defs/Status"}, "was": {"anyOf": [{"$ref": "#/$defs/Status"}, {"type": "null"}]}},
+        "required": ["n", "status"], "$defs": {"Status": {"oneOf": [
+            {"description": "It is paid.", "type": "string", "const": "Paid"}, {"type": "string", "enum": ["Open", "Gone"]}]}}}"##;
+    assert_eq!(told(schema), ["n: Int64", "status: Utf8", "was: Utf8?"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::schema::{RecordField, RecordSchema};
 use arrow::datatypes::{DataType, Field};
+use serde_json::Value;
 
 use super::{Kind, decimal, instant, join, local_time, refuse};
 use crate::error::{Error, Result};
@@ -12,7 +13,9 @@ use crate::sources::decode::encoding::Encoding;
 
 /// The columns of a schema whose root is a record, or a union of null and one.
 pub(super) fn fields(text: &str) -> Result<Vec<Field>> {
-    let schema = Schema::parse_str(text).map_err(|e| Error::config("schema", "not a valid Avro schema").because(e))?;
+    let invalid = || Error::config("schema", "not a valid Avro schema");
+    let schema = Schema::parse_str(text).map_err(|e| invalid().because(e))?;
+    must_be_understood(&serde_json::from_str(text).map_err(|e| invalid().because(e))?, "")?;
     let mut reader = Reader {
         named: HashMap::new(),
         open: Vec::new(),
@@ -122,6 +125,68 @@ fn plain(schema: &Schema, path: &str) -> Result<Kind> {
         Schema::LocalTimestampNanos => Kind::written(local_time(), Encoding::Nanos),
         _ => return Err(refuse(path, "a type that no table has")),
     })
+}
+
+/// Avro has readers ignore a logical type that does not fit its type, or that they do not know. Of one that everybody knows the column would
+/// be another than its author thinks.
+const LOGICAL: [&str; 13] = [
+    "decimal",
+    "big-decimal",
+    "uuid",
+    "date",
+    "time-millis",
+    "time-micros",
+    "timestamp-millis",
+    "timestamp-micros",
+    "timestamp-nanos",
+    "local-timestamp-millis",
+    "local-timestamp-micros",
+    "local-timestamp-nanos",
+    "duration",
+];
+
+/// Refuses logical types that were ignored.
+fn must_be_understood(schema: &Value, path: &str) -> Result<()> {
+    if let Value::Array(variants) = schema {
+        return variants.iter().try_for_each(|variant| must_be_understood(variant, path));
+    }
+    let Value::Object(members) = schema else { return Ok(()) };
+    let logical = |schema: &Value| {
+        schema["logicalType"]
+            .as_str()
+            .filter(|name| LOGICAL.contains(name))
+            .map(str::to_owned)
+    };
+    if let Some(name) = logical(schema).filter(|_| !Schema::parse(schema).is_ok_and(|parsed| is_logical(&parsed))) {
+        let what = "it does not fit its type, or lacks what it needs, as in {\"type\": \"bytes\", \"logicalType\": \"decimal\", \"precision\": 12, \"scale\": 2}";
+        return Err(refuse(path, format!("logicalType `{name}`: {what}")));
+    }
+    for (member, part) in [("type", ""), ("items", "element"), ("values", "value")] {
+        if let Some(inner) = members.get(member) {
+            must_be_understood(inner, &if part.is_empty() { path.to_owned() } else { join(path, part) })?;
+        }
+    }
+    for field in members.get("fields").and_then(Value::as_array).into_iter().flatten() {
+        let path = join(path, field["name"].as_str().unwrap_or_default());
+        if let Some(name) = logical(field) {
+            let what = format!(
+                "logicalType `{name}` stands beside the type, where Avro passes over it: write \"type\": {{\"type\": …, \"logicalType\": \"{name}\"}}"
+            );
+            return Err(refuse(&path, what));
+        }
+        must_be_understood(&field["type"], &path)?;
+    }
+    Ok(())
+}
+
+/// Whether it is more than one of Avro's own types.
+fn is_logical(schema: &Schema) -> bool {
+    use Schema::*;
+    let own = matches!(
+        schema,
+        Null | Boolean | Int | Long | Float | Double | Bytes | String | Fixed(_) | Enum(_)
+    );
+    !own && !matches!(schema, Array(_) | Map(_) | Union(_) | Record(_) | Ref { .. })
 }
 
 /// The one type of a union beside null, and whether null is in it.

@@ -41,6 +41,12 @@ impl Node {
         }
     }
 
+    /// The members but for these.
+    pub fn without(&self, names: &[&str]) -> Vec<(String, Node)> {
+        let others = self.members().iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        others.cloned().collect()
+    }
+
     /// A whole number that is not negative.
     pub fn count(&self) -> Option<u64> {
         match self {
