@@ -15,7 +15,7 @@ use alluvium::batch::Flow;
 use alluvium::budget::Budget;
 use alluvium::config::{self, Format, KeyFrom, OnGap, Start, Tombstones};
 use alluvium::sources::Source;
-use alluvium::sources::decode::{DecodeSpec, NewColumns, decoder};
+use alluvium::sources::decode::{DecodeSpec, NewColumns, decoder_under};
 use alluvium::sources::kafka::{KafkaClient, KafkaSource, Policy, Route, Settings, options};
 use alluvium::status::Board;
 use alluvium::table::{Lanes, TableId};
@@ -66,7 +66,7 @@ async fn read(broker: &kafka::Broker, topic: &str, rows: usize, threads: usize) 
     let route = Route {
         table: TableId::new("orders"),
         lanes: Lanes::Topics(vec![topic.to_owned()]),
-        decoder: Arc::new(move || decoder(&decoding)),
+        decoder: Arc::new(move |terms| decoder_under(&decoding, terms)),
     };
     let settings = Settings {
         pipeline: "bench".to_owned(),

@@ -14,8 +14,8 @@ use alluvium::error::{Error, Kind, Result};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::reject::Reject;
 use alluvium::reject::delivered::Delivered;
-use alluvium::sources::decode::{Decoded, Decoder, Message};
-use alluvium::sources::kafka::{KafkaClient, KafkaSource, Policy, Route, Settings, options};
+use alluvium::sources::decode::{Decoded, Decoder, Message, Terms};
+use alluvium::sources::kafka::{KafkaClient, KafkaSource, Policy, Route, Sample, Settings, options};
 use alluvium::sources::{Resume, Source};
 use alluvium::status::Board;
 use alluvium::table::{Lanes, TableId};
@@ -29,17 +29,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MEMORY: usize = 64 << 20;
 
 /// Decodes text to (partition, offset, value): the coordinates tell what came and in which order. `bad…` cannot be read.
-struct Text(SchemaRef);
+struct Text(SchemaRef, Terms);
 
 impl Text {
-    fn make() -> Result<Box<dyn Decoder>> {
+    fn make(terms: Terms) -> Result<Box<dyn Decoder>> {
         let column = |name: &str, kind| Field::new(name, kind, false);
         let columns = vec![
             column("partition", DataType::Int32),
             column("offset", DataType::Int64),
             column("value", DataType::Utf8),
         ];
-        Ok(Box::new(Text(Arc::new(Schema::new(columns)))))
+        Ok(Box::new(Text(Arc::new(Schema::new(columns)), terms)))
     }
 }
 
@@ -53,7 +53,7 @@ impl Decoder for Text {
         for (index, message) in messages.iter().enumerate() {
             match message.value.map(|value| std::str::from_utf8(value).expect("the tests write text")) {
                 None => tombstones += 1,
-                Some(value) if value.starts_with("bad") => {
+                Some(value) if value.starts_with("bad") || message.bytes() > self.1.record_bytes_max => {
                     rejects.push(Reject {
                         index,
                         stage: "decode",
@@ -652,7 +652,7 @@ async fn k17_memory_for_a_part_of_what_was_fetched_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn k14_a_record_that_is_too_large_is_a_dead_letter_with_its_size() {
+async fn k14_a_decoder_is_told_what_is_too_large() {
     let broker = Broker::shared();
     let large = MEMORY / 8 + 1;
     let topic = broker.topic("large", 1, &[("max.message.bytes", "20000000")]).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 use tracing::{info, warn};
 
@@ -30,7 +31,7 @@ pub(super) const STAGED_SHARE: usize = 2;
 /// Dead letters are few: they get this part of the memory, beside the tables.
 pub(super) const DEAD_LETTERS_SHARE: usize = 16;
 
-/// A table cannot be made yet: its columns come from messages, and there are none.
+/// A table cannot be made yet: its columns come from messages, and none has any.
 pub const NO_COLUMNS_YET: &str = "no_columns_yet";
 
 /// Opens a pipeline that reads Kafka and writes Delta tables.
@@ -187,7 +188,7 @@ fn routes(fed: &[(Table, DecodeSpec)]) -> Vec<Route> {
             Some(other) => Arc::clone(&routes[other].decoder),
             None => {
                 let spec = spec.clone();
-                Arc::new(move || decode::decoder(&spec))
+                Arc::new(move |terms| decode::decoder_under(&spec, terms))
             }
         };
         routes.push(Route {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alluvium::batch::Op;
 use alluvium::config::{Format, KeyFrom, Tombstones};
 use alluvium::error::Kind;
-use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, ReadHeaders, decoder, discover};
+use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, ReadHeaders, Terms, any_rows, decoder, decoder_under, discover};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use serde_json::json;
 
@@ -588,6 +588,70 @@ fn decimals_of_any_scale_become_text_or_an_exact_decimal() {
     assert_eq!(bomb.rejects[0].code, "out_of_range");
 }
 
+#[test]
+fn u7_a_truncate_in_one_of_several_partitions_is_rejected_where_it_would_empty_a_table() {
+    let truncate = r#"{"op":"t","before":null,"after":null,"source":{"lsn":5}}"#;
+    let terms = Terms {
+        in_one_order: false,
+        ..Terms::default()
+    };
+    let messages = [r#"{"op":"c","after":{"id":1}}"#, truncate, r#"{"op":"c","after":{"id":2}}"#].map(value);
+    let decoded = decoder_under(&people(), terms).unwrap().decode(&messages).unwrap();
+    account(&decoded, 3);
+    assert_eq!(
+        (decoded.ops.as_slice(), decoded.origins.as_slice()),
+        (&[Op::Put; 2][..], &[0, 2][..])
+    );
+    let reject = &decoded.rejects[0];
+    assert_eq!((reject.index, reject.code), (1, "truncate_over_partitions"));
+    assert!(reject.message.contains("`skipped.operations`"), "{}", reject.message);
+    let decoded = decoder_under(&events(), terms).unwrap().decode(&messages).unwrap();
+    assert_eq!((decoded.ops.as_slice(), decoded.rejects.len()), (&[Op::Put; 3][..], 0));
+}
+
+#[test]
+fn k14_of_a_large_change_only_the_key_is_read_and_its_row_is_gone() {
+    let long = "x".repeat(2_000);
+    let terms = Terms {
+        record_bytes_max: 1_000,
+        ..Terms::default()
+    };
+    let cases = [
+        // The first message of its writer, too: what a table holds does not depend on where the flow has begun.
+        (wrapped(&format!("{ID},{NAME}"), &format!(r#"{{"id":1,"name":"{long}"}}"#)), 1, 1),
+        (format!(r#"{{"op":"u","before":null,"after":{{"name":"{long}","id":1}}}}"#), 1, 1),
+        (
+            format!(r#"{{"op":"u","before":{{"id":2}},"after":{{"id":1,"name":"{long}"}}}}"#),
+            2,
+            1,
+        ),
+        (format!(r#"{{"id":1,"name":"{long}"}}"#), 1, 1),
+        // Of a deleted row there is no more to read.
+        (format!(r#"{{"op":"d","before":{{"id":1,"name":"{long}"}},"after":null}}"#), 1, 0),
+        (format!(r#"{{"id":1,"name":"{long}","__deleted":"true"}}"#), 1, 0),
+        (format!(r#"{{"op":"m","message":{{"content":"{long}"}}}}"#), 0, 0),
+        (format!(r#"{{"op":"c","after":{{"name":"{long}"}}}}"#), 0, 1),
+    ];
+    for (large, deleted, rejected) in &cases {
+        let decoded = decoder_under(&people(), terms).unwrap().decode(&[value(large)]).unwrap();
+        account(&decoded, 1);
+        let what = large.get(..100);
+        assert_eq!(decoded.ops, vec![Op::Delete; *deleted], "{what:?}");
+        assert!(decoded.ops.is_empty() || row(&decoded, 0)["id"] == 1, "{what:?}");
+        let codes: Vec<_> = decoded.rejects.iter().map(|reject| reject.code).collect();
+        assert_eq!(codes, vec!["too_large"; *rejected], "{what:?}");
+    }
+    let rejects = |spec: &DecodeSpec, large: Message<'_>| {
+        let decoded = decoder_under(spec, terms).unwrap().decode(&[large]).unwrap();
+        (decoded.rows.num_rows(), decoded.rejects[0].code)
+    };
+    // A table of events has each change whole or not at all, and a large key is nobody's.
+    assert_eq!(rejects(&events(), value(&cases[4].0)), (0, "too_large"));
+    let key = format!(r#"{{"id":1,"x":"{long}"}}"#);
+    let change = br#"{"op":"c","after":{"id":1}}"#;
+    assert_eq!(rejects(&people(), message(Some(key.as_bytes()), Some(change))), (0, "too_large"));
+}
+
 /// A message with a schema of these fields in front.
 fn wrapped(fields: &str, after: &str) -> String {
     format!(
@@ -596,6 +660,7 @@ fn wrapped(fields: &str, after: &str) -> String {
 }
 
 const ID: &str = r#"{"type":"int64","optional":false,"field":"id"}"#;
+const NAME: &str = r#"{"type":"string","optional":true,"field":"name"}"#;
 
 #[test]
 fn writers_that_write_the_same_column_differently_are_each_read_as_they_write() {

@@ -7,6 +7,7 @@ mod gone;
 mod growth;
 mod properties;
 mod samples;
+mod truncates;
 
 use std::sync::Arc;
 

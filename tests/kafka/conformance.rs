@@ -24,7 +24,7 @@ struct Parity {
 
 impl Parity {
     fn make(remainder: i64) -> MakeDecoder {
-        Arc::new(move || {
+        Arc::new(move |_| {
             Ok(Box::new(Parity {
                 schema: schema(),
                 remainder,

@@ -6,8 +6,10 @@
 //!
 //! An update that changes the table's key is two rows: the new one is put, the old key is deleted.
 //!
-//! A change that is a reject because the table cannot hold some cell of it leaves a mark all the same: the row of its key is deleted. What
-//! was there is no longer so, and no later event that leaves an unchanged cell out may be filled from it.
+//! A change that is a reject because the table cannot hold some cell of it, or all of them together, leaves a mark all the same: the row
+//! of its key is deleted. What was there is no longer so, and no later event that leaves an unchanged cell out may be filled from it.
+//!
+//! Where a table's records are of several partitions, nobody knows which rows were there before a truncate: there it is a reject.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -22,12 +24,13 @@ use super::names::Names;
 use super::rows::Rows;
 use super::scanner::Scanner;
 use super::writer::{Opened, Writers};
-use super::{DecodeSpec, Decoded, Decoder, Message, NewColumns};
+use super::{DecodeSpec, Decoded, Decoder, Message, NewColumns, Terms};
 use crate::batch::Op;
 use crate::config::{KeyFrom, Tombstones};
 use crate::error::{Error, Result};
 
 pub(super) struct DebeziumDecoder {
+    terms: Terms,
     schema: SchemaRef,
     /// The last of the schema's columns.
     metadata_fields: Vec<FieldRef>,
@@ -73,7 +76,7 @@ const MOVE: &[Op] = &[Op::Put, Op::Delete];
 const DELETE_BOTH: &[Op] = &[Op::Delete, Op::Delete];
 
 impl DebeziumDecoder {
-    pub fn new(spec: &DecodeSpec) -> Result<Self> {
+    pub fn new(spec: &DecodeSpec, terms: Terms) -> Result<Self> {
         let upsert = !spec.key.is_empty();
         let asked = |name: &str| spec.metadata.iter().any(|column| column == name);
         if !upsert && !asked(metadata::OP) && !asked(metadata::DELETED) {
@@ -98,6 +101,7 @@ impl DebeziumDecoder {
             rows.require(&spec.columns);
         }
         Ok(Self {
+            terms,
             marks: Marks::new(&rows)?,
             rows,
             schema,
@@ -135,6 +139,7 @@ impl DebeziumDecoder {
     }
 
     fn read_whole(&mut self, message: &Message<'_>, earlier: &[Message<'_>]) -> Result<Outcome, Trouble> {
+        self.terms.admit(message.key_bytes())?;
         let Some(value) = message.value else {
             return Ok(self.read_tombstone(message, earlier)?);
         };
@@ -166,6 +171,7 @@ impl DebeziumDecoder {
     /// Reads only the key of a change whose row cannot be read, and what becomes of the row under it: deletes, if the message is good
     /// otherwise. True if that is all that it says, whatever else stands in it: of a deleted row only the key is read.
     fn read_key_alone(&mut self, message: &Message<'_>) -> Option<(&'static [Op], bool)> {
+        self.terms.admit(message.key_bytes()).ok()?;
         // A schema that is still unknown is one that has been refused.
         let opened = self.writers.open(message.value?).ok().filter(Opened::is_known)?;
         let mut scanner = opened.payload.clone();
@@ -235,6 +241,7 @@ impl DebeziumDecoder {
         let deleted = matches!(event.action, Action::Delete | Action::Truncate);
         match (event.action, self.upsert) {
             (Action::Message, _) => Ok(Outcome::Filtered),
+            (Action::Truncate, true) if !self.terms.in_one_order => Err(Fault::truncate_over_partitions()),
             (Action::Truncate, true) => {
                 self.rows.close_void();
                 Ok(Outcome::Rows { ops: TRUNCATE, deleted })
@@ -246,6 +253,7 @@ impl DebeziumDecoder {
                 self.close_delete(message)
             }
             (Action::Create | Action::Read | Action::Update, _) => {
+                self.terms.admit(message.bytes())?;
                 let missing = || Fault::new(Code::Unexpected, "the event has no row").within("after");
                 self.read_record(message, event.after.ok_or_else(missing)?)?;
                 self.read_event_columns(event)?;
@@ -260,6 +268,7 @@ impl DebeziumDecoder {
                 Ok(if moves { Outcome::Rows { ops: MOVE, deleted } } else { outcome })
             }
             (Action::Delete | Action::Truncate, false) => {
+                self.terms.admit(message.bytes())?;
                 if let Some(before) = event.before {
                     self.read_record(message, before)?;
                 }
@@ -280,6 +289,7 @@ impl DebeziumDecoder {
 
     /// Reads a flattened row, which says in its own columns that it is a deleted one.
     fn read_row(&mut self, message: &Message<'_>, scanner: &mut Scanner<'_>) -> Read<Outcome> {
+        self.terms.admit(message.bytes())?;
         if self.upsert && self.key_from == KeyFrom::MessageKey {
             self.rows.read_message_key(message.key)?;
         }

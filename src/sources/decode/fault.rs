@@ -34,6 +34,10 @@ pub(super) enum Code {
     MissingKey,
     /// Debezium did not send the cell, and there is no older row to take it from.
     Unavailable,
+    /// More bytes than rows are made of.
+    TooLarge,
+    /// All rows are gone, and of some it is not known whether they were there before.
+    TruncateOverPartitions,
 }
 
 impl Code {
@@ -48,6 +52,8 @@ impl Code {
             Code::DuplicateColumn => "duplicate_column",
             Code::MissingKey => "missing_key",
             Code::Unavailable => "unavailable_value",
+            Code::TooLarge => "too_large",
+            Code::TruncateOverPartitions => "truncate_over_partitions",
         }
     }
 
@@ -55,6 +61,7 @@ impl Code {
         match self {
             Code::Malformed | Code::Unexpected | Code::TooDeep => "decode",
             Code::MissingKey => "key",
+            Code::TooLarge => "size",
             _ => "value",
         }
     }
@@ -89,6 +96,20 @@ impl Fault {
     #[cold]
     pub fn missing() -> Box<Self> {
         Self::new(Code::MissingValue, "it is required, and it is null or not there")
+    }
+
+    #[cold]
+    pub fn too_large(bytes: usize, limit: usize) -> Box<Self> {
+        let what = format!("the record has {bytes} bytes, and the limit is {limit}, an eighth of `memory`");
+        Self::new(Code::TooLarge, what)
+    }
+
+    #[cold]
+    pub fn truncate_over_partitions() -> Box<Self> {
+        let what = "the source's table was emptied, and which rows came before that is not known where a table is fed from several \
+                    partitions: its rows stay. Give the topic one partition, and the table one topic, or have Debezium leave truncates out \
+                    (`skipped.operations` with `t`); then begin a new table with a new snapshot of Debezium's";
+        Self::new(Code::TruncateOverPartitions, what)
     }
 
     /// The column, or the part of a column, in which it happened.

@@ -11,12 +11,13 @@ use super::fault::{Fault, Read};
 use super::metadata::Metadata;
 use super::rows::Rows;
 use super::scanner::Scanner;
-use super::{DecodeSpec, Decoded, Decoder, Message, metadata};
+use super::{DecodeSpec, Decoded, Decoder, Message, Terms, metadata};
 use crate::batch::Op;
 use crate::config::{KeyFrom, Tombstones};
 use crate::error::{Error, Result};
 
 pub(super) struct JsonDecoder {
+    terms: Terms,
     schema: SchemaRef,
     rows: Rows,
     metadata: Metadata,
@@ -32,7 +33,7 @@ enum Outcome {
 }
 
 impl JsonDecoder {
-    pub fn new(spec: &DecodeSpec) -> Result<Self> {
+    pub fn new(spec: &DecodeSpec, terms: Terms) -> Result<Self> {
         let upsert = !spec.key.is_empty();
         let keeps_tombstones = !upsert && spec.tombstones == Tombstones::Keep;
         let fields = super::record_fields(&spec.columns, keeps_tombstones);
@@ -43,6 +44,7 @@ impl JsonDecoder {
             rows.require(&spec.columns);
         }
         Ok(Self {
+            terms,
             rows,
             schema,
             metadata: Metadata::new(&spec.metadata, &spec.partition_by),
@@ -55,6 +57,7 @@ impl JsonDecoder {
     /// Reads a message as the next row, which the caller keeps or takes back.
     #[inline]
     fn read(&mut self, message: &Message<'_>) -> Read<Outcome> {
+        self.terms.admit(message.bytes())?;
         let Some(value) = message.value else {
             return self.read_tombstone(message);
         };
@@ -142,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::config::Format;
-    use crate::sources::decode::{Headers, NewColumns, decoder};
+    use crate::sources::decode::{Headers, NewColumns, decoder, decoder_under};
 
     fn message<'a>(value: &'a str) -> Message<'a> {
         let value = Some(value.as_bytes());
@@ -171,6 +174,22 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn k14_of_a_large_record_no_row_is_made() {
+        let spec = spec(vec![Field::new("id", DataType::Int64, false)]);
+        let terms = Terms {
+            record_bytes_max: 16,
+            ..Terms::default()
+        };
+        let mut decoder = decoder_under(&spec, terms).unwrap();
+        let messages = [r#"{"id":1}"#, r#"{"id":2, "x":""}"#, r#"{"id":3}"#].map(message);
+        let decoded = decoder.decode(&messages).unwrap();
+        assert_eq!(decoded.origins, [0, 2]);
+        let reject = &decoded.rejects[0];
+        assert_eq!((reject.index, reject.stage, reject.code), (1, "size", "too_large"));
+        assert!(reject.message.contains("24 bytes"), "with its key: {}", reject.message);
+    }
+
     fn objects_become_rows_and_a_bad_one_leaves_no_trace() {
         let spec = spec(vec![
             Field::new("id", DataType::Int64, false),

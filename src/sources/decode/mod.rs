@@ -35,6 +35,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
+use self::fault::{Fault, Read};
 use crate::batch::{Op, Unchanged};
 use crate::config::{Format, KeyFrom, Tombstones};
 use crate::error::{Error, Result};
@@ -67,11 +68,44 @@ pub enum NewColumns {
     Add,
 }
 
-/// A decoder. Its [`Decoder::schema`] is the table's: the record's columns and the metadata columns.
+/// What a flow tells its decoders, beside what the messages mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Of a record of more bytes no row is made.
+    pub record_bytes_max: usize,
+    /// Whether all of the table's records are of one partition, and so in one order.
+    pub in_one_order: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            record_bytes_max: usize::MAX,
+            in_one_order: true,
+        }
+    }
+}
+
+impl Terms {
+    /// Refuses so many bytes, if they are more than rows are made of.
+    fn admit(self, bytes: usize) -> Read {
+        match bytes <= self.record_bytes_max {
+            true => Ok(()),
+            false => Err(Fault::too_large(bytes, self.record_bytes_max)),
+        }
+    }
+}
+
+/// A decoder for records of any size in one order. Its [`Decoder::schema`] is the table's: the record's columns and the metadata columns.
 pub fn decoder(spec: &DecodeSpec) -> Result<Box<dyn Decoder>> {
+    decoder_under(spec, Terms::default())
+}
+
+/// The same for a flow of such terms.
+pub fn decoder_under(spec: &DecodeSpec, terms: Terms) -> Result<Box<dyn Decoder>> {
     match spec.format {
-        Format::Json => Ok(Box::new(json::JsonDecoder::new(spec)?)),
-        Format::DebeziumJson => Ok(Box::new(debezium::DebeziumDecoder::new(spec)?)),
+        Format::Json => Ok(Box::new(json::JsonDecoder::new(spec, terms)?)),
+        Format::DebeziumJson => Ok(Box::new(debezium::DebeziumDecoder::new(spec, terms)?)),
     }
 }
 
@@ -106,6 +140,17 @@ pub struct Headers<'a>(pub Option<&'a dyn ReadHeaders>);
 
 impl std::fmt::Debug for Headers<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Message<'_> {
+    /// Of key and value.
+    pub fn bytes(&self) -> usize {
+        self.key_bytes() + self.value.map_or(0, <[u8]>::len)
+    }
+
+    fn key_bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len)
+    }
+}
+
         f.write_str(if self.0.is_some() { "Headers(..)" } else { "Headers(none)" })
     }
 }

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 /// How many schemas are remembered: shards of one table have one each, and a topic has some in its life.
 const SCHEMAS_MAX: usize = 16;
 
+/// Longest text of one: that of the 1,600 columns which a table of PostgreSQL has at most is a tenth of it.
+const SCHEMA_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Writers {
     new_columns: NewColumns,
@@ -77,6 +79,12 @@ impl Opened<'_> {
         match self.wrapped {
             true => wrapper::close(scanner),
             false => scanner.end(),
+    if schema.len() > SCHEMA_BYTES_MAX {
+        return Err(Fault::new(
+            Code::TooLarge,
+            "the schema around the payload is longer than any table's",
+        ));
+    }
         }
     }
 }

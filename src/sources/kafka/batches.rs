@@ -15,7 +15,7 @@ use crate::budget::Permit;
 use crate::error::{Error, Result};
 use crate::position::Lane;
 use crate::reject::{DeadLetter, DeadLetters, Reject};
-use crate::sources::decode::{Decoder, Headers, Message};
+use crate::sources::decode::{Decoder, Headers, Message, Terms};
 use crate::table::TableId;
 use crate::telemetry;
 
@@ -78,6 +78,7 @@ struct Feed {
     make: MakeDecoder,
     decoder: Box<dyn Decoder>,
     tables: Vec<usize>,
+    terms: Terms,
     /// Bytes of rows per byte of message, as last seen.
     weight: f64,
 }
@@ -96,7 +97,7 @@ pub(super) struct Batcher {
 pub(super) struct Limits {
     /// So many rejects in a row stop the pipeline.
     pub rejects_in_a_row: u64,
-    /// A larger record is not decoded.
+    /// Of a larger record no row is made.
     pub record_bytes: usize,
 }
 
@@ -115,57 +116,26 @@ enum Selection {
 }
 
 impl Selection {
+    fn messages<'a>(&self, run: Run<'a>) -> Cow<'a, [Message<'a>]> {
+        match self {
+            Selection::All => Cow::Borrowed(run.messages),
+            Selection::Some(places) => places.iter().map(|&place| run.messages[place]).collect(),
+        }
+    }
+
+    /// The place in the run of the selected message with this number.
+    fn place(&self, number: usize) -> usize {
+        match self {
+            Selection::All => number,
+            Selection::Some(places) => places[number],
+        }
+    }
+
     fn len(&self, run: Run<'_>) -> usize {
         match self {
             Selection::All => run.messages.len(),
             Selection::Some(places) => places.len(),
         }
-    }
-
-    /// How many selected messages come before this place.
-    fn rank(&self, place: usize) -> usize {
-        match self {
-            Selection::All => place,
-            Selection::Some(places) => places.partition_point(|&other| other < place),
-        }
-    }
-}
-
-/// The selected messages that are small enough to be decoded.
-struct Fit<'a> {
-    messages: Cow<'a, [Message<'a>]>,
-    /// Their places in the run; None where they are the whole run, which is nearly always.
-    places: Option<Vec<usize>>,
-    /// The places of those that are too large.
-    large: Vec<usize>,
-}
-
-impl<'a> Fit<'a> {
-    fn of(run: Run<'a>, selection: &Selection, limit: usize) -> Self {
-        let large = |place: &usize| bytes(&run.messages[*place]) > limit;
-        let selected: Vec<usize> = match selection {
-            Selection::All if !(0..run.messages.len()).any(|place| large(&place)) => {
-                return Self {
-                    messages: Cow::Borrowed(run.messages),
-                    places: None,
-                    large: Vec::new(),
-                };
-            }
-            Selection::All => (0..run.messages.len()).collect(),
-            Selection::Some(places) => places.clone(),
-        };
-        let (large, places): (Vec<usize>, Vec<usize>) = selected.into_iter().partition(large);
-        let messages = Cow::Owned(places.iter().map(|&place| run.messages[place]).collect());
-        Self {
-            messages,
-            places: Some(places),
-            large,
-        }
-    }
-
-    /// The place in the run of the message that the decoder knows by this index.
-    fn place(&self, index: usize) -> usize {
-        self.places.as_ref().map_or(index, |places| places[index])
     }
 }
 
@@ -173,11 +143,17 @@ impl Batcher {
     pub(super) fn new(routes: &[Route], plan: &Plan, letters_table: &TableId, letters: DeadLetters, limits: Limits) -> Result<Self> {
         let mut feeds: Vec<Feed> = Vec::new();
         for (table, route) in routes.iter().enumerate() {
-            match feeds.iter_mut().find(|feed| Arc::ptr_eq(&feed.make, &route.decoder)) {
+            let terms = Terms {
+                record_bytes_max: limits.record_bytes,
+                in_one_order: plan.partitions[table] <= 1,
+            };
+            let shares = |feed: &&mut Feed| Arc::ptr_eq(&feed.make, &route.decoder) && feed.terms == terms;
+            match feeds.iter_mut().find(shares) {
                 Some(feed) => feed.tables.push(table),
                 None => feeds.push(Feed {
                     make: Arc::clone(&route.decoder),
-                    decoder: (route.decoder)()?,
+                    terms,
+                    decoder: (route.decoder)(terms)?,
                     tables: vec![table],
                     weight: WEIGHT_AT_FIRST,
                 }),
@@ -268,32 +244,20 @@ impl Batcher {
         portion: &mut Portion,
         permit: &mut Permit,
     ) -> Result<()> {
-        let limit = self.limits.record_bytes;
-        let fit = Fit::of(run, selection, limit);
-        let decoded = if fit.messages.is_empty() {
-            None
-        } else {
-            let decoded = self.feeds[feed].decoder.decode(&fit.messages);
-            Some(decoded.map_err(|error| error.of(&self.tables[tables[0]].id))?)
-        };
-        if let Some(decoded) = &decoded {
-            self.weigh(feed, fit.messages.iter().map(bytes).sum(), &decoded.rows);
+        let messages = selection.messages(run);
+        if messages.is_empty() {
+            return Ok(());
         }
-        let newest_ms = fit.messages.iter().filter_map(|message| message.timestamp_ms).max();
-        let decoded_rejects = decoded
-            .iter()
-            .flat_map(|decoded| &decoded.rejects)
-            .map(|reject| (fit.place(reject.index), reject.clone()));
-        let large = fit.large.iter().map(|&place| (place, oversized(&run.messages[place], limit)));
-        let mut rejects: Vec<(usize, Reject)> = decoded_rejects.chain(large).collect();
-        rejects.sort_by_key(|(place, _)| *place);
+        let decoded = self.feeds[feed].decoder.decode(&messages);
+        let decoded = decoded.map_err(|error| error.of(&self.tables[tables[0]].id))?;
+        self.weigh(feed, messages.iter().map(Message::bytes).sum(), &decoded.rows);
+        let newest_ms = messages.iter().filter_map(|message| message.timestamp_ms).max();
         for &table in tables {
-            self.reject(table, run, selection, &rejects)?;
-            portion.counts[table].dead_letter += rejects.len() as u64;
-            let Some(decoded) = &decoded else { continue };
+            self.reject(table, run, selection, &decoded.rejects)?;
             let counts = &mut portion.counts[table];
             counts.written += decoded.written() as u64;
             counts.tombstone += decoded.tombstones as u64;
+            counts.dead_letter += decoded.rejects.len() as u64;
             counts.filtered += decoded.filtered as u64;
             if decoded.rows.num_rows() > 0 {
                 portion.batches.push(ChangeBatch {
@@ -318,14 +282,15 @@ impl Batcher {
     }
 
     /// Writes the rejects of one table down as dead letters. Too many in a row are an error: then the fault is not in single records.
-    fn reject(&mut self, table: usize, run: Run<'_>, selection: &Selection, rejects: &[(usize, Reject)]) -> Result<()> {
-        let places = rejects.iter().map(|(place, _)| selection.rank(*place));
-        let (longest, streak) = streaks(self.tables[table].streak, selection.len(run), places);
+    fn reject(&mut self, table: usize, run: Run<'_>, selection: &Selection, rejects: &[Reject]) -> Result<()> {
+        let numbers = rejects.iter().map(|reject| reject.index);
+        let (longest, streak) = streaks(self.tables[table].streak, selection.len(run), numbers);
         self.tables[table].streak = streak;
         if longest >= self.limits.rejects_in_a_row
-            && let Some((place, reject)) = rejects.last()
+            && let Some(reject) = rejects.last()
         {
-            let (id, lane, offset) = (&self.tables[table].id, &self.lanes[run.lanes[*place]], run.messages[*place].offset);
+            let place = selection.place(reject.index);
+            let (id, lane, offset) = (&self.tables[table].id, &self.lanes[run.lanes[place]], run.messages[place].offset);
             return Err(Error::data(
                 "too_many_rejects",
                 format!(
@@ -335,10 +300,11 @@ impl Batcher {
                 ),
             ));
         }
-        for (place, reject) in rejects {
-            let message = &run.messages[*place];
+        for reject in rejects {
+            let place = selection.place(reject.index);
+            let message = &run.messages[place];
             self.letters.push(&DeadLetter {
-                lane: &self.lanes[run.lanes[*place]],
+                lane: &self.lanes[run.lanes[place]],
                 position: message.offset as u64,
                 ordinal: None,
                 table: self.tables[table].id.as_str(),
@@ -351,23 +317,6 @@ impl Batcher {
             });
         }
         Ok(())
-    }
-}
-
-fn bytes(message: &Message<'_>) -> usize {
-    message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)
-}
-
-fn oversized(message: &Message<'_>, limit: usize) -> Reject {
-    let message = format!(
-        "the record has {} bytes, and the limit is {limit}, an eighth of `memory`",
-        bytes(message)
-    );
-    Reject {
-        index: 0,
-        stage: "size",
-        code: "too_large",
-        message,
     }
 }
 
@@ -392,7 +341,7 @@ fn summary(run: Run<'_>) -> (Vec<Reached>, Vec<Received>) {
         }
         reached[at].1 = message.offset as u64;
         received[at].1 += 1;
-        received[at].2 += bytes(message) as u64;
+        received[at].2 += message.bytes() as u64;
     }
     (reached, received)
 }
@@ -489,7 +438,7 @@ mod tests {
 
     fn routes(tables: &[&str]) -> Vec<Route> {
         let schema = Arc::new(Schema::new(vec![Field::new("offset", DataType::Int64, false)]));
-        let decoder: MakeDecoder = Arc::new(move || Ok(Box::new(Offsets(Arc::clone(&schema)))));
+        let decoder: MakeDecoder = Arc::new(move |_| Ok(Box::new(Offsets(Arc::clone(&schema)))));
         let route = |table: &&str| Route {
             table: TableId::new(*table),
             lanes: Lanes::All,
@@ -518,6 +467,7 @@ mod tests {
             ..Plan::default()
         };
         let limits = Limits {
+            partitions: vec![1; wants.len()],
             rejects_in_a_row: stop_after,
             record_bytes: 100,
         };
@@ -613,14 +563,24 @@ mod tests {
     }
 
     #[test]
-    fn k14_a_large_record_is_not_decoded() {
-        let large = vec![b'v'; 101];
-        let mut run = messages("rrr");
-        run[1].value = Some(&large);
-        let portion = portion(&mut batcher(&[Some(0)], 9), &run).unwrap();
-        assert_eq!(offsets(&portion, "a"), [0, 2]);
-        let codes = portion.batches[0].rows.column_by_name("code").unwrap().as_string::<i32>();
-        assert_eq!(codes.value(0), "too_large");
+    fn decoders_are_told_whether_the_records_of_their_tables_are_in_one_order() {
+        let plan = Plan {
+            partitions: vec![1, 2, 1],
+            ..Plan::default()
+        };
+        let limits = Limits {
+            rejects_in_a_row: 9,
+            record_bytes: 100,
+        };
+        let letters = DeadLetters::new(&"p".into(), &Arc::new(Delivered::default()));
+        let batcher = Batcher::new(&routes(&["a", "b", "c"]), &plan, &TableId::new("dead"), letters, limits).unwrap();
+        let feeds: Vec<_> = batcher
+            .feeds
+            .iter()
+            .map(|feed| (feed.terms.in_one_order, &feed.tables[..]))
+            .collect();
+        assert_eq!(feeds, [(true, &[0, 2][..]), (false, &[1])]);
+        assert_eq!(batcher.feeds[1].terms.record_bytes_max, 100);
     }
 
     #[test]

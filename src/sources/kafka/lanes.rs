@@ -63,6 +63,8 @@ pub struct Plan {
     pub begins: BTreeMap<TableId, Checkpoint>,
     /// Where lanes are begun for tables that hold nothing of them.
     pub begun: Begun,
+    /// How many partitions feed each table, whoever reads them.
+    pub partitions: Vec<usize>,
 }
 
 impl Plan {

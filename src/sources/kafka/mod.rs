@@ -40,17 +40,17 @@ use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Position};
 use crate::reject::DeadLetters;
 use crate::reject::delivered::Delivered;
-use crate::sources::decode::Decoder;
+use crate::sources::decode::{Decoder, Terms};
 use crate::sources::{Confirm, Resume, Source};
 use crate::status::Board;
 use crate::table::{Lanes, TableId};
 use crate::telemetry;
 
-/// A record may take this part of the memory for rows; a larger one is a dead letter.
+/// A record may take this part of the memory for rows; of a larger one none is made.
 const RECORD_SHARE: usize = 8;
 
 /// Makes a decoder: each decoding thread needs one of its own.
-pub type MakeDecoder = Arc<dyn Fn() -> Result<Box<dyn Decoder>> + Send + Sync>;
+pub type MakeDecoder = Arc<dyn Fn(Terms) -> Result<Box<dyn Decoder>> + Send + Sync>;
 
 /// What feeds one table.
 #[derive(Clone)]

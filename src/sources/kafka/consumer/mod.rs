@@ -136,7 +136,7 @@ struct Watched {
     board: Option<Board>,
     gauged: Gauged,
     begun: Begun,
-    /// Topics of which nothing is read before their first record is there.
+    /// Topics of which nothing is read before records are there that say what their tables are.
     awaited: Vec<Lanes>,
 }
 
@@ -355,7 +355,12 @@ impl Shared {
         let begun_now: BTreeSet<&str> = topics.iter().filter(begins).map(|(name, _)| &**name).collect();
         let asked = |topic: &str, partition: i32| is_ours(topic, partition) || begun_now.contains(topic);
         let partitions = self.reader.partitions(topics, asked)?;
-        let plan = plan(&partitions, &wanted)?;
+        let mut plan = plan(&partitions, &wanted)?;
+        let fed_from = |lanes: &Lanes| {
+            let taken = topics.iter().filter(|(name, _)| lanes.takes_topic(name));
+            taken.map(|(_, topic)| topic.partitions.len()).sum()
+        };
+        plan.partitions = tables.iter().map(|(_, lanes)| fed_from(lanes)).collect();
         self.watched().begun.extend(plan.begun.clone());
         Ok(plan)
     }

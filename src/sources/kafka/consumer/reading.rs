@@ -268,7 +268,7 @@ fn contained(lane: usize, end: i64) -> Option<(usize, u64)> {
 fn divide(messages: &[Message<'_>], from: usize, limit: usize) -> (usize, usize) {
     let mut bytes = 0;
     for (index, message) in messages.iter().enumerate().skip(from) {
-        let more = message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len);
+        let more = message.bytes();
         if index > from && bytes + more > limit {
             return (index, bytes);
         }
@@ -292,7 +292,7 @@ struct LaneTable {
 }
 
 impl LaneTable {
-    fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let names = plan
             .lanes
             .iter()
@@ -306,7 +306,7 @@ impl LaneTable {
         }
     }
 
-    fn find(&mut self, item: Item<'_>) -> Option<usize> {
+    pub(super) fn find(&mut self, item: Item<'_>) -> Option<usize> {
         let handle = (item.topic_handle(), item.partition());
         if let Some((last, number)) = self.last
             && last == handle
