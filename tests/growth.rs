@@ -161,6 +161,69 @@ async fn r5_a_table_that_waits_for_its_first_record_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_made_from_what_stands_before_tombstones_or_waits_behind_them() {
+    let (site, topic) = (Site::new(), Topic::new());
+    let config = topic.configure(
+        &site,
+        &[
+            "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n",
+            NEWEST,
+            OTHER,
+        ]
+        .concat(),
+    );
+    topic.produce("pgbench_branches", &["r"]);
+    for table in ["compk", "pgbench_branches"] {
+        let key = topic.sample(&format!("{table}.r"))["key"].as_str().unwrap();
+        (0..300).for_each(|_| send(&topic.producer, table, 0, key, None));
+    }
+    topic.producer.flush(Duration::from_secs(30)).unwrap();
+    let mut program = site.run("waits", &config);
+    let within = Duration::from_secs(60);
+    let holds = |name: &str, offset: u64| {
+        let table = site.table(name);
+        (!history::read(&table).is_empty() && history::marks(&table) == [(0, offset)].into()).then_some(())
+    };
+    program.until("the one to hold all", within, || holds("other", 300)).await;
+    assert!(history::read(&site.table("newest")).is_empty(), "of the other nothing is known yet");
+    topic.produce("compk", &["r"]);
+    program.until("the other to hold all", within, || holds("newest", 300)).await;
+    let said = program.log_text();
+    assert_eq!(
+        said.matches("which a table waits for").count(),
+        1,
+        "what was looked at is not looked at again: {said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_begins_with_the_newest_records_begins_with_the_first_that_it_waits_for() {
+    let (site, topic) = (Site::new(), Topic::new());
+    let config = topic.configure(
+        &site,
+        &[
+            "start = \"latest\"\ndiscovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n",
+            NEWEST,
+            OTHER,
+        ]
+        .concat(),
+    );
+    topic.produce("pgbench_branches", &["r"]);
+    let mut program = site.run("waits", &config);
+    let within = Duration::from_secs(60);
+    let is_made = || (!history::read(&site.table("other")).is_empty()).then_some(());
+    program.until("the one to be made", within, is_made).await;
+    topic.produce("compk", &["r"]);
+    let has_rows = || {
+        history::read(&site.table("newest"))
+            .iter()
+            .any(|commit| !commit.added.is_empty())
+            .then_some(())
+    };
+    program.until("the record that the other waits for", within, has_rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s10_r5_a_column_of_another_type_stops_its_tables_and_the_others_go_on() {
     let (site, topic) = (Site::new(), Topic::new());
     let config = topic.configure(&site, &[NEWEST, EVENTS, OTHER].concat());

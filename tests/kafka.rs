@@ -311,14 +311,25 @@ async fn the_mock_cluster_of_the_client_is_read_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sample_shows_the_newest_records_and_disturbs_nothing() {
+async fn a_sample_shows_the_newest_records_or_all_and_disturbs_nothing() {
     let broker = Broker::shared();
     let topic = broker.topic("sample", 2, &[]).await;
     broker.produce(&topic, 0, numbered(0, 1_000));
     let pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
-    let look = |messages: &[Message<'_>]| Ok(messages.iter().map(|message| message.offset).collect::<Vec<_>>());
-    let offsets = pipe.client.sample(pipe.routes[0].lanes.clone(), look).await.unwrap();
-    assert_eq!(offsets, (900..1_000).collect::<Vec<_>>());
+    let sample = async |sample: Sample, enough: usize| {
+        let look = move |offsets: &mut Vec<i64>, messages: &[Message<'_>]| {
+            offsets.extend(messages.iter().map(|message| message.offset));
+            Ok(offsets.len() >= enough)
+        };
+        pipe.client.sample(pipe.routes[0].lanes.clone(), sample, look).await.unwrap()
+    };
+    assert_eq!(sample(Sample::Newest, 1_001).await, (900..1_000).collect::<Vec<_>>());
+    assert_eq!(sample(Sample::All, 1).await[0], 0);
+    assert_eq!(sample(Sample::All, 1_001).await, (0..1_000).collect::<Vec<_>>());
+    // What said nothing will say nothing.
+    broker.produce(&topic, 1, numbered(0, 1));
+    assert_eq!(sample(Sample::All, 1_001).await, [0]);
+    assert_eq!(sample(Sample::Newest, 1_001).await, [0; 0]);
     let mut lake = Lake::default();
     pipe.catch_up(&mut lake).await.unwrap();
     assert_eq!(lake.values("a", 0), values(0, 1_000));

@@ -22,7 +22,7 @@ use crate::sinks::delta::DeltaSink;
 use crate::sources::Resume;
 use crate::sources::decode::{self, DecodeSpec, Message, NewColumns};
 use crate::sources::kafka::options;
-use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route};
+use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route, Sample};
 use crate::status::Board;
 use crate::table::{Lanes, Table, TableId};
 
@@ -81,18 +81,34 @@ impl KafkaToDelta {
         if let Some(log) = Log::open(&feed.location, Arc::clone(store), &self.resolved.name).await? {
             return feed.complete(&feed.columns_of_table(&log.snapshot().schema), NewColumns::Add);
         }
-        let (format, id) = (feed.format(), &feed.id);
-        let look = move |messages: &[Message<'_>]| Ok((decode::discover(format, messages)?, messages.is_empty()));
-        match self.client.sample(feed.lanes.clone(), look).await? {
-            (Some(columns), _) => feed.complete(&columns, NewColumns::Add),
-            (None, true) => {
-                let what = "come from its messages, and there are none yet: it is made when the first is there; or set `schema`";
+        let id = &feed.id;
+        match self.look(feed).await? {
+            Seen {
+                columns: Some(columns), ..
+            } => feed.complete(&columns, NewColumns::Add),
+            Seen { rows: false, .. } => {
+                let what = "come from its messages, and there is none yet that has any: it is made when one is there; or set `schema`";
                 Err(Error::transient(NO_COLUMNS_YET, format!("the columns of table `{id}` {what}")))
             }
-            (None, false) => {
+            Seen { rows: true, .. } => {
                 let what = "do not carry their schema: set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
                 Err(Error::config("no_columns", format!("the messages for table `{id}` {what}")))
             }
+        }
+    }
+
+    /// Looks among the messages for columns: the newest ones say it, unless there are no rows among them.
+    async fn look(&self, feed: &Feed) -> Result<Seen> {
+        let format = feed.format();
+        let look = move |seen: &mut Seen, messages: &[Message<'_>]| {
+            seen.columns = decode::discover(format, messages)?;
+            seen.rows |= decode::any_rows(messages);
+            Ok(seen.columns.is_some())
+        };
+        let newest: Seen = self.client.sample(feed.lanes.clone(), Sample::Newest, look).await?;
+        match newest.columns.is_some() || newest.rows {
+            true => Ok(newest),
+            false => self.client.sample(feed.lanes.clone(), Sample::All, look).await,
         }
     }
 
@@ -113,6 +129,14 @@ impl KafkaToDelta {
         };
         KafkaSource::open(&self.client, &routes(fed), resume, &settings, &self.budget, &self.board).await
     }
+}
+
+/// What messages say of a table that there is not yet.
+#[derive(Default)]
+struct Seen {
+    columns: Option<SchemaRef>,
+    /// Whether there are rows among them.
+    rows: bool,
 }
 
 impl Open for KafkaToDelta {
@@ -136,8 +160,8 @@ impl Open for KafkaToDelta {
             }
             let (table, spec) = match self.complete(feed, &store).await {
                 Err(error) if error.code == NO_COLUMNS_YET => {
-                    info!(pipeline = %self.resolved.name, table = %feed.id, "its topics are empty: it is made with their first record");
-                    awaited.push(feed.lanes.clone());
+                    info!(pipeline = %self.resolved.name, table = %feed.id, "no record says its columns yet: it is made when one does");
+                    awaited.push((feed.id.clone(), feed.lanes.clone()));
                     why = Some(error);
                     continue;
                 }
@@ -148,10 +172,10 @@ impl Open for KafkaToDelta {
             sinks.push((Arc::new(table.clone()), sink));
             fed.push((table, spec));
         }
+        self.client.await_records(awaited, self.feeds.kafka.start);
         if let Some(error) = why.filter(|_| fed.is_empty()) {
             return Err(error);
         }
-        self.client.await_records(awaited);
         let letters = self.resolved.dead_letters.clone();
         let store = self.tables.store(&letters.location).await?;
         let letters_sink = self.tables.sink(&letters, store, limit / DEAD_LETTERS_SHARE).await?;

@@ -743,6 +743,24 @@ fn flattened_rows_with_their_schema_are_discovered_without_what_the_flattening_a
     let decoded = decoder(&spec).unwrap().decode(&[value(&text)]).unwrap();
     assert_eq!(decoded.ops, [Op::Delete]);
     assert!(discover(Format::DebeziumJson, &[value(r#"{"id":1}"#)]).unwrap().is_none());
+    let no_rows = [
+        r#"{"op":"d","before":{"id":1},"after":null}"#,
+        r#"{"id":1,"__deleted":"true"}"#,
+        r#"{"id":1,"__op":"d"}"#,
+        r#"{"schema":null,"payload":null}"#,
+        r#"{"ts_ms":5}"#,
+        "null",
+    ];
+    let no_rows = no_rows.map(value);
+    assert!(!any_rows(&no_rows) && !any_rows(&[message(Some(b"1"), None)]));
+    for row in [
+        r#"{"op":"c","after":{"id":1}}"#,
+        r#"{"id":1,"__deleted":"false"}"#,
+        r#"{"schema":null,"payload":{"id":1}}"#,
+        "{",
+    ] {
+        assert!(any_rows(&[no_rows[0], value(row)]), "{row}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::fault::{Code, Fault, Read};
 use super::metadata;
 use super::names::Names;
 use super::rows::Rows;
+use super::scanner::Scanner;
 use crate::error::{Error, Result};
 
 #[derive(Debug)]
@@ -40,6 +41,23 @@ impl Marks {
     pub fn say_new(&self, rows: &Rows) -> Read<bool> {
         Ok(matches!(said(rows, self.op)?, Some(b"c" | b"r")))
     }
+}
+
+/// Whether a flattened row of any columns is a deleted one.
+pub(super) fn is_deleted(row: &mut Scanner<'_>) -> Read<bool> {
+    let (mut deleted, mut scratch) = (false, Vec::new());
+    row.open(b'{', "an object is expected")?;
+    let mut more = !row.closes(b'}');
+    while more {
+        let name = row.key()?.read(&mut scratch)?.to_vec();
+        deleted |= match (name.as_slice(), row.skip()?) {
+            (name, value) if name == metadata::DELETED.as_bytes() => matches!(value, b"true" | b"\"true\""),
+            (name, value) if name == metadata::OP.as_bytes() => value == b"\"d\"",
+            _ => false,
+        };
+        more = row.more(b'}')?;
+    }
+    Ok(deleted)
 }
 
 fn said(rows: &Rows, column: usize) -> Read<Option<&[u8]>> {

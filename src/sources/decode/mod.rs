@@ -120,6 +120,12 @@ pub fn discover(format: Format, samples: &[Message<'_>]) -> Result<Option<Schema
     }
 }
 
+/// Whether there are rows among some messages, or what cannot be read. Tombstones, deletes and heartbeats need not carry a schema where rows do.
+pub fn any_rows(messages: &[Message<'_>]) -> bool {
+    let mut values = messages.iter().filter_map(|message| message.value);
+    values.any(|value| writer::is_row(value).unwrap_or(true))
+}
+
 /// One record as the broker handed it over; borrowed from the client's buffers.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {

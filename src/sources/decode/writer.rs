@@ -10,6 +10,7 @@ use super::column::Column;
 use super::columns::connect::ConnectSchema;
 use super::event::{self, Event};
 use super::fault::{Code, Fault, Read, Trouble};
+use super::marks;
 use super::scanner::Scanner;
 use super::wrapper;
 use crate::error::{Error, Result};
@@ -61,6 +62,19 @@ pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
         }
         _ => Ok(None),
     }
+}
+
+/// Whether a message's value is a row, or a change that leaves one.
+pub(super) fn is_row(value: &[u8]) -> Read<bool> {
+    let mut payload = match wrapper::open(value)? {
+        Some(wrapped) => wrapped.payload,
+        None => Scanner::new(value),
+    };
+    Ok(match event::read(&mut payload)? {
+        Event::Change(envelope) => envelope.after.is_some(),
+        Event::Row => !marks::is_deleted(&mut payload)?,
+        Event::NoChange | Event::Nothing => false,
+    })
 }
 
 /// One message's schema may be damaged like any other part of it.

@@ -1,4 +1,4 @@
-//! Looks now and then for what has come to the topics or gone from them: new ones and new partitions, ones that were made anew, and first records
+//! Looks now and then for what has come to the topics or gone from them: new ones and new partitions, ones that were made anew, and records
 //! that a table waits for. Whatever changes the lanes ends the flow.
 
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ impl Shared {
                     reason(None);
                 }
                 self.compare(&known, now);
-                self.look_for_first_records();
+                self.look_for_awaited_records();
                 true
             }
             Err(error) if error.code == "topic_missing" => {
@@ -45,21 +45,26 @@ impl Shared {
         }
     }
 
-    fn look_for_first_records(&self) {
-        let awaited = self.watched().awaited.clone();
+    fn look_for_awaited_records(&self) {
+        let (awaited, looked) = {
+            let watched = self.watched();
+            (watched.awaited.clone(), watched.looked.clone())
+        };
         if awaited.is_empty() {
             return;
         }
         let topics = self.reader.topics(&awaited);
         match topics.and_then(|topics| self.reader.partitions(&topics, |_, _| true)) {
             Ok(partitions) => {
-                let first = partitions.iter().find(|partition| partition.low < partition.high);
-                if let Some(Partition { topic, .. }) = first {
+                let seen = |partition: &Partition| looked.get(&partition.lane()).map_or(partition.low, |at| partition.low.max(*at));
+                let new = partitions.iter().find(|partition| seen(partition) < partition.high);
+                if let Some(Partition { topic, .. }) = new {
                     self.watched().awaited.clear();
-                    self.changes.tell(format!("the first record of topic {topic} has come"), false);
+                    self.changes
+                        .tell(format!("records of topic {topic} have come, which a table waits for"), false);
                 }
             }
-            Err(error) => warn!(pipeline = %self.pipeline, %error, "cannot see whether the first records have come"),
+            Err(error) => warn!(pipeline = %self.pipeline, %error, "cannot see whether records have come that a table waits for"),
         }
     }
 

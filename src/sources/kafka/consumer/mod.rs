@@ -15,7 +15,7 @@ mod reading;
 mod sample;
 mod topics;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -37,12 +37,14 @@ use self::topics::{Topic, Topics};
 use super::lanes::{Begun, Plan, Wanted, plan};
 use super::options::Properties;
 use super::progress::{Gauged, Progress};
+use crate::config::Start;
 use crate::error::{Error, Result};
-use crate::position::Checkpoint;
+use crate::position::{Checkpoint, Lane};
 use crate::status::Board;
-use crate::table::Lanes;
+use crate::table::{Lanes, TableId};
 
 pub(super) use self::reading::Reading;
+pub use self::sample::Sample;
 
 /// How often the client's events are served, and its thread looks whether it shall end.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -138,6 +140,8 @@ struct Watched {
     begun: Begun,
     /// Topics of which nothing is read before records are there that say what their tables are.
     awaited: Vec<Lanes>,
+    /// Where the records end of each lane that do not say it.
+    looked: BTreeMap<Lane, u64>,
 }
 
 /// A flow that is about to be read.
@@ -268,9 +272,18 @@ impl KafkaClient {
         }
     }
 
-    /// Ends the flow that is opened next when the first record of one of these has come.
-    pub fn await_records(&self, of: Vec<Lanes>) {
-        self.shared.watched().awaited = of;
+    /// Ends the flow that is opened next when further records of one of these have come. A table that begins with the newest ones begins
+    /// with these.
+    pub fn await_records(&self, of: Vec<(TableId, Lanes)>, start: Start) {
+        let mut watched = self.shared.watched();
+        for (table, lanes) in of.iter().filter(|_| start == Start::Latest) {
+            let looked = watched.looked.iter().filter(|(lane, _)| lanes.takes(lane));
+            let begun: Vec<_> = looked.map(|(lane, at)| ((table.clone(), lane.clone()), *at)).collect();
+            for (lane, at) in begun {
+                watched.begun.entry(lane).or_insert(at);
+            }
+        }
+        watched.awaited = of.into_iter().map(|(_, lanes)| lanes).collect();
     }
 
     /// Shows how far a flow is from now on.
@@ -317,7 +330,7 @@ impl Drop for KafkaClient {
 
 /// What [`plan`] borrows, owned, so that it can be taken to another thread.
 pub(super) struct OwnedWanted {
-    pub tables: Vec<(crate::table::TableId, Lanes)>,
+    pub tables: Vec<(TableId, Lanes)>,
     pub resume: crate::sources::Resume,
     pub policy: super::start::Policy,
 }

@@ -277,7 +277,7 @@ fn divide(messages: &[Message<'_>], from: usize, limit: usize) -> (usize, usize)
     (messages.len(), bytes)
 }
 
-fn stray(item: Item<'_>, error: Option<RDKafkaErrorCode>, brokers: &str) -> Error {
+pub(super) fn stray(item: Item<'_>, error: Option<RDKafkaErrorCode>, brokers: &str) -> Error {
     match error {
         Some(code) => explain(code, &item.reason(), brokers),
         None => Error::bug(format!("a record of {}/{} came, which is not read", item.topic(), item.partition())),
@@ -285,7 +285,7 @@ fn stray(item: Item<'_>, error: Option<RDKafkaErrorCode>, brokers: &str) -> Erro
 }
 
 /// Numbers of lanes. Records come in runs of one lane, and a topic's handle stays the same: names are compared once.
-struct LaneTable {
+pub(super) struct LaneTable {
     names: HashMap<(Arc<str>, i32), usize>,
     handles: HashMap<(usize, i32), usize>,
     last: Option<((usize, i32), usize)>,

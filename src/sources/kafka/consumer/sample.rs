@@ -1,81 +1,133 @@
-//! A look at the newest records of some topics, before there is a table: where columns come from the schema inside of the messages.
+//! A look at the records of some topics, before there is a table: where columns come from the schema inside of the messages.
+//!
+//! The newest records have the newest schema, so they are shown first. But tombstones and heartbeats carry none, and there may be any number
+//! of them: then all that the topics have is shown, once in the life of the client, and what comes later is waited for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::faults::explain;
 use super::queue::{Fetched, Queue};
+use super::reading::{LaneTable, stray};
 use super::{KafkaClient, Shared, blocking};
 use crate::error::Result;
 use crate::sources::decode::Message;
 use crate::sources::kafka::lanes::{Plan, Planned};
 use crate::table::Lanes;
 
-/// Records of each partition: some of them are tombstones and heartbeats, which carry no schema.
+/// Records of each partition that are its newest ones.
 const RECORDS: u64 = 100;
-/// How long the records may take to come.
+/// How many are shown at once.
+const RUN_RECORDS: usize = 1024;
+/// How long further records may take to come.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_millis(100);
 
+/// Which records are shown: of those that have not all been shown before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    Newest,
+    All,
+}
+
 impl KafkaClient {
-    /// Shows the newest records of the topics that `lanes` takes to `look`, which gets none where the topics are empty. Not while a flow
-    /// is open: the client reads one thing at a time.
-    pub async fn sample<T: Send + 'static>(
+    /// Shows records of the topics that `lanes` takes to `look`, run by run, until it says that it has seen enough; it keeps what it
+    /// sees in the value that is returned. Not while a flow is open: the client reads one thing at a time.
+    pub async fn sample<T: Default + Send + 'static>(
         &self,
         lanes: Lanes,
-        look: impl FnOnce(&[Message<'_>]) -> Result<T> + Send + 'static,
+        sample: Sample,
+        mut look: impl FnMut(&mut T, &[Message<'_>]) -> Result<bool> + Send + 'static,
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || shared.sample(&lanes, look)).await
+        blocking(move || {
+            let mut seen = T::default();
+            shared.sample(&lanes, sample, |messages| look(&mut seen, messages))?;
+            Ok(seen)
+        })
+        .await
     }
 }
 
 impl Shared {
-    fn sample<T>(&self, lanes: &Lanes, look: impl FnOnce(&[Message<'_>]) -> Result<T>) -> Result<T> {
+    fn sample(&self, lanes: &Lanes, sample: Sample, look: impl FnMut(&[Message<'_>]) -> Result<bool>) -> Result<()> {
         self.reader.faults.clear();
         let topics = self.reader.topics(std::slice::from_ref(lanes))?;
         let partitions = self.reader.partitions(&topics, |_, _| true)?;
+        let looked = self.watched().looked.clone();
         let mut plan = Plan::default();
-        for partition in partitions.iter().filter(|partition| partition.low < partition.high) {
+        for partition in &partitions {
+            let first = looked.get(&partition.lane()).map_or(partition.low, |at| partition.low.max(*at));
+            let start = match sample {
+                Sample::Newest => first.max(partition.high.saturating_sub(RECORDS)),
+                Sample::All => first,
+            };
             plan.lanes.push(Planned {
                 lane: partition.lane(),
                 topic: Arc::clone(&partition.topic),
                 partition: partition.partition,
-                start: partition.high.saturating_sub(RECORDS).max(partition.low),
-                end: partition.high,
+                start,
+                end: partition.high.max(start),
                 wants: Vec::new(),
             });
         }
-        let queue = Queue::new(&self.reader)?;
-        for lane in &plan.lanes {
-            queue.direct(&lane.topic, lane.partition)?;
+        let next = if plan.lanes.iter().all(|lane| lane.start == lane.end) {
+            Some(plan.lanes.iter().map(|lane| lane.start).collect())
+        } else {
+            let queue = Queue::new(&self.reader)?;
+            for lane in &plan.lanes {
+                queue.direct(&lane.topic, lane.partition)?;
+            }
+            self.reader.assign(&plan)?;
+            let next = self.show_records(&queue, &plan, look);
+            self.reader.unassign();
+            next?
+        };
+        if let (Some(next), Sample::All) = (next, sample) {
+            self.watched().looked.extend(plan.lanes.into_iter().map(|lane| lane.lane).zip(next));
         }
-        self.reader.assign(&plan)?;
-        let runs = self.newest(&queue, plan.lanes.len());
-        self.reader.unassign();
-        let runs = runs?;
-        let records = runs.iter().flat_map(Fetched::iter).filter(|item| item.error().is_none());
-        let messages: Vec<Message<'_>> = records.map(|item| item.message(item.topic())).collect();
-        look(&messages)
+        Ok(())
     }
 
-    /// Reads until the end of every lane was reached, or time is up.
-    fn newest(&self, queue: &Queue, lanes: usize) -> Result<Vec<Fetched>> {
-        let (mut runs, mut ends, deadline) = (Vec::new(), 0, Instant::now() + WAIT_MAX);
-        while ends < lanes && Instant::now() < deadline {
-            let mut run = Fetched::with_capacity(1024);
+    /// Shows what comes, until every lane has been shown to its end or nothing comes any more. Returns what would be shown next of each; None
+    /// where enough was seen.
+    fn show_records(&self, queue: &Queue, plan: &Plan, mut look: impl FnMut(&[Message<'_>]) -> Result<bool>) -> Result<Option<Vec<u64>>> {
+        let mut next: Vec<u64> = plan.lanes.iter().map(|lane| lane.start).collect();
+        let left = |next: &[u64]| {
+            plan.lanes
+                .iter()
+                .zip(next)
+                .map(|(lane, at)| lane.end.saturating_sub(*at))
+                .sum::<u64>()
+        };
+        let (mut lanes, mut run) = (LaneTable::new(plan), Fetched::with_capacity(RUN_RECORDS));
+        let (mut missing, mut moved) = (left(&next), Instant::now());
+        while missing > 0 && moved.elapsed() < WAIT_MAX && !self.reader.stopping.load(Ordering::Relaxed) {
             queue.fill(&mut run, LINGER, LINGER);
+            let mut messages = Vec::with_capacity(RUN_RECORDS);
             for item in run.iter() {
-                match item.error() {
-                    None => {}
-                    Some(RDKafkaErrorCode::PartitionEOF) => ends += 1,
+                let error = item.error();
+                let lane = lanes.find(item).ok_or_else(|| stray(item, error, &self.reader.brokers))?;
+                let at = u64::try_from(item.offset()).unwrap_or(0);
+                match error {
+                    None => {
+                        messages.push(item.message(item.topic()));
+                        next[lane] = at + 1;
+                    }
+                    Some(RDKafkaErrorCode::PartitionEOF) => next[lane] = next[lane].max(at),
                     Some(code) => return Err(explain(code, &item.reason(), &self.reader.brokers)),
                 }
             }
-            runs.push(run);
+            if look(&messages)? {
+                return Ok(None);
+            }
+            if left(&next) < missing {
+                (missing, moved) = (left(&next), Instant::now());
+            }
         }
-        Ok(runs)
+        Ok(Some(next))
     }
 }
