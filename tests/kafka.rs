@@ -80,6 +80,7 @@ impl Decoder for Text {
             rejects,
             tombstones,
             filtered: 0,
+            unknown_members: 0,
         })
     }
 }

@@ -51,6 +51,7 @@ impl Decoder for Parity {
             rejects: Vec::new(),
             tombstones: 0,
             filtered: messages.len() - taken.len(),
+            unknown_members: 0,
         })
     }
 }

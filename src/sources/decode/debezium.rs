@@ -491,6 +491,7 @@ impl Decoder for DebeziumDecoder {
             rejects,
             tombstones,
             filtered,
+            unknown_members: self.rows.take_unknown(),
         })
     }
 }

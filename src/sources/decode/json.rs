@@ -132,6 +132,7 @@ impl Decoder for JsonDecoder {
             rejects,
             tombstones,
             filtered: 0,
+            unknown_members: self.rows.take_unknown(),
         })
     }
 }
@@ -174,7 +175,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn k14_of_a_large_record_no_row_is_made() {
         let spec = spec(vec![Field::new("id", DataType::Int64, false)]);
         let terms = Terms {
@@ -190,6 +190,7 @@ mod tests {
         assert!(reject.message.contains("24 bytes"), "with its key: {}", reject.message);
     }
 
+    #[test]
     fn objects_become_rows_and_a_bad_one_leaves_no_trace() {
         let spec = spec(vec![
             Field::new("id", DataType::Int64, false),
@@ -206,6 +207,7 @@ mod tests {
         assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values().as_ref(), [1, 3, 4]);
         let names: Vec<_> = decoded.rows.column(1).as_string::<i32>().iter().collect();
         assert_eq!(names, [Some("a"), Some("é"), None]);
+        assert_eq!(decoded.unknown_members, 1);
         assert_eq!(decoded.origins, [0, 2, 3]);
         assert_eq!(decoded.rejects.len(), 1);
         assert_eq!((decoded.rejects[0].index, decoded.rejects[0].code), (1, "type_mismatch"));

@@ -140,12 +140,6 @@ pub struct Message<'a> {
     pub headers: Headers<'a>,
 }
 
-/// Headers of a record, read on demand.
-#[derive(Clone, Copy, Default)]
-pub struct Headers<'a>(pub Option<&'a dyn ReadHeaders>);
-
-impl std::fmt::Debug for Headers<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
 impl Message<'_> {
     /// Of key and value.
     pub fn bytes(&self) -> usize {
@@ -157,6 +151,12 @@ impl Message<'_> {
     }
 }
 
+/// Headers of a record, read on demand.
+#[derive(Clone, Copy, Default)]
+pub struct Headers<'a>(pub Option<&'a dyn ReadHeaders>);
+
+impl std::fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.is_some() { "Headers(..)" } else { "Headers(none)" })
     }
 }
@@ -183,6 +183,8 @@ pub struct Decoded {
     pub tombstones: usize,
     /// Messages that are not changes: heartbeats, transaction marks, logical messages.
     pub filtered: usize,
+    /// Members of the messages' records that are no columns, and were passed over.
+    pub unknown_members: u64,
 }
 
 impl Decoded {

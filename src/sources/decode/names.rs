@@ -18,6 +18,8 @@ pub(super) struct Names {
     /// What followed last time, by place; at 0 what came first, and by one higher the rest.
     next: Vec<usize>,
     scratch: Vec<u8>,
+    /// Names that mean no column.
+    unknown: u64,
 }
 
 impl Names {
@@ -40,7 +42,13 @@ impl Names {
             places,
             next,
             scratch: Vec::new(),
+            unknown: 0,
         }
+    }
+
+    /// How many members had names that mean no column, since this was asked last.
+    pub fn take_unknown(&mut self) -> u64 {
+        std::mem::take(&mut self.unknown)
     }
 
     /// Reads a member's name and its colon. `last` is the caller's memory within one object; it starts at 0.
@@ -61,6 +69,7 @@ impl Names {
     fn look_up(&mut self, scanner: &mut Scanner<'_>, last: &mut usize) -> Read<Option<usize>> {
         let name = scanner.key()?;
         let Some(&place) = self.places.get(name.read(&mut self.scratch)?) else {
+            self.unknown += 1;
             return Ok(None);
         };
         self.next[*last] = place;

@@ -337,6 +337,11 @@ impl Rows {
         self.rows += 1;
     }
 
+    /// How many members of values, since this was asked last, are no columns.
+    pub fn take_unknown(&mut self) -> u64 {
+        self.value.take_unknown()
+    }
+
     /// All columns, and which of their cells were not sent. All is empty then.
     pub fn finish(&mut self) -> Result<(Vec<ArrayRef>, Option<Unchanged>)> {
         let rows = std::mem::take(&mut self.rows);

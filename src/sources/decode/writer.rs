@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 
 /// How many schemas are remembered: shards of one table have one each, and a topic has some in its life.
 const SCHEMAS_MAX: usize = 16;
-
 /// Longest text of one: that of the 1,600 columns which a table of PostgreSQL has at most is a tenth of it.
 const SCHEMA_BYTES_MAX: usize = 4 << 20;
+
 #[derive(Debug)]
 pub(super) struct Writers {
     new_columns: NewColumns,
@@ -79,6 +79,12 @@ pub(super) fn is_row(value: &[u8]) -> Read<bool> {
 
 /// One message's schema may be damaged like any other part of it.
 fn parse(schema: &[u8]) -> Read<ConnectSchema> {
+    if schema.len() > SCHEMA_BYTES_MAX {
+        return Err(Fault::new(
+            Code::TooLarge,
+            "the schema around the payload is longer than any table's",
+        ));
+    }
     serde_json::from_slice(schema).map_err(|_| Fault::new(Code::Unexpected, "the schema around the payload is not one of Kafka Connect's"))
 }
 
@@ -93,12 +99,6 @@ impl Opened<'_> {
         match self.wrapped {
             true => wrapper::close(scanner),
             false => scanner.end(),
-    if schema.len() > SCHEMA_BYTES_MAX {
-        return Err(Fault::new(
-            Code::TooLarge,
-            "the schema around the payload is longer than any table's",
-        ));
-    }
         }
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Counts {
     pub dead_letter: u64,
     pub filtered: u64,
     pub tombstone: u64,
+    /// Parts of records that are no columns.
+    pub unknown_members: u64,
 }
 
 /// One table, as one thread sees it.
@@ -76,9 +78,9 @@ struct Fed {
 /// A decoder and the tables that it feeds: tables whose messages are written alike share one decoding.
 struct Feed {
     make: MakeDecoder,
+    terms: Terms,
     decoder: Box<dyn Decoder>,
     tables: Vec<usize>,
-    terms: Terms,
     /// Bytes of rows per byte of message, as last seen.
     weight: f64,
 }
@@ -255,10 +257,11 @@ impl Batcher {
         for &table in tables {
             self.reject(table, run, selection, &decoded.rejects)?;
             let counts = &mut portion.counts[table];
+            counts.dead_letter += decoded.rejects.len() as u64;
             counts.written += decoded.written() as u64;
             counts.tombstone += decoded.tombstones as u64;
-            counts.dead_letter += decoded.rejects.len() as u64;
             counts.filtered += decoded.filtered as u64;
+            counts.unknown_members += decoded.unknown_members;
             if decoded.rows.num_rows() > 0 {
                 portion.batches.push(ChangeBatch {
                     table: self.tables[table].id.clone(),
@@ -432,6 +435,7 @@ mod tests {
                     .collect(),
                 tombstones: messages.iter().filter(kind(b"t")).count(),
                 filtered: messages.iter().filter(kind(b"f")).count(),
+                unknown_members: 0,
             })
         }
     }
@@ -463,11 +467,11 @@ mod tests {
             wants: wants.to_vec(),
         };
         let plan = Plan {
+            partitions: vec![1; wants.len()],
             lanes: vec![lane],
             ..Plan::default()
         };
         let limits = Limits {
-            partitions: vec![1; wants.len()],
             rejects_in_a_row: stop_after,
             record_bytes: 100,
         };
