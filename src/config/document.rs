@@ -4,7 +4,7 @@
 //! step is taken out or replaced by something harmless before the next, so that one reading finds everything: hence a document may have
 //! a configuration and problems at once, and [`Document::into_config`] is the only way out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,14 @@ use super::{Config, KeyPath, Problem, Problems, check, structure};
 pub struct Document {
     file: PathBuf,
     text: String,
+    /// The bytes at which its lines begin.
+    lines: Vec<usize>,
     /// Where each key, or each item of a list, stands in the text.
     places: BTreeMap<KeyPath, Range<usize>>,
     config: Option<Config>,
     problems: Vec<Problem>,
+    /// The keys of the problems.
+    wrong: BTreeSet<KeyPath>,
 }
 
 impl Document {
@@ -45,10 +49,12 @@ impl Document {
     pub fn parse(file: &Path, text: String) -> Self {
         let mut document = Self {
             file: file.to_owned(),
+            lines: line_starts(&text),
             text,
             places: BTreeMap::new(),
             config: None,
             problems: Vec::new(),
+            wrong: BTreeSet::new(),
         };
         if let Some(mut tree) = document.read_toml() {
             for (key, what) in structure::check(&schema(), &mut tree) {
@@ -65,7 +71,7 @@ impl Document {
         let (table, errors) = DeTable::parse_recoverable(&text);
         let tree = table_to_json(table.get_ref(), &KeyPath::default(), &mut self.places);
         for error in &errors {
-            let place = error.span().map(|span| place_of(&text, span.start));
+            let place = error.span().map(|span| place_of(&text, &self.lines, span.start));
             self.problems.push(Problem {
                 place,
                 key: KeyPath::default(),
@@ -95,16 +101,19 @@ impl Document {
         self.config.as_ref()
     }
 
-    /// Adds a problem of an option, unless the option is already known to be wrong.
+    /// Adds a problem of an option, unless the option, or what it stands in, is already known to be wrong.
     pub fn add(&mut self, key: &KeyPath, what: impl Into<String>) {
-        let known = |p: &Problem| p.key != KeyPath::default() && key.is_within(&p.key);
-        if !self.problems.iter().any(known) {
-            self.problems.push(Problem {
-                place: self.place(key),
-                key: key.clone(),
-                what: what.into(),
-            });
+        if key.ways_up().any(|way| self.wrong.contains(&way)) {
+            return;
         }
+        if *key != KeyPath::default() {
+            self.wrong.insert(key.clone());
+        }
+        self.problems.push(Problem {
+            place: self.place(key),
+            key: key.clone(),
+            what: what.into(),
+        });
     }
 
     /// The configuration, if nothing is wrong with it.
@@ -123,14 +132,8 @@ impl Document {
 
     /// Line and column of a key, or of the nearest table above it that the text has.
     fn place(&self, key: &KeyPath) -> Option<(usize, usize)> {
-        let mut here = Some(key.clone());
-        while let Some(key) = here {
-            if let Some(range) = self.places.get(&key) {
-                return Some(place_of(&self.text, range.start));
-            }
-            here = key.parent();
-        }
-        None
+        let found = key.ways_up().find_map(|way| self.places.get(&way))?;
+        Some(place_of(&self.text, &self.lines, found.start))
     }
 }
 
@@ -148,11 +151,16 @@ fn folder_of(file: &Path) -> PathBuf {
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
-/// Line and column, from 1, of a byte of the text.
-fn place_of(text: &str, byte: usize) -> (usize, usize) {
-    let before = text.get(..byte).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+fn line_starts(text: &str) -> Vec<usize> {
+    let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(ends).collect()
+}
+
+/// Line and column, from 1, of a byte of the text whose lines begin at `lines`.
+fn place_of(text: &str, lines: &[usize], byte: usize) -> (usize, usize) {
+    let line = lines.partition_point(|start| *start <= byte);
+    let start = line.checked_sub(1).and_then(|line| lines.get(line)).copied().unwrap_or(0);
+    (line, text.get(start..byte).map_or(0, |before| before.chars().count()) + 1)
 }
 
 fn table_to_json(table: &DeTable<'_>, at: &KeyPath, places: &mut BTreeMap<KeyPath, Range<usize>>) -> Value {

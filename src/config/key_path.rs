@@ -39,14 +39,9 @@ impl KeyPath {
         Self(steps)
     }
 
-    /// What holds this value; None at the top.
-    pub fn parent(&self) -> Option<Self> {
-        let (_, above) = self.0.split_last()?;
-        Some(Self(above.to_vec()))
-    }
-
-    pub fn is_within(&self, outer: &Self) -> bool {
-        self.0.starts_with(&outer.0)
+    /// This way, that of what holds the value, and so on up to the top.
+    pub fn ways_up(&self) -> impl Iterator<Item = Self> {
+        (0..=self.0.len()).rev().map(|steps| Self(self.0[..steps].to_vec()))
     }
 }
 
@@ -77,6 +72,7 @@ mod tests {
     fn a_path_reads_as_toml_would_write_it() {
         let path = KeyPath::of(["pipelines", "a.b"]).key("key").index(1);
         assert_eq!(path.to_string(), "pipelines.\"a.b\".key[1]");
-        assert!(path.is_within(&KeyPath::of(["pipelines"])) && !path.is_within(&KeyPath::of(["http"])));
+        let up: Vec<String> = path.ways_up().map(|way| way.to_string()).collect();
+        assert_eq!(up, ["pipelines.\"a.b\".key[1]", "pipelines.\"a.b\".key", "pipelines.\"a.b\"", "pipelines", ""]);
     }
 }

@@ -4,6 +4,8 @@
 //! knows the part of JSON Schema that our own types produce, says what was expected, and mends the tree as it goes: what cannot stand is
 //! removed, and what is required is replaced by something of the right type, so that the next step can look for further problems.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::problem::suggestion;
@@ -57,7 +59,7 @@ impl<'s> Walk<'s> {
     fn table(&mut self, shape: &'s Value, table: &mut Map<String, Value>, at: &KeyPath) -> bool {
         let properties = shape["properties"].as_object();
         let others = Some(&shape["additionalProperties"]).filter(|schema| schema.is_object());
-        let mut refused = Vec::new();
+        let mut refused = BTreeSet::new();
         for (name, value) in table.iter_mut() {
             let here = at.key(name);
             let stands = match properties.and_then(|known| known.get(name)).or(others) {
@@ -68,7 +70,7 @@ impl<'s> Walk<'s> {
                 }
             };
             if !stands {
-                refused.push(name.clone());
+                refused.insert(name.clone());
             }
         }
         for name in shape["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -76,10 +78,9 @@ impl<'s> Walk<'s> {
             if !table.contains_key(name) {
                 let expected: Vec<String> = self.shapes(schema).iter().map(|shape| describe(shape)).collect();
                 self.wrong(&at.key(name), format!("missing: expected {}", expected.join(" or ")));
-            } else if !refused.iter().any(|other| other == name) {
+            } else if !refused.remove(name) {
                 continue;
             }
-            refused.retain(|other| other != name);
             table.insert(name.to_owned(), self.placeholder(schema));
         }
         table.retain(|name, _| !refused.contains(name));
