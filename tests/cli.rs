@@ -153,6 +153,44 @@ fn all_problems_of_a_configuration_are_told_at_once_columns_included() {
 }
 
 #[test]
+fn each_mistake_in_the_options_of_the_store_has_its_line_and_the_nearest_name() {
+    let site = Site::new();
+    let text = "lake = \"s3://bucket/lake\"\n[storage]\naws_regoin = \"eu-central-1\"\naws_allow_http = \"maybe\"\n\
+                timeout = { env = \"CANARY\" }\ngoogle_base_url = \"http://g\"\n\
+                [pipelines.shop.kafka]\nbrokers = \"b:9092\"\n[pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\n\
+                [pipelines.shop.tables.there]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nlocation = \"gs://bucket/there\"\n";
+    site.configure("stores", text);
+    let output = alluvium(&site.path(""), &["check", "--log-format", "text", "--config", "stores.toml"]);
+    let (_, log) = self::text(&output);
+    assert_eq!(code(&output), 78, "{log}");
+    for line in [
+        "stores.toml:3:1: storage.aws_regoin: not an option of S3 or Google's store; did you mean `aws_region`?",
+        "stores.toml:4:1: storage.aws_allow_http: the store does not take it: ",
+        "stores.toml:5:1: storage.timeout: the store does not take this secret",
+    ] {
+        assert!(log.contains(line), "should tell {line}: {log}");
+    }
+    assert!(!log.contains("google_base_url") && !log.contains(SECRET), "{log}");
+}
+
+#[test]
+fn a_check_leaves_no_folder_behind() {
+    let site = Site::new();
+    let config = nowhere(&site, "traceless", "http = { address = \"\" }");
+    let before: Vec<_> = std::fs::read_dir(site.path(""))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    let output = alluvium(&site.path(""), &["check", "--config", &config]);
+    assert!(text(&output).0.contains("table orders"), "{:?}", text(&output));
+    let after: Vec<_> = std::fs::read_dir(site.path(""))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    assert_eq!(after.len(), before.len(), "{after:?}");
+}
+
+#[test]
 fn the_program_tells_about_itself() {
     let site = Site::new();
     let folder = site.path("");

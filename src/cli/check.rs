@@ -195,9 +195,9 @@ impl Report {
 
 /// The store of a place, once it was seen to take a write and to refuse a second one of the same key.
 async fn probed(location: &Url, pipeline: &Resolved) -> Result<Arc<dyn ObjectStore>> {
-    let store = open_store(location, &pipeline.storage)?;
-    store::probe_conditional_put(store.as_ref(), location.as_str()).await?;
-    Ok(store)
+    let probed = open_store(&store::nearest(location), &pipeline.storage)?;
+    store::probe_conditional_put(probed.as_ref(), location.as_str()).await?;
+    open_store(location, &pipeline.storage)
 }
 
 /// Version and marks of the table that is there, or None where there is none yet; an error where it is not the one that is expected.

@@ -73,6 +73,15 @@ mod tests {
         let path = KeyPath::of(["pipelines", "a.b"]).key("key").index(1);
         assert_eq!(path.to_string(), "pipelines.\"a.b\".key[1]");
         let up: Vec<String> = path.ways_up().map(|way| way.to_string()).collect();
-        assert_eq!(up, ["pipelines.\"a.b\".key[1]", "pipelines.\"a.b\".key", "pipelines.\"a.b\"", "pipelines", ""]);
+        assert_eq!(
+            up,
+            [
+                "pipelines.\"a.b\".key[1]",
+                "pipelines.\"a.b\".key",
+                "pipelines.\"a.b\"",
+                "pipelines",
+                ""
+            ]
+        );
     }
 }

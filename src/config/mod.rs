@@ -39,7 +39,8 @@ pub struct Config {
     /// Where tables lie: a folder or a URL (`s3://bucket/lake`, `gs://…`, `az://…`). Table `orders` lies at `<lake>/orders` unless it
     /// names a `location` of its own.
     pub lake: Option<String>,
-    /// Options of the object store, by the names that the `object_store` crate gives them: `aws_endpoint`, `aws_region` …
+    /// Options of the object store, by the names that the `object_store` crate gives them: `aws_endpoint`, `aws_region` … Where tables lie in
+    /// several stores, each takes those that it knows.
     #[serde(default)]
     pub storage: BTreeMap<String, Text>,
     /// A folder for what can always be made again: caches of key indexes. Keep it between restarts to start faster.

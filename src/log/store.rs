@@ -1,5 +1,7 @@
 //! Object stores by URL, each rooted at its table, and what their errors mean to an operator.
 
+pub mod options;
+
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::io;
@@ -14,6 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::durable::DurableStore;
+use options::{Environment, Service};
 
 /// The URL of a table's place: a URL as it stands, or a path of this machine.
 pub fn parse_location(text: &str) -> Result<Url> {
@@ -30,7 +33,8 @@ pub fn parse_location(text: &str) -> Result<Url> {
 }
 
 /// The store of a URL (`file://`, `s3://`, `gs://`, `az://`, `abfss://`), rooted at the URL. Options by the names that the `object_store`
-/// crate gives them; those of the environment count too, after the given ones.
+/// crate gives them: others are for tables at other places ([`options::wrong_name`] tells those that are nobody's). Those of the environment
+/// count too, after the given ones.
 pub fn open(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
     let wrong = |e: object_store::Error| {
         Error::config(
@@ -44,34 +48,12 @@ pub fn open(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn Obj
         let prefix = Path::from_absolute_path(&folder).map_err(|e| wrong(e.into()))?;
         return Ok(Arc::new(PrefixStore::new(DurableStore::default(), prefix)));
     }
-    let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|e| wrong(e.into()))?;
-    let store: Arc<dyn ObjectStore> = match scheme {
-        ObjectStoreScheme::AmazonS3 => {
-            let mut builder = object_store::aws::AmazonS3Builder::from_env().with_url(url.as_str());
-            for (key, value) in options {
-                builder = builder.with_config(known(key, url)?, value);
-            }
-            Arc::new(builder.build().map_err(wrong)?)
-        }
-        ObjectStoreScheme::GoogleCloudStorage => {
-            let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
-            for (key, value) in options {
-                builder = builder.with_config(known(key, url)?, value);
-            }
-            Arc::new(builder.build().map_err(wrong)?)
-        }
-        ObjectStoreScheme::MicrosoftAzure => {
-            let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env().with_url(url.as_str());
-            for (key, value) in options {
-                builder = builder.with_config(known(key, url)?, value);
-            }
-            Arc::new(builder.build().map_err(wrong)?)
-        }
-        _ => {
-            let what = format!("alluvium has no store for {url}: use a folder, file://, s3://, gs://, az:// or abfss://");
-            return Err(Error::config("bad_location", what));
-        }
+    let (_, prefix) = ObjectStoreScheme::parse(url).map_err(|e| wrong(e.into()))?;
+    let Some(service) = Service::of(url) else {
+        let what = format!("alluvium has no store for {url}: use a folder, file://, s3://, gs://, az:// or abfss://");
+        return Err(Error::config("bad_location", what));
     };
+    let store = service.open(url.as_str(), options, Environment::Counts).map_err(wrong)?;
     Ok(if prefix.as_ref().is_empty() {
         store
     } else {
@@ -79,15 +61,22 @@ pub fn open(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn Obj
     })
 }
 
-/// An option by its name in the `object_store` crate.
-fn known<K: std::str::FromStr>(key: &str, url: &Url) -> Result<K> {
-    key.parse()
-        .map_err(|_| Error::config("bad_option", format!("`storage.{key}` is not an option of the store of {url}")))
-}
-
 fn local_folder(url: &Url) -> Result<PathBuf> {
     url.to_file_path()
         .map_err(|()| Error::config("bad_location", format!("{url} is not a path of this machine")))
+}
+
+/// The folder where a table's would be made, if it is not there yet; any other place as it is. What holds of the one holds of the other, and to
+/// look there leaves no folder behind.
+pub fn nearest(location: &Url) -> Url {
+    let found = || {
+        let folder = local_folder(location).ok()?;
+        Url::from_directory_path(folder.ancestors().find(|folder| folder.exists())?).ok()
+    };
+    match location.scheme() {
+        "file" => found().unwrap_or_else(|| location.clone()),
+        _ => location.clone(),
+    }
 }
 
 /// Proves that the store refuses to create a key twice. All that keeps two writers apart rests on this.
@@ -170,6 +159,17 @@ fn io_error(error: &object_store::Error) -> Option<&io::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_yet_is_looked_for_in_the_folder_that_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = |path: &std::path::Path| Url::from_directory_path(path).unwrap();
+        let there = url(folder.path());
+        assert_eq!(nearest(&url(&folder.path().join("lake/orders"))), there);
+        assert_eq!(nearest(&there), there);
+        let bucket = Url::parse("s3://bucket/lake").unwrap();
+        assert_eq!(nearest(&bucket), bucket);
+    }
 
     #[test]
     fn an_error_says_who_acts() {

@@ -15,6 +15,7 @@ use url::Url;
 use super::postgres::{PostgresFeed, PostgresFeeds};
 use crate::config::{self, Config, Document, KeyPath, Problems};
 use crate::error::Error;
+use crate::log::store;
 use crate::reject::dead_letter_schema;
 use crate::sources::decode::{self, DecodeSpec, NewColumns, columns};
 use crate::sources::kafka::options;
@@ -89,6 +90,7 @@ pub fn storage(config: &Config) -> crate::error::Result<Storage> {
 pub fn resolve(mut document: Document) -> Result<(Config, Vec<Resolved>), Problems> {
     let (mut resolved, mut wrong) = (Vec::new(), Vec::new());
     if let Some(config) = document.config() {
+        storage_options(config, &mut wrong);
         for (name, pipeline) in &config.pipelines {
             resolved.extend(resolve_pipeline(config, name, pipeline, &mut wrong));
         }
@@ -97,6 +99,33 @@ pub fn resolve(mut document: Document) -> Result<(Config, Vec<Resolved>), Proble
         document.add(&key, what);
     }
     document.into_config().map(|config| (config, resolved))
+}
+
+fn storage_options(config: &Config, wrong: &mut Vec<Wrong>) {
+    let own = |pipeline: &config::Pipeline| {
+        let tables = pipeline.tables.values().map(|table| table.location.clone());
+        tables.chain([pipeline.dead_letters.location.clone()]).flatten().collect::<Vec<_>>()
+    };
+    let places = config.pipelines.values().flat_map(own).chain(config.lake.clone());
+    let places: Vec<Url> = places.filter_map(|place| config::url_of(&place).ok()).collect(); // Of others the document knows.
+    let at = KeyPath::of(["storage"]);
+    for name in config.storage.keys() {
+        wrong.extend(store::options::wrong_name(name, &places).map(|what| Wrong(at.key(name), what)));
+    }
+    let Ok(Storage(options)) = storage(config) else { return }; // The document has the reason.
+    if options.is_empty() {
+        return; // What the environment says is seen when the first table is opened.
+    }
+    for (name, why) in store::options::wrong_values(&options, &places) {
+        let is_secret = name
+            .as_ref()
+            .is_some_and(|name| matches!(config.storage.get(name), Some(config::Text::Secret(_))));
+        let what = match is_secret {
+            true => "the store does not take this secret".to_owned(),
+            false => format!("the store does not take it: {why}"),
+        };
+        wrong.push(Wrong(name.map_or_else(|| at.clone(), |name| at.key(&name)), what));
+    }
 }
 
 /// None where something is wrong.
