@@ -281,6 +281,43 @@ async fn a_second_signal_stops_at_once() {
 }
 
 #[tokio::test]
+async fn a_closed_terminal_is_an_orderly_end_but_for_what_was_started_to_outlive_it() {
+    let site = Site::new();
+    for outlives in [false, true] {
+        let port = free_port();
+        let config = nowhere(&site, "hangup", &http(port));
+        let mut program = site.start_with("hangup", &["run", "--config", &config], |command| {
+            command.env("CANARY", SECRET);
+            at_hangup(command, if outlives { libc::SIG_IGN } else { libc::SIG_DFL });
+        });
+        program
+            .until("its endpoints", Duration::from_secs(30), || get(port, "/livez"))
+            .await;
+        // The endpoints are there a moment before the signals are listened to.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        program.signal(libc::SIGHUP);
+        if outlives {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert_eq!(get(port, "/livez").expect("it lives").0, 200);
+            program.signal(libc::SIGTERM);
+        }
+        assert_eq!(program.wait(Duration::from_secs(30)).await.status.code(), Some(0), "{outlives}");
+    }
+}
+
+/// What the process does at SIGHUP when it begins, as `nohup` sets it.
+fn at_hangup(command: &mut Command, does: libc::sighandler_t) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGHUP, does);
+            Ok(())
+        });
+    }
+}
+
+#[tokio::test]
 async fn r1_sigterm_publishes_what_is_staged_and_the_endpoints_tell_of_it() {
     let site = Site::new();
     let source = Source::new(Broker::shared(), 4).await;
@@ -345,7 +382,9 @@ async fn check_goes_on_behind_the_first_record_of_a_topic() {
 #[tokio::test]
 async fn the_demo_tells_its_story_and_its_commands_and_lines_work() {
     let site = Site::new();
-    let folder = site.path("");
+    // A path as people have them.
+    let folder = site.path("Ann's files");
+    std::fs::create_dir(&folder).unwrap();
     let story = result(&folder, &["demo", "--path", "demo", "--changes", "6000"]);
     assert!(story.contains("6,000 changes") && story.contains("every event once"), "{story}");
 
@@ -377,7 +416,7 @@ async fn the_demo_tells_its_story_and_its_commands_and_lines_work() {
         "n.csv",
     ];
     assert_eq!(result(&folder, &place), "");
-    assert!(std::fs::read_to_string(site.path("n.csv")).unwrap().starts_with("n\n"));
+    assert!(std::fs::read_to_string(folder.join("n.csv")).unwrap().starts_with("n\n"));
     let parquet = [
         "query",
         "SELECT * FROM orders",
@@ -389,7 +428,15 @@ async fn the_demo_tells_its_story_and_its_commands_and_lines_work() {
         "orders.parquet",
     ];
     result(&folder, &parquet);
-    assert!(std::fs::read(site.path("orders.parquet")).unwrap().starts_with(b"PAR1"));
+    assert!(std::fs::read(folder.join("orders.parquet")).unwrap().starts_with(b"PAR1"));
+    let asked: Vec<&str> = story.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(asked.len() == 4 && asked[0].starts_with("sql="), "{asked:?}");
+    let output = Command::new("sh").args(["-ec", &asked.join("\n")]).output().unwrap();
+    assert!(
+        output.status.success() && text(&output).0.contains("shipped"),
+        "{:?}",
+        text(&output)
+    );
 
     let line = story.lines().find(|line| line.contains("python3 -c")).unwrap();
     let python = python::interpreter();
@@ -400,7 +447,7 @@ async fn the_demo_tells_its_story_and_its_commands_and_lines_work() {
     let (told, log) = text(&output);
     assert!(output.status.success() && told.contains("orders"), "{told}{log}");
 
-    let mine = site.path("mine");
+    let mine = folder.join("mine");
     std::fs::create_dir(&mine).unwrap();
     std::fs::write(mine.join("thesis"), "x").unwrap();
     let refused = alluvium(&folder, &["demo", "--path", "mine"]);

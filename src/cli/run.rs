@@ -73,22 +73,60 @@ pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal is closed. None where that was to be ignored when the process began.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     fn new() -> Result<Self> {
         let listen = |kind| signal(kind).map_err(|e| Error::bug("signals cannot be received").because(e));
+        let hangup = (!ignores_hangup()).then(|| listen(SignalKind::hangup()));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: hangup.transpose()?,
         })
     }
 
     /// The number of the next one.
     async fn next(&mut self) -> u8 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => 15,
             _ = self.interrupt.recv() => 2,
+            _ = hangup => 1,
         }
+    }
+}
+
+/// Whether this process was started to outlive its terminal, as `nohup` does it: to listen to the signal would undo that. Also where it cannot
+/// be told: the signal then does what it always does.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    hangup_is_in(&status).unwrap_or(true)
+}
+
+/// Whether SIGHUP is among the signals that a process ignores, by what Linux tells of it.
+fn hangup_is_in(status: &str) -> Option<bool> {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    // One bit for each signal, from the first on: that is SIGHUP.
+    u64::from_str_radix(ignored.trim(), 16).ok().map(|signals| signals & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_nohup_has_started_is_known_by_the_signals_that_it_ignores() {
+        let status = |ignored: &str| format!("Name:\talluvium\nSigBlk:\t0000000000000001\nSigIgn:\t{ignored}\nSigCgt:\t0\n");
+        assert_eq!(hangup_is_in(&status("0000000000000001")), Some(true));
+        assert_eq!(hangup_is_in(&status("0000000000001006")), Some(false));
+        assert_eq!(hangup_is_in(""), None);
     }
 }

@@ -7,6 +7,7 @@
 mod broker;
 mod changes;
 mod folder;
+mod quote;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -268,9 +269,9 @@ async fn ask(tables: &[Named], moments: &[Moment], folder: &Path) -> Result<()> 
         let batches = query::query(QUERY, tables, &when).await?.collect().await?;
         let told = pretty_format_batches(&batches).map_err(|e| Error::bug("an answer cannot be printed").because(e))?;
         say(&format!(
-            "$ {} query \"$sql\" --config {}/demo.toml {option}\n{told}\n",
-            program.display(),
-            folder.display()
+            "$ {} query \"$sql\" --config {} {option}\n{told}\n",
+            quote::word(&program.to_string_lossy()),
+            quote::word(&folder.join("demo.toml").to_string_lossy())
         ))?;
         let found = summary(&batches)?;
         if found != moment.expected {
@@ -331,12 +332,12 @@ async fn check_audit(tables: &[Named], changes: &Changes) -> Result<()> {
 
 /// The line with which Python reads the newest orders. Its `to_pyarrow_table` refuses deletion vectors; its SQL knows them.
 fn python_line(folder: &Path) -> String {
-    let table = folder.join("orders");
-    format!(
-        "python3 -c \"from deltalake import DeltaTable, QueryBuilder; \
-         print(QueryBuilder().register('orders', DeltaTable('{}')).execute('SELECT status, count(*) AS orders FROM orders GROUP BY status').read_all())\"",
-        table.display()
-    )
+    let table = quote::python(&folder.join("orders").to_string_lossy());
+    let program = format!(
+        "from deltalake import DeltaTable, QueryBuilder; print(QueryBuilder().register(\"orders\", DeltaTable({table}))\
+         .execute(\"SELECT status, count(*) AS orders FROM orders GROUP BY status\").read_all())"
+    );
+    format!("python3 -c {}", quote::word(&program))
 }
 
 /// A part of the story.
