@@ -23,7 +23,7 @@ use crate::position::{Checkpoint, Lane, Lsn};
 use crate::reject::delivered::Delivered;
 use crate::sources::Resume;
 use crate::status::{Board, PipelineStatus};
-use crate::table::{Mode, Table};
+use crate::table::{Mode, Table, full_name};
 
 pub(super) async fn check(file: &Path) -> Result<ExitCode> {
     let (config, resolved) = resolve(Document::read(file)?)?;
@@ -113,12 +113,13 @@ impl Report {
             format!(", {bytes} of WAL to read up to {end}")
         });
         self.line(&format!("postgres {}: reachable, {}{lag}", opener.address(), found.slot()));
+        // First: what some of the statements below bring with them.
+        for advice in &found.advice {
+            self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
+        }
         for problem in &found.problems {
             let wrong = Error::config(problem.code, format!("{}. {}", problem.what, problem.fix));
             self.wrong("postgres", &wrong);
-        }
-        for advice in &found.advice {
-            self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
         }
         let mut marks = Vec::new();
         let slot = Some(&found.lane);
@@ -128,8 +129,18 @@ impl Report {
                 Err(wrong) => self.wrong(&format!("table {id}"), wrong),
             }
         }
-        for table in &found.unpublished {
+        for lacking in &found.unpublished {
+            let table = full_name(&lacking.schema, &lacking.table);
             self.line(&format!("table {table}: will be added to the publication, and copied"));
+            if !lacking.unidentified.tables.is_empty() {
+                self.line(&format!(
+                    "table {table}: note: nothing identifies its rows, so the server would refuse UPDATE and DELETE of it once it is published. A run \
+                     sets it to REPLICA IDENTITY FULL first ({}), unless you do something else before: ALTER TABLE {} ADD PRIMARY KEY (…); or leave \
+                     it out of what is followed",
+                    lacking.unidentified.sql(),
+                    lacking.name(),
+                ));
+            }
         }
         let kept = self.look_at(&pipeline.dead_letters, pipeline, slot).await;
         if let Err(wrong) = found.continues(&marks, &kept) {

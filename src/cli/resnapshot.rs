@@ -1,4 +1,5 @@
-//! `alluvium resnapshot`: has tables of a database copied again. A service that is running does it at once; else the next run does.
+//! `alluvium resnapshot`: has tables of a database copied again. A service that is running finds out with its next commit; else the next run
+//! does it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use super::moment::{named, of_config};
 use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::pipeline::postgres::PostgresFeeds;
 use crate::pipeline::resolve::{Resolved, Source, resolve};
 
 pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode> {
@@ -17,7 +19,8 @@ pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode
     let mut asked = Vec::new();
     for name in names {
         let table = named(&known, name)?;
-        let (pipeline, slot) = feeding(&resolved, name)?;
+        let (pipeline, feeds) = feeding(&resolved, name)?;
+        let slot = feeds.slot_name(pipeline);
         let Some(log) = Log::open(&table.url, Arc::clone(&table.store), pipeline).await? else {
             return Err(Error::config(
                 "no_table",
@@ -42,21 +45,23 @@ pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode
                 format!("table `{name}` holds nothing of slot `{slot}` yet: the next run copies it anyway"),
             ));
         };
-        asked.push((name, lane.clone(), log));
+        asked.push((name, lane.clone(), log, feeds.idle()));
     }
-    for (name, lane, mut log) in asked {
+    for (name, lane, mut log, idle) in asked {
         let version = log.forget(&lane).await?;
+        let idle = humantime::format_duration(idle);
         super::print(&format!(
-            "version {version} of {name} asks for a new copy; its rows stay as they are until one version replaces them\n"
+            "version {version} of {name} asks for a new copy; its rows stay as they are until one version replaces them. A service that is running \
+             finds out with its next commit: at the next change, or within {idle} as the server's WAL grows. Else the next run makes the copy\n"
         ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pipeline and the slot that feed a table.
-fn feeding<'r>(resolved: &'r [Resolved], table: &str) -> Result<(&'r str, String)> {
+/// The pipeline that feeds a table from a database.
+fn feeding<'r>(resolved: &'r [Resolved], table: &str) -> Result<(&'r str, &'r PostgresFeeds)> {
     let fed = resolved.iter().find_map(|pipeline| match &pipeline.source {
-        Source::Postgres(feeds) if feeds.feeds_table(table) => Some((&*pipeline.name, feeds.slot_name(&pipeline.name))),
+        Source::Postgres(feeds) if feeds.feeds_table(table) => Some((&*pipeline.name, feeds)),
         Source::Postgres(_) | Source::Kafka(_) => None,
     });
     fed.ok_or_else(|| {

@@ -25,7 +25,9 @@ pub struct Postgres {
     pub slot: Option<String>,
     /// The publication. Default: `alluvium_<pipeline>`.
     pub publication: Option<String>,
-    /// Make the publication and the slot where they are missing. Without it, `alluvium check` prints the SQL that makes them.
+    /// Make the publication and the slot where they are missing, and put the tables into the publication that are asked for. A table whose rows
+    /// nothing identifies (no primary key, no replica identity) is set to REPLICA IDENTITY FULL first: else the server would refuse UPDATE and
+    /// DELETE of it, to everybody. Without this option, `alluvium check` prints the SQL.
     #[serde(default)]
     pub create: bool,
     /// Read transactions when they are prepared (PREPARE TRANSACTION), and show them when they are committed: large ones are there sooner. While

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use columns::Numbers;
+use columns::{Numbers, has_untold_values, known_columns};
 pub use feeds::{PostgresFeed, PostgresFeeds};
 pub use look::Found;
 use relations::Relations;
@@ -29,7 +29,6 @@ use crate::position::{Checkpoint, Lane, Position};
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::{self, PgTable};
-use crate::sources::postgres::changes::Known;
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
 use crate::sources::postgres::learned::Learned;
@@ -59,8 +58,10 @@ pub struct PostgresToDelta {
     held: Vec<(Lanes, Checkpoint)>,
     /// Tables whose source is gone, as was said.
     gone: BTreeSet<String>,
-    /// How many tables the last flow had.
+    /// How many tables there are beside these.
     open: usize,
+    /// Why further tables cannot be opened. The server was asked once for all of them, and each stops by an error of its own.
+    refused: Vec<Error>,
     learned: Learned,
 }
 
@@ -89,6 +90,7 @@ impl PostgresToDelta {
             held: Vec::new(),
             gone: BTreeSet::new(),
             open: 0,
+            refused: Vec::new(),
             learned: Learned::default(),
         })
     }
@@ -121,22 +123,32 @@ impl PostgresToDelta {
                 held.push((Lanes::Slot(lane.clone()), marks));
             }
         }
-        Ok((self.fed(feeds, types, lane)?, held))
+        Ok((self.fed(publication, feeds, types, lane)?, held))
     }
 
     /// The tables that the configuration asks for, given those of the publication.
-    fn fed(&self, feeds: Vec<(PostgresFeed, PgTable)>, types: &Types, lane: &Lane) -> Result<Vec<Fed>> {
+    fn fed(&mut self, publication: &str, feeds: Vec<(PostgresFeed, PgTable)>, types: &Types, lane: &Lane) -> Result<Vec<Fed>> {
         if feeds.is_empty() {
-            let what = format!(
-                "the publication has none of the tables that `follow` asks for ({}): ALTER PUBLICATION … ADD TABLE …, or correct the names",
-                self.feeds.postgres.follow.join(", ")
-            );
-            return Err(Error::config("not_published", what));
+            let nothing = self.nothing_to_follow(publication);
+            return Err(Error::config(nothing.code, format!("{}. {}", nothing.what, nothing.fix)));
         }
-        feeds
+        let (fed, refused): (Vec<_>, Vec<_>) = feeds
             .into_iter()
             .map(|(feed, source)| self.fed_by(&feed, source, types, lane))
-            .collect()
+            .partition(Result::is_ok);
+        self.refuse(refused.into_iter().filter_map(Result::err).collect())?;
+        Ok(fed.into_iter().flatten().collect())
+    }
+
+    /// Fails with the first of these. If each stops one table, the others are told one by one, without the server.
+    fn refuse(&mut self, mut refused: Vec<Error>) -> Result<()> {
+        if let Some(at) = refused.iter().position(|error| error.table.is_none()) {
+            return Err(refused.swap_remove(at));
+        }
+        refused.reverse();
+        let first = refused.pop();
+        self.refused = refused;
+        first.map_or(Ok(()), Err)
     }
 
     fn fed_by(&self, feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane) -> Result<Fed> {
@@ -207,6 +219,9 @@ impl Open for PostgresToDelta {
     type Sink = DeltaSink;
 
     async fn open(&mut self) -> Result<Opened<PostgresSource, DeltaSink>> {
+        if let Some(refused) = self.refused.pop() {
+            return Err(refused);
+        }
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
         let (slot_name, publication) = (postgres.slot_name(&pipeline), postgres.publication_name(&pipeline));
         let control = connection::control(&self.address).await?;
@@ -237,48 +252,18 @@ impl Open for PostgresToDelta {
 
         let limit = self.budget.limit();
         let share = limit / STAGED_SHARE / fed.len().max(1);
-        let (mut sinks, mut feeds) = (Vec::new(), Vec::new());
-        for Fed { source, followed, table } in fed {
-            let store = self.tables.store(&table.location).await?;
-            let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
-            let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
-            let is_copied = sink.checkpoint().get(&lane).is_some_and(|at| at != FORGOTTEN);
-            let is_another = relations.is_another(&lane, &table, &source, is_copied);
-            let kept = Numbers::kept(&sink.log().snapshot().properties, table.id.as_str());
-            let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
-            let why = if is_another.map_err(|error| self.of_table(error, &table.id))? {
-                Some("it was dropped and made anew, or was out of the publication for a while")
-            } else if is_copied && has_untold_values(&sink, &kept, &source, &table) {
-                Some("it has columns that its rows have values in, which no change tells")
-            } else {
-                self.learned.again(&table.id).filter(|_| is_copied)
-            };
-            let known = known_columns(&sink, &kept, &source);
-            let now = Numbers::of(&source);
-            let now = if is_copied && why.is_none() { kept.and(now) } else { now };
-            if why.is_some() || now != kept {
-                sink.close();
-                let mut log = Log::open_or_create(&table.location, Arc::clone(&store), &table, &self.resolved.name).await?;
-                if let Some(why) = why {
-                    warn!(table = %table.id, why, "it is copied again");
-                    log.forget(&lane).await?;
-                    self.learned.is_to_be_copied(&table.id);
+        let (mut sinks, mut feeds, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for fed in fed {
+            match self.open_table(fed, &lane, &mut relations, share).await {
+                Ok((table, sink, feed)) => {
+                    sinks.push((table, sink));
+                    feeds.push(feed);
                 }
-                if now != kept {
-                    log.set_properties(BTreeMap::from([now.property()?])).await?;
-                }
-                sink = self.tables.sink(&table, store, share).await?;
+                Err(error) if error.table.is_some() => refused.push(error),
+                Err(error) => return Err(error),
             }
-            let holds = holds(sink.checkpoint(), &lane, &table)?;
-            sinks.push((Arc::new(table), sink));
-            feeds.push(Feed {
-                source,
-                followed,
-                holds,
-                known,
-                marks: Vec::new(),
-            });
         }
+        self.refuse(refused)?;
         if let Some(lowest) = feeds.iter().filter_map(Feed::held).min() {
             let logs: Vec<&Log> = sinks.iter().map(|(_, sink)| sink.log()).collect();
             for (feed, log) in feeds.iter_mut().zip(logs).filter(|(feed, _)| feed.held() > Some(lowest)) {
@@ -353,6 +338,7 @@ impl Open for PostgresToDelta {
     fn leave_out(&mut self, table: &TableId) -> bool {
         let leaves_out = *table != self.resolved.dead_letters.id && self.open != 1 && self.left_out.insert(table.clone());
         if leaves_out {
+            self.open = self.open.saturating_sub(1);
             warn!(%table, "the server keeps the WAL that it lacks until it is mended, or told to be copied again (alluvium resnapshot), and the pipeline is started again");
         }
         leaves_out
@@ -364,6 +350,56 @@ impl Open for PostgresToDelta {
 }
 
 impl PostgresToDelta {
+    /// A table and what it holds, told to be copied again where what it holds is not what the server has.
+    async fn open_table(
+        &mut self,
+        fed: Fed,
+        lane: &Lane,
+        relations: &mut Relations,
+        share: usize,
+    ) -> Result<(Arc<Table>, DeltaSink, Feed)> {
+        let Fed { source, followed, table } = fed;
+        let store = self.tables.store(&table.location).await?;
+        let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
+        let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
+        let is_copied = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
+        let is_another = relations.is_another(lane, &table, &source, is_copied);
+        let kept = Numbers::kept(&sink.log().snapshot().properties, table.id.as_str());
+        let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
+        let why = if is_another.map_err(|error| self.of_table(error, &table.id))? {
+            Some("it was dropped and made anew, or was out of the publication for a while")
+        } else if is_copied && has_untold_values(&sink, &kept, &source, &table) {
+            Some("it has columns that its rows have values in, which no change tells")
+        } else {
+            self.learned.again(&table.id).filter(|_| is_copied)
+        };
+        let known = known_columns(&sink, &kept, &source);
+        let now = Numbers::of(&source);
+        let now = if is_copied && why.is_none() { kept.and(now) } else { now };
+        if why.is_some() || now != kept {
+            sink.close();
+            let mut log = Log::open_or_create(&table.location, Arc::clone(&store), &table, &self.resolved.name).await?;
+            if let Some(why) = why {
+                warn!(table = %table.id, why, "it is copied again");
+                log.forget(lane).await?;
+                self.learned.is_to_be_copied(&table.id);
+            }
+            if now != kept {
+                log.set_properties(BTreeMap::from([now.property()?])).await?;
+            }
+            sink = self.tables.sink(&table, store, share).await?;
+        }
+        let holds = holds(sink.checkpoint(), lane, &table)?;
+        let feed = Feed {
+            source,
+            followed,
+            holds,
+            known,
+            marks: Vec::new(),
+        };
+        Ok((Arc::new(table), sink, feed))
+    }
+
     /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.
     async fn keep_timeline(&self, control: &Control, system: &System, slot: &Lane, feeds: &[Feed], log: &mut Log) -> Result<()> {
         let lane = timeline::lane(slot);
@@ -400,30 +436,6 @@ impl PostgresToDelta {
         let made = slot::find(control, name).await?;
         made.ok_or_else(|| Error::transient("slot_missing", format!("the replication slot `{name}` was made, and is gone")))
     }
-}
-
-/// The columns that the table has.
-fn known_columns(sink: &DeltaSink, kept: &Numbers, source: &PgTable) -> Known {
-    let fields = sink.log().snapshot().schema.fields();
-    let own = fields.iter().map(|field| field.name().to_owned());
-    let all: BTreeSet<String> = own.collect();
-    let same = source.columns.iter().filter(|column| all.contains(&column.name));
-    let same = same.filter(|column| kept.get(&column.name) == Some(column.number));
-    Known {
-        same: same.map(|column| column.name.clone()).collect(),
-        all,
-    }
-}
-
-/// Whether the table has columns on the server of which its rows may have values that no change tells.
-fn has_untold_values(sink: &DeltaSink, kept: &Numbers, source: &PgTable, table: &Table) -> bool {
-    let schema = &sink.log().snapshot().schema;
-    let own = schema.fields().iter().map(|field| field.name().as_str());
-    let known: BTreeMap<&str, Option<i16>> = own
-        .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
-        .map(|name| (name, kept.get(name)))
-        .collect();
-    !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
 }
 
 /// What a table holds of the slot.

@@ -54,3 +54,20 @@ async fn tables_of_any_name_are_tables_of_their_own() {
         assert_eq!(here, format!(r#"{{"v":"{number}!"}}"#), "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tables_that_cannot_be_followed_stop_together_and_hold_up_no_other() {
+    let bad: String = (0..40)
+        .map(|number| format!("CREATE TABLE bad_{number} (id int PRIMARY KEY, \"a b\" int);"))
+        .collect();
+    let sql = format!("{bad} CREATE TABLE good (id int PRIMARY KEY); INSERT INTO good VALUES (1)");
+    let bank = Bank::new(PostgresServer::shared(), "many", &sql, "create = true\nfollow = [\"public.*\"]").await;
+    let begun = tokio::time::Instant::now();
+    let (code, said) = bank.refused().await;
+    let took = begun.elapsed();
+    assert_eq!(code, 78, "{said}");
+    assert_eq!(said.matches("the table stopped; the others go on").count(), 40, "{said}");
+    bank.agrees("SELECT id FROM public.good", &["public.good"]).await;
+    // The server is asked for all of them at once: to open the pipeline anew for each takes twenty.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}

@@ -12,6 +12,7 @@ fn wanted(tables: &[&str]) -> Wanted {
         tables: tables.iter().map(|name| ("public".to_owned(), (*name).to_owned())).collect(),
         copies: true,
         two_phase: false,
+        create: false,
     }
 }
 

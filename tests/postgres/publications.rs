@@ -123,6 +123,82 @@ async fn what_a_publication_has_is_not_put_into_it_again() {
     }
 }
 
+/// With `create = true`, of tables whose rows nothing identifies.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_publishes_can_be_changed_as_before_and_each_change_is_seen() {
+    let tables = "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE loose (v int); INSERT INTO loose VALUES (1); \
+                  CREATE TABLE parted (v int) PARTITION BY RANGE (v); CREATE TABLE part PARTITION OF parted DEFAULT; INSERT INTO parted VALUES (1); \
+                  CREATE TABLE chosen (v int); ALTER TABLE chosen REPLICA IDENTITY NOTHING; INSERT INTO chosen VALUES (1)";
+    let bank = Bank::new(
+        PostgresServer::shared(),
+        "identity",
+        tables,
+        "create = true\nfollow = [\"public.*\"]",
+    )
+    .await;
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 78, "{said}");
+    for line in [
+        "table public.loose: note: nothing identifies its rows",
+        "ALTER TABLE \"public\".\"loose\" REPLICA IDENTITY FULL;",
+        "ALTER TABLE \"public\".\"part\" REPLICA IDENTITY FULL;",
+        "\"public\".\"chosen\" is not put into the publication",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("table public.keyed: note"), "{said}");
+    bank.catch_up().await;
+    // The application goes on.
+    for table in ["loose", "parted", "chosen"] {
+        bank.sql(&format!("UPDATE {table} SET v = v + 1; DELETE FROM {table}")).await;
+    }
+    bank.sql("INSERT INTO keyed VALUES (1)").await;
+    let (code, said) = bank.refused().await;
+    assert_eq!(code, 65, "{said}");
+    for table in ["public.loose", "public.parted"] {
+        assert!(
+            said.contains(&format!("\"table\":\"{table}\",\"code\":\"append_only\"")),
+            "{table}: {said}"
+        );
+    }
+    bank.agrees("SELECT id FROM public.keyed", &["public.keyed"]).await;
+    let identity = "SELECT relreplident FROM pg_class WHERE relname = 'chosen'";
+    assert_eq!(bank.value(identity).await, "n", "what somebody chose stays");
+}
+
+/// Since 18, all columns are no identity where some are generated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_generated_columns_can_be_changed_as_before_on_every_version() {
+    for installation in Installation::all() {
+        let server = PostgresServer::start(Options::default().on(&installation));
+        let tables = "CREATE TABLE keyed (id int PRIMARY KEY, v int GENERATED ALWAYS AS (id + 1) STORED); INSERT INTO keyed VALUES (1); \
+                      CREATE TABLE loose (id int, v int GENERATED ALWAYS AS (id + 1) STORED); INSERT INTO loose VALUES (1)";
+        let bank = Bank::new(&server, "generated", tables, "create = true\nfollow = [\"public.*\"]").await;
+        bank.catch_up().await;
+        bank.sql("UPDATE keyed SET id = 2; UPDATE loose SET id = 2; DELETE FROM loose")
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_to_follow_is_told_by_check_as_by_a_run() {
+    for create in [true, false] {
+        let lines = format!("create = {create}\nfollow = [\"other.*\"]");
+        let bank = Bank::new(PostgresServer::shared(), "none", "CREATE TABLE t (id int PRIMARY KEY)", &lines).await;
+        if !create {
+            bank.sql(&format!("CREATE PUBLICATION pub_{} FOR TABLE t", bank.database)).await;
+            bank.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", bank.slot()))
+                .await;
+        }
+        for (code, said) in [bank.check().await, bank.refused().await] {
+            assert!(
+                code == 78 && said.contains("has none of the tables that"),
+                "{create}: {code} {said}"
+            );
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_may_read_no_more_than_the_columns_that_are_published() {
     let server = PostgresServer::shared();

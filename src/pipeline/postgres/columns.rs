@@ -3,10 +3,14 @@
 //! A column that was dropped and added anew, or got the name of another, has the same name and other values, and no change tells those of
 //! the rows that were there. The server tells such columns apart by their numbers; the Delta table keeps them in a property.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::sources::postgres::catalog::PgTable;
+use crate::sinks::delta::DeltaSink;
+use crate::sources::postgres::catalog::{self, PgTable};
+use crate::sources::postgres::changes::Known;
+use crate::sources::postgres::followed::Metadata;
+use crate::table::{Mode, Table};
 
 /// As JSON: by a column's name its number on the server. Of columns that have gone there, the last.
 pub(super) const PROPERTY: &str = "alluvium.postgres.columns";
@@ -46,4 +50,28 @@ impl Numbers {
         let text = serde_json::to_string(&self.0).map_err(|e| Error::bug("numbers of columns are no JSON").because(e))?;
         Ok((PROPERTY.to_owned(), text))
     }
+}
+
+/// The columns that the table has.
+pub(super) fn known_columns(sink: &DeltaSink, kept: &Numbers, source: &PgTable) -> Known {
+    let fields = sink.log().snapshot().schema.fields();
+    let own = fields.iter().map(|field| field.name().to_owned());
+    let all: BTreeSet<String> = own.collect();
+    let same = source.columns.iter().filter(|column| all.contains(&column.name));
+    let same = same.filter(|column| kept.get(&column.name) == Some(column.number));
+    Known {
+        same: same.map(|column| column.name.clone()).collect(),
+        all,
+    }
+}
+
+/// Whether the table has columns on the server of which its rows may have values that no change tells.
+pub(super) fn has_untold_values(sink: &DeltaSink, kept: &Numbers, source: &PgTable, table: &Table) -> bool {
+    let schema = &sink.log().snapshot().schema;
+    let own = schema.fields().iter().map(|field| field.name().as_str());
+    let known: BTreeMap<&str, Option<i16>> = own
+        .filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name))
+        .map(|name| (name, kept.get(name)))
+        .collect();
+    !matches!(table.mode, Mode::Append) && catalog::has_untold_values(&known, &source.columns)
 }

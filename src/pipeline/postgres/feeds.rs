@@ -1,5 +1,7 @@
 //! Which tables of a database are followed, and which Delta table each becomes: by name, or by pattern.
 
+use std::time::Duration;
+
 use object_store::ObjectStore;
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -68,6 +70,11 @@ impl PostgresFeeds {
     /// When all tables are published.
     pub(super) fn limits(&self) -> Limits {
         limits(&self.commit, &config::TableCommit::default(), IDLE_POSTGRES)
+    }
+
+    /// After how long a mark that moved without rows is published.
+    pub fn idle(&self) -> Duration {
+        self.limits().idle
     }
 
     /// Whether this Delta table is one that the database feeds.

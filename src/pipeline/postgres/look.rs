@@ -7,14 +7,12 @@ use crate::error::Result;
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sources::postgres::connection;
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
-use crate::sources::postgres::publication;
+use crate::sources::postgres::publication::{self, Lacking};
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::{Holds, catalog};
-use crate::table::{Table, TableId, full_name};
+use crate::table::{Table, TableId};
 
-/// Problems that `create = true` solves by itself.
-const MADE_ON_REQUEST: [&str; 2] = ["publication_missing", "table_unpublished"];
 /// What may be meant: a table of inserts needs no identity, a publication need not tell all, and a slot in use is that of a running service.
 const ADVICE: [&str; 3] = ["table_identity", "publication_partial", "slot_active"];
 
@@ -28,7 +26,7 @@ pub struct Found {
     /// The tables of the publication that are asked for; or why one cannot be followed.
     pub tables: Vec<(TableId, Result<Table>)>,
     /// Tables that a run puts into the publication first.
-    pub unpublished: Vec<String>,
+    pub unpublished: Vec<Lacking>,
     /// What the tables hold is in this lane.
     pub lane: Lane,
     slot: Option<Slot>,
@@ -58,11 +56,11 @@ impl PostgresToDelta {
             tables: followed.chain(named).collect::<BTreeSet<_>>().into_iter().collect(),
             copies: true,
             two_phase: postgres.two_phase,
+            create: postgres.create,
         };
         let facts = preflight::gather(&control, &wanted).await?;
-        let (advice, problems) = preflight::problems(&facts, &wanted)
+        let (advice, mut problems) = preflight::problems(&facts, &wanted)
             .into_iter()
-            .filter(|problem| !(postgres.create && MADE_ON_REQUEST.contains(&problem.code)))
             .partition::<Vec<_>, _>(|problem| ADVICE.contains(&problem.code));
         let system = match System::of(&self.address).await {
             Ok(system) => Some(system),
@@ -73,13 +71,16 @@ impl PostgresToDelta {
         let identifier = system.as_ref().map(|system| system.identifier.to_string()).unwrap_or_default();
         let lane = Lane::new(format!("{slot_name}@{identifier}"));
         let (published, types) = (catalog::tables(&control, &publication).await?, catalog::types(&control).await?);
-        let unpublished = if postgres.create {
-            publication::lacking(&control, &publication, |schema, table| self.feeds.wants(schema, table)).await?
-        } else {
-            Vec::new()
-        };
-        let unpublished = unpublished.iter().map(|(schema, table)| full_name(schema, table)).collect();
-        let tables = self.feeds.fed_by(&published)?.into_iter().map(|(feed, source)| {
+        let mut unpublished = Vec::new();
+        if postgres.create {
+            unpublished = publication::lacking(&control, &publication, |schema, table| self.feeds.wants(schema, table)).await?;
+            unpublished.retain(|table| table.unidentified.obstacle.is_none()); // Others are among the problems.
+        }
+        let feeds = self.feeds.fed_by(&published)?;
+        if feeds.is_empty() && unpublished.is_empty() && problems.is_empty() {
+            problems.push(self.nothing_to_follow(&publication));
+        }
+        let tables = feeds.into_iter().map(|(feed, source)| {
             let fed = self.fed_by(&feed, source, &types, &lane);
             (feed.id, fed.map(|fed| fed.table))
         });
@@ -97,6 +98,19 @@ impl PostgresToDelta {
             lane,
             end: catalog::end_of_wal(&control).await?,
         })
+    }
+}
+
+impl PostgresToDelta {
+    /// The publication is there, and none of its tables is asked for.
+    pub(super) fn nothing_to_follow(&self, publication: &str) -> Problem {
+        let asked = self.feeds.postgres.follow.join(", ");
+        let publication = connection::identifier(publication);
+        Problem {
+            code: "not_published",
+            what: format!("The publication {publication} has none of the tables that `follow` asks for ({asked})"),
+            fix: format!("Run: ALTER PUBLICATION {publication} ADD TABLE …; or correct the names"),
+        }
     }
 }
 

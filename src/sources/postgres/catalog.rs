@@ -160,14 +160,20 @@ pub async fn tables_of(control: &Control, publication: &str, only: Option<&[u32]
         published_sql(version),
         entries_sql(version)
     );
-    for row in control.query(&sql, &[&publication, &only]).await? {
+    let rows = control.query(&sql, &[&publication, &only]).await?;
+    let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+    let mut columns = columns(control, &oids).await?;
+    for row in rows {
         let oid: u32 = row.get(0);
+        let shown: Vec<String> = row.get(4);
+        let mut columns = columns.remove(&oid).unwrap_or_default();
+        columns.retain(|column| shown.contains(&column.name));
         let table = PgTable {
             oid,
             relation: relation(oid, &row.get::<_, Vec<u32>>(7)),
             schema: row.get(1),
             name: row.get(2),
-            columns: columns(control, oid, &row.get::<_, Vec<String>>(4)).await?,
+            columns,
             identity: identity(row.get(3))?,
             primary_key: row.get(5),
             identity_index: row.get(6),
@@ -243,19 +249,21 @@ pub async fn end_of_wal(control: &Control) -> Result<u64> {
         .ok_or_else(|| Error::bug("the server does not tell where its WAL ends"))
 }
 
-/// The columns with these names, in the table's order.
-async fn columns(control: &Control, oid: u32, shown: &[String]) -> Result<Vec<Column>> {
-    let sql = "SELECT attname::text, attnum, atttypid, atttypmod, atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
-               WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attname = ANY ($2::text[]) ORDER BY attnum";
-    let rows = control.query(sql, &[&oid, &shown]).await?;
-    let columns = rows.iter().map(|row| Column {
-        name: row.get(0),
-        number: row.get(1),
-        type_oid: row.get(2),
-        type_modifier: row.get(3),
-        has_default: row.get(4),
-    });
-    Ok(columns.collect())
+/// The columns of tables, in the order that each has them: all in one answer, for a database has many.
+async fn columns(control: &Control, oids: &[u32]) -> Result<BTreeMap<u32, Vec<Column>>> {
+    let sql = "SELECT attrelid, attname::text, attnum, atttypid, atttypmod, atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
+               WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum";
+    let mut columns: BTreeMap<u32, Vec<Column>> = BTreeMap::new();
+    for row in control.query(sql, &[&oids]).await? {
+        columns.entry(row.get(0)).or_default().push(Column {
+            name: row.get(1),
+            number: row.get(2),
+            type_oid: row.get(3),
+            type_modifier: row.get(4),
+            has_default: row.get(5),
+        });
+    }
+    Ok(columns)
 }
 
 /// The leaves of a partitioned table, or the table itself.

@@ -20,6 +20,7 @@ pub mod changes;
 pub mod connection;
 pub mod copying;
 pub mod followed;
+pub mod identity;
 mod introduced;
 pub mod learned;
 pub mod pgoutput;

@@ -7,6 +7,7 @@ pub use facts::{Facts, Found, Publication, Room, Table, Wanted, gather};
 
 use crate::error::{Error, Kind};
 use crate::sources::postgres::connection::{identifier, qualified};
+use crate::sources::postgres::identity::Obstacle;
 use crate::sources::postgres::slot::Slot;
 
 /// What is wrong, and what to run or to set.
@@ -43,7 +44,10 @@ pub fn problems(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         ));
     }
     // A publication takes no table that cannot be followed.
-    found.extend(facts.tables.iter().filter_map(|table| self::table(table, facts, wanted)));
+    for table in &facts.tables {
+        found.extend(identity(table, facts, wanted));
+        found.extend(self::table(table, facts, wanted));
+    }
     found.extend(publication(facts, wanted));
     found.extend(facts.slot.as_ref().and_then(|slot| self::slot(slot, wanted)));
     found
@@ -108,6 +112,11 @@ fn room(code: &'static str, setting: &str, room: Room, needed: u32) -> Option<Pr
 fn publication(facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     let name = identifier(&wanted.publication);
     let Some(publication) = &facts.publication else {
+        if wanted.create {
+            let made = |table: &Table| table.found.as_ref().is_some_and(|found| is_made(found, facts, wanted));
+            let what = format!("{} has none of the tables that the configuration asks for", facts.database);
+            return (!facts.tables.iter().any(made)).then(|| problem("not_published", what, "Correct the names, or create them"));
+        }
         let fit = facts.tables.iter().filter(|table| table.found.as_ref().is_some_and(is_table));
         let fit: Vec<String> = fit.map(|table| qualified(&table.schema, &table.name)).collect();
         let of = if fit.is_empty() {
@@ -130,7 +139,7 @@ fn publication(facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     Some(problem("publication_partial", what, fix))
 }
 
-/// The first problem of a table: the others show when it is solved.
+/// What keeps a table from being followed, the first of it: the rest shows when that is solved.
 fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     let name = qualified(&table.schema, &table.name);
     let role = identifier(&facts.role);
@@ -149,15 +158,6 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     if !found.logged {
         let what = format!("{name} is not written to the log");
         return Some(problem("table_unlogged", what, format!("Run: ALTER TABLE {name} SET LOGGED;")));
-    }
-    if !found.identified {
-        let what =
-            format!("{name} has nothing to identify a row by: as soon as it is published, the server refuses UPDATE and DELETE of it");
-        let fix = match &found.deferrable {
-            Some(anew) => format!("Its primary key is deferrable, which is no identity. Run: ALTER TABLE {name} {anew};"),
-            None => format!("Give it a primary key, or run: ALTER TABLE {name} REPLICA IDENTITY FULL;"),
-        };
-        return Some(problem("table_identity", what, fix));
     }
     if !found.usable_schema || !found.readable {
         let schema = identifier(&table.schema);
@@ -182,11 +182,29 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
         let what = format!("Row security hides rows of {name} from {role}");
         return Some(problem("postgres_denied", what, format!("Run: ALTER ROLE {role} BYPASSRLS;")));
     }
-    let publication = facts.publication.as_ref()?;
-    if found.published {
-        return None;
+    match found.published || is_made(found, facts, wanted) {
+        true => None,
+        false => unpublished(table, found, facts, wanted),
     }
-    let into = identifier(&wanted.publication);
+}
+
+/// Of a table that nobody puts into the publication: what does.
+fn unpublished(table: &Table, found: &Found, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
+    let (name, into) = (qualified(&table.schema, &table.name), identifier(&wanted.publication));
+    if let Some(obstacle) = obstacle(found, facts).filter(|_| wanted.create) {
+        let what = format!(
+            "{name} is not put into the publication {into}: nothing identifies its rows, and the server would refuse UPDATE and DELETE of it. It {}",
+            obstacle.why()
+        );
+        let fix = format!("Give it a primary key, or run: {}", found.unidentified.sql());
+        return Some(problem("table_unpublished", what, fix));
+    }
+    let Some(publication) = &facts.publication else {
+        // What makes the publication names the table as well; `create` takes whole tables only.
+        let what = format!("{name} is a partition, and `create` makes a publication of whole tables");
+        let fix = "Name the partitioned table that it belongs to";
+        return wanted.create.then(|| problem("table_unpublished", what, fix));
+    };
     // Without this, changes come under the names of the partitions.
     if found.kind == 'p' && !publication.via_root {
         let what = format!("{name} is partitioned, and the publication {into} speaks of its partitions");
@@ -200,6 +218,47 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
         false => format!("Run: ALTER PUBLICATION {into} ADD TABLE {name};"),
     };
     Some(problem("table_unpublished", what, fix))
+}
+
+/// Whether a run puts the table into the publication, so that its changes come under its name.
+fn is_made(found: &Found, facts: &Facts, wanted: &Wanted) -> bool {
+    let fits = |publication: &Publication| !publication.all_tables && (publication.via_root || found.kind != 'p');
+    let is_whole = is_table(found) && found.logged && !found.is_partition;
+    wanted.create && !found.published && is_whole && facts.publication.as_ref().is_none_or(fits) && obstacle(found, facts).is_none()
+}
+
+/// What keeps a run from publishing a table that has no identity.
+fn obstacle(found: &Found, facts: &Facts) -> Option<Obstacle> {
+    found.unidentified.obstacle.filter(|_| needs_identity(facts))
+}
+
+/// Of a table that is published without an identity, the server refuses UPDATE and DELETE to everybody.
+fn needs_identity(facts: &Facts) -> bool {
+    facts.publication.as_ref().is_none_or(Publication::has_changes)
+}
+
+/// A run gives an identity to what it publishes, or tells why not. A key that is deferrable is refused all the same.
+fn identity(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
+    let found = table.found.as_ref().filter(|found| is_table(found) && found.logged)?;
+    let is_given = is_made(found, facts, wanted) && found.deferrable.is_none();
+    let is_told = wanted.create && !found.published && obstacle(found, facts).is_some();
+    if found.unidentified.tables.is_empty() || !needs_identity(facts) || is_given || is_told {
+        return None;
+    }
+    let name = qualified(&table.schema, &table.name);
+    let what = match found.published {
+        true => {
+            format!("{name} is published and has nothing to identify a row by: the server refuses UPDATE and DELETE of it, to everybody")
+        }
+        false => format!(
+            "{name} has nothing to identify a row by: as soon as it is published, the server refuses UPDATE and DELETE of it, to everybody"
+        ),
+    };
+    let fix = match &found.deferrable {
+        Some(anew) => format!("Its primary key is deferrable, which is no identity. Run: ALTER TABLE {name} {anew};"),
+        None => format!("Give it a primary key, or run: {}", found.unidentified.sql()),
+    };
+    Some(problem("table_identity", what, fix))
 }
 
 /// Whether it can be read at all depends on what the tables hold: see [`slot::check`](super::slot::check).

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{candidates, server_version};
 use super::connection::{Control, identifier, qualified};
+use super::identity::{self, Obstacle, Unidentified};
 use crate::error::{Error, Result};
 
 /// Versions before this one are known.
@@ -132,14 +133,24 @@ pub async fn row_filter(control: &Control, publication: &str, table: u32) -> Res
 }
 
 pub async fn exists(control: &Control, publication: &str) -> Result<bool> {
-    Ok(has_all_tables(control, publication).await?.is_some())
+    Ok(kind(control, publication).await?.is_some())
 }
 
-/// Whether the publication is of all tables; None where it is not there.
-async fn has_all_tables(control: &Control, publication: &str) -> Result<Option<bool>> {
-    let sql = "SELECT puballtables FROM pg_publication WHERE pubname = $1";
+/// What a publication is of.
+struct Kind {
+    all_tables: bool,
+    /// It tells updates or deletes.
+    changes: bool,
+}
+
+/// None where it is not there.
+async fn kind(control: &Control, publication: &str) -> Result<Option<Kind>> {
+    let sql = "SELECT puballtables, pubupdate OR pubdelete FROM pg_publication WHERE pubname = $1";
     let found = control.query(sql, &[&publication]).await?;
-    Ok(found.first().map(|row| row.get(0)))
+    Ok(found.first().map(|row| Kind {
+        all_tables: row.get(0),
+        changes: row.get(1),
+    }))
 }
 
 /// The tables that the publication names, or whose schema it names: also those that it shows in parts only.
@@ -158,42 +169,63 @@ async fn named(control: &Control, publication: &str) -> Result<BTreeSet<(String,
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Those of which the server refuses UPDATE and DELETE where they are published.
-async fn unidentified(control: &Control, tables: &[(String, String)]) -> Result<Vec<String>> {
-    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-               JOIN unnest($1::text[], $2::text[]) w(schema, name) ON w.schema = n.nspname AND w.name = c.relname \
-               WHERE NOT CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
-                   WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate) \
-                   ELSE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END ORDER BY 1, 2";
-    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
-    let rows = control.query(sql, &[&schemas, &names]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| qualified(&row.get::<_, String>(0), &row.get::<_, String>(1)))
-        .collect())
+/// A table that is wanted, and that the publication has neither by itself nor in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    pub schema: String,
+    pub table: String,
+    /// What needs an identity before the table is published: else the server refuses UPDATE and DELETE of it.
+    pub unidentified: Unidentified,
 }
 
-/// The tables that are wanted, and that the publication has neither by itself nor in parts.
-pub async fn lacking(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<Vec<(String, String)>> {
-    if has_all_tables(control, publication).await? == Some(true) {
+impl Lacking {
+    /// As statements name it.
+    pub fn name(&self) -> String {
+        qualified(&self.schema, &self.table)
+    }
+}
+
+/// All of these, as candidates come: by schema and name.
+pub async fn lacking(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<Vec<Lacking>> {
+    let kind = kind(control, publication).await?;
+    if kind.as_ref().is_some_and(|kind| kind.all_tables) {
         return Ok(Vec::new());
     }
     let (there, named) = (published(control, publication).await?, named(control, publication).await?);
-    let candidates = candidates(control).await?.into_iter();
-    let wanted = candidates.filter(|(schema, table)| wants(schema, table));
-    Ok(wanted
-        .filter(|table| !there.contains_key(table) && !named.contains(table))
-        .collect())
+    let mut wanted = candidates(control).await?;
+    wanted.retain(|table| wants(&table.0, &table.1) && !there.contains_key(table) && !named.contains(table));
+    let mut unidentified = match kind {
+        Some(Kind { changes: false, .. }) => BTreeMap::new(),
+        _ => identity::unidentified(control, &wanted).await?,
+    };
+    let each = wanted.into_iter().map(|table| {
+        let unidentified = unidentified.remove(&table).unwrap_or_default();
+        let (schema, table) = table;
+        Lacking {
+            schema,
+            table,
+            unidentified,
+        }
+    });
+    Ok(each.collect())
 }
 
-/// Makes the publication where it is missing, and adds what is wanted and not in it: each table by itself, without those that inherit from it.
+/// Makes the publication where it is missing, and adds what is wanted and not in it: each table by itself, without those that inherit from it,
+/// and with an identity.
 pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
     let lacking = lacking(control, publication, wants).await?;
     let exists = exists(control, publication).await?;
-    let missing: Vec<String> = lacking
-        .iter()
-        .map(|(schema, table)| format!("ONLY {}", qualified(schema, table)))
-        .collect();
+    let (refused, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|table| table.unidentified.obstacle.is_some());
+    for table in &refused {
+        let (why, table) = (table.unidentified.obstacle.map(Obstacle::why), table.name());
+        warn!(
+            publication,
+            table,
+            why,
+            "not published: nothing identifies its rows, and the server would refuse UPDATE and DELETE of it; alluvium check tells what helps"
+        );
+    }
+    let missing: Vec<String> = lacking.iter().map(|table| format!("ONLY {}", table.name())).collect();
     let (name, tables) = (identifier(publication), missing.join(", "));
     let statement = match (exists, missing.is_empty()) {
         (true, true) => return Ok(()),
@@ -204,17 +236,17 @@ pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, 
         }
         (false, false) => format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true)"),
     };
-    control.batch_execute(&statement).await?;
-    info!(publication, tables, "published");
-    let unidentified = unidentified(control, &lacking).await?;
-    if !unidentified.is_empty() {
-        let tables = unidentified.join(", ");
+    for Lacking { unidentified, .. } in lacking.iter().filter(|table| !table.unidentified.tables.is_empty()) {
+        identity::identify(control, unidentified).await?;
+        let tables = unidentified.tables.join(", ");
         warn!(
             publication,
             tables,
-            "from now on the server refuses UPDATE and DELETE of these tables, for nothing identifies their rows: give them a primary key, or \
-             ALTER TABLE … REPLICA IDENTITY FULL"
+            "set to REPLICA IDENTITY FULL, for nothing identifies their rows, and the server would refuse UPDATE and DELETE of what is published so; \
+             partitions that are made later need the same"
         );
     }
+    control.batch_execute(&statement).await?;
+    info!(publication, tables, "published");
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::sources::postgres::connection::{Control, literal};
+use crate::sources::postgres::identity::{self, Unidentified};
 use crate::sources::postgres::publication::{self, Shown};
 use crate::sources::postgres::slot::{self, Slot};
 
@@ -18,6 +19,8 @@ pub struct Wanted {
     pub copies: bool,
     /// Transactions are to be told when they are prepared.
     pub two_phase: bool,
+    /// The publication and the slot are made where they are missing, and what is wanted is put into the publication.
+    pub create: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +60,13 @@ pub struct Publication {
     pub via_root: bool,
 }
 
+impl Publication {
+    /// It tells updates or deletes.
+    pub fn has_changes(&self) -> bool {
+        !["update", "delete"].iter().all(|operation| self.left_out.contains(operation))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     pub schema: String,
@@ -71,8 +81,10 @@ pub struct Found {
     pub kind: char,
     /// Not unlogged, not temporary.
     pub logged: bool,
-    /// Updates and deletes say which row they mean.
-    pub identified: bool,
+    /// It is a part of another table.
+    pub is_partition: bool,
+    /// What of it has nothing that says which row an update or a delete means.
+    pub unidentified: Unidentified,
     /// Of a primary key that is deferrable, what ALTER TABLE makes another of it with.
     pub deferrable: Option<String>,
     pub usable_schema: bool,
@@ -154,12 +166,8 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
     let names: Vec<String> = names
         .map(|(at, (schema, name))| format!("({at}, {}, {})", literal(schema), literal(name)))
         .collect();
-    // A deferrable primary key identifies no row to the log.
     let sql = format!(
-        "SELECT w.schema, w.name, c.relkind, c.relpersistence = 'p', \
-         CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
-           WHEN 'd' THEN EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) \
-           ELSE EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END, \
+        "SELECT w.schema, w.name, c.relkind, c.relpersistence = 'p', c.relispartition, \
          (SELECT format('DROP CONSTRAINT %1$I, ADD CONSTRAINT %1$I PRIMARY KEY (%2$s)', k.conname, \
              (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n.place) FROM unnest(k.conkey) WITH ORDINALITY n(number, place) \
               JOIN pg_attribute a ON a.attnum = n.number WHERE a.attrelid = c.oid)) \
@@ -175,20 +183,29 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
     );
     let rows = control.rows(&sql).await?;
     let published = publication::published(control, &wanted.publication).await?;
-    let each = rows.into_iter().map(|row| table(Fields::of(Some(row), "a table")?, &published));
+    let unidentified = identity::unidentified(control, &wanted.tables).await?;
+    let each = rows
+        .into_iter()
+        .map(|row| table(Fields::of(Some(row), "a table")?, &published, &unidentified));
     each.collect()
 }
 
-fn table(mut row: Fields, published: &BTreeMap<(String, String), Shown>) -> Result<Table> {
+fn table(
+    mut row: Fields,
+    published: &BTreeMap<(String, String), Shown>,
+    unidentified: &BTreeMap<(String, String), Unidentified>,
+) -> Result<Table> {
     let (schema, name) = (row.text()?, row.text()?);
-    let shown = published.get(&(schema.clone(), name.clone()));
+    let key = (schema.clone(), name.clone());
+    let shown = published.get(&key);
     let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
         return Ok(Table { schema, name, found: None });
     };
     let found = Found {
         kind,
         logged: row.truth()?,
-        identified: row.truth()?,
+        is_partition: row.truth()?,
+        unidentified: unidentified.get(&key).cloned().unwrap_or_default(),
         deferrable: row.optional()?,
         usable_schema: row.truth()?,
         readable: {

@@ -1,6 +1,7 @@
 //! Each lack of a server by itself, and what is said of it.
 
 use super::*;
+use crate::sources::postgres::identity::{Obstacle, Unidentified};
 
 fn wanted() -> Wanted {
     Wanted {
@@ -9,6 +10,7 @@ fn wanted() -> Wanted {
         tables: vec![("public".to_owned(), "t".to_owned())],
         copies: true,
         two_phase: false,
+        create: false,
     }
 }
 
@@ -16,12 +18,20 @@ fn found() -> Found {
     Found {
         kind: 'r',
         logged: true,
-        identified: true,
+        is_partition: false,
+        unidentified: Unidentified::default(),
         deferrable: None,
         usable_schema: true,
         readable: true,
         rows_hidden: false,
         published: true,
+    }
+}
+
+fn unidentified() -> Unidentified {
+    Unidentified {
+        tables: vec!["\"public\".\"t\"".to_owned()],
+        obstacle: None,
     }
 }
 
@@ -143,7 +153,7 @@ fn each_lack_is_named_with_what_helps() {
         ),
         (
             Found {
-                identified: false,
+                unidentified: unidentified(),
                 ..found()
             },
             "table_identity",
@@ -221,4 +231,91 @@ fn an_old_slot_without_copies_needs_no_further_place() {
     };
     let wanted = Wanted { copies: false, ..wanted() };
     assert_eq!(problems(&full, &wanted), []);
+}
+
+#[test]
+fn a_table_that_is_not_published_is_told_of_beside_what_else_it_lacks() {
+    let lacks = Found {
+        published: false,
+        unidentified: unidentified(),
+        ..found()
+    };
+    let found = problems(&facts(lacks), &wanted());
+    let codes: Vec<_> = found.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["table_identity", "table_unpublished"], "{found:?}");
+    assert!(found[0].what.contains("as soon as it is published"), "{found:?}");
+}
+
+#[test]
+fn what_a_run_makes_is_no_problem_and_what_it_does_not_make_is() {
+    let create = Wanted { create: true, ..wanted() };
+    let lacks = |found: Found| Found { published: false, ..found };
+    let nothing = || Unidentified {
+        by_choice: true,
+        ..unidentified()
+    };
+    let with = |publication: Option<Publication>, found: Found| Facts {
+        publication,
+        ..facts(found)
+    };
+    let publication = |all_tables, via_root| {
+        Some(Publication {
+            all_tables,
+            left_out: Vec::new(),
+            via_root,
+        })
+    };
+    let partitioned = || Found { kind: 'p', ..found() };
+    let partition = || Found {
+        is_partition: true,
+        ..found()
+    };
+    let loose = || Found {
+        unidentified: unidentified(),
+        ..found()
+    };
+    let refused = || Found {
+        unidentified: nothing(),
+        ..found()
+    };
+    let cases: [(Facts, &[&str]); 11] = [
+        (with(None, lacks(found())), &[]),
+        (with(None, lacks(loose())), &[]),
+        (with(publication(false, false), lacks(found())), &[]),
+        (with(publication(false, true), lacks(partitioned())), &[]),
+        (
+            with(publication(false, false), lacks(partitioned())),
+            &["SET (publish_via_partition_root"],
+        ),
+        (with(publication(true, false), lacks(found())), &["Name the partitioned table"]),
+        (with(publication(false, false), lacks(partition())), &["ADD TABLE"]),
+        (with(None, lacks(partition())), &["Name the partitioned table", "Correct the names"]),
+        (with(publication(false, false), lacks(refused())), &["REPLICA IDENTITY FULL;"]),
+        (with(publication(false, false), loose()), &["or run: ALTER TABLE"]),
+        (
+            Facts {
+                tables: Vec::new(),
+                ..with(None, found())
+            },
+            &["Correct the names"],
+        ),
+    ];
+    for (facts, fixes) in cases {
+        let found = problems(&facts, &create);
+        assert_eq!(found.len(), fixes.len(), "{facts:?} {found:?}");
+        for (problem, fix) in found.iter().zip(fixes) {
+            assert!(problem.fix.contains(fix), "{fix}: {found:?}");
+        }
+    }
+    // Where only inserts are told, nothing is refused.
+    let inserts = Publication {
+        all_tables: false,
+        left_out: vec!["update", "delete"],
+        via_root: false,
+    };
+    let codes: Vec<_> = problems(&with(Some(inserts), refused()), &create)
+        .iter()
+        .map(|problem| problem.code)
+        .collect();
+    assert_eq!(codes, ["publication_partial"]);
 }
