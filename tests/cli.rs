@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::kafka::Broker;
-use crate::support::program::{Site, free_port, get, http};
+use crate::support::program::{Site, ask, free_port, get, http};
 use crate::support::python;
 use crate::support::shop::{Shop, Source};
 
@@ -246,6 +246,36 @@ async fn x1_a_secret_is_nowhere_to_be_seen() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     program.signal(libc::SIGTERM);
     assert_eq!(program.wait(Duration::from_secs(30)).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_endpoints_answer_as_scrapers_and_probes_expect() {
+    let site = Site::new();
+    let port = free_port();
+    let config = nowhere(&site, "endpoints", &http(port));
+    let mut program = site.start_with("endpoints", &["run", "--config", &config], |command| {
+        command.env("CANARY", SECRET);
+    });
+    program
+        .until("its endpoints", Duration::from_secs(30), || get(port, "/livez"))
+        .await;
+    for (path, kind) in [
+        ("/metrics", "content-type: text/plain; version=0.0.4; charset=utf-8"),
+        ("/livez", "content-type: text/plain; charset=utf-8"),
+        ("/readyz", "content-type: text/plain; charset=utf-8"),
+        ("/status", "content-type: application/json"),
+    ] {
+        let (code, head, body) = ask(port, "GET", path).unwrap();
+        assert!(head.contains(kind) && body.ends_with('\n'), "{path}: {head}");
+        let (same, head, body) = ask(port, "HEAD", path).unwrap();
+        assert!(same == code && head.contains(kind) && body.is_empty(), "{path}: {head}");
+        let (refused, head, _) = ask(port, "POST", path).unwrap();
+        assert!(refused == 405 && head.contains("allow: get,head"), "{path}: {head}");
+    }
+    for path in ["/", "/metrics/", "/health"] {
+        let (code, _, body) = ask(port, "GET", path).unwrap();
+        assert!(code == 404 && body.contains("/readyz"), "{path}: {body}");
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ use crate::status::{self, Board, PipelineStatus};
 
 pub use metrics::install;
 
+const ENDPOINTS: &str = "/metrics, /livez, /readyz and /status";
+
 /// The server and the upkeep of the metrics; dropping it ends both.
 #[derive(Debug)]
 pub struct Server {
@@ -70,7 +72,7 @@ pub async fn start(address: &str, board: Board, budgets: BTreeMap<String, Budget
     };
     let listener = TcpListener::bind(address).await.map_err(unusable)?;
     let bound = listener.local_addr().map_err(unusable)?;
-    info!(address = %bound, "serving /metrics, /livez, /readyz and /status");
+    info!(address = %bound, "serving {ENDPOINTS}");
     let router = router(Shared { board, budgets, metrics });
     tasks.spawn(async move {
         // Serving ends only with the process: failed connections are the clients' matter.
@@ -90,6 +92,7 @@ fn router(shared: Shared) -> Router {
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(serve_ready))
         .route("/status", get(serve_status))
+        .fallback(async || (StatusCode::NOT_FOUND, format!("there are {ENDPOINTS}\n")))
         .with_state(shared)
 }
 

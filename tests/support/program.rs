@@ -240,13 +240,19 @@ pub fn free_port() -> u16 {
 
 /// GET on the program's own HTTP server: the status code and the body, or None while it does not listen.
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let (code, _, body) = ask(port, "GET", path)?;
+    Some((code, body))
+}
+
+/// The same with any method; the headers stand between, in small letters.
+pub fn ask(port: u16, method: &str, path: &str) -> Option<(u16, String, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    Some((head.split(' ').nth(1)?.parse().ok()?, head.to_lowercase(), body.to_owned()))
 }
 
 /// The line of a configuration that makes the program serve on this port.
