@@ -90,16 +90,21 @@ impl Signals {
 
     /// The number of the next one.
     async fn next(&mut self) -> u8 {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(signal) => signal.recv().await,
+        let Self {
+            terminate,
+            interrupt,
+            hangup,
+        } = self;
+        let closed = async {
+            match hangup {
+                Some(hangup) => hangup.recv().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
-            _ = hangup => 1,
+            _ = terminate.recv() => 15,
+            _ = interrupt.recv() => 2,
+            _ = closed => 1,
         }
     }
 }

@@ -41,7 +41,7 @@ impl KeyPath {
 
     /// This way, that of what holds the value, and so on up to the top.
     pub fn ways_up(&self) -> impl Iterator<Item = Self> {
-        (0..=self.0.len()).rev().map(|steps| Self(self.0[..steps].to_vec()))
+        (0..=self.0.len()).rev().map(move |steps| Self(self.0[..steps].to_vec()))
     }
 }
 

@@ -32,12 +32,12 @@ use crate::sources::postgres::catalog::{self, PgTable};
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
 use crate::sources::postgres::learned::Learned;
-use crate::sources::postgres::publication;
 use crate::sources::postgres::slot::{self, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, Holds, PostgresSource, Settings};
+use crate::sources::postgres::{identity, publication};
 use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
@@ -240,6 +240,10 @@ impl Open for PostgresToDelta {
             );
             return Err(Error::config("publication_missing", what));
         }
+        if postgres.create {
+            let names = published.iter().map(|table| (table.schema.clone(), table.name.clone()));
+            identity::of_new_partitions(&control, names).await?;
+        }
         let types = catalog::types(&control).await?;
         let (fed, held) = self.without_left_out(&publication, &published, &types, &lane).await?;
         self.held = held;
@@ -319,6 +323,7 @@ impl Open for PostgresToDelta {
                 .collect(),
             copy_connections: postgres.copy_connections as usize,
             two_phase,
+            create: postgres.create,
             discovery: postgres.discovery.0,
             board: self.board.clone(),
             limits: self.feeds.limits(),

@@ -6,7 +6,7 @@ use alluvium::sources::postgres::connection::control;
 use alluvium::sources::postgres::{catalog, publication};
 
 use crate::support::bank::Bank;
-use crate::support::postgres::{Installation, Options, PostgresServer};
+use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
 
 /// Partitions of partitions, in several schemas; tables that cannot be published beside those that can.
 const TABLES: &str = "CREATE SCHEMA s; CREATE SCHEMA \"S 2\"; \
@@ -127,8 +127,8 @@ async fn what_a_publication_has_is_not_put_into_it_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_run_publishes_can_be_changed_as_before_and_each_change_is_seen() {
     let tables = "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE loose (v int); INSERT INTO loose VALUES (1); \
-                  CREATE TABLE parted (v int) PARTITION BY RANGE (v); CREATE TABLE part PARTITION OF parted DEFAULT; INSERT INTO parted VALUES (1); \
-                  CREATE TABLE chosen (v int); ALTER TABLE chosen REPLICA IDENTITY NOTHING; INSERT INTO chosen VALUES (1)";
+                  CREATE TABLE parted (v int) PARTITION BY RANGE (v); CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (10); \
+                  INSERT INTO parted VALUES (1); CREATE TABLE chosen (v int); ALTER TABLE chosen REPLICA IDENTITY NOTHING; INSERT INTO chosen VALUES (1)";
     let bank = Bank::new(
         PostgresServer::shared(),
         "identity",
@@ -148,6 +148,15 @@ async fn what_a_run_publishes_can_be_changed_as_before_and_each_change_is_seen()
     }
     assert!(!said.contains("table public.keyed: note"), "{said}");
     bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    bank.sql("CREATE TABLE later PARTITION OF parted FOR VALUES FROM (10) TO (20); INSERT INTO parted VALUES (11)")
+        .await;
+    let identity = async |table: &str| {
+        bank.value(&format!("SELECT relreplident FROM pg_class WHERE relname = '{table}'"))
+            .await
+    };
+    wait_until("the new partition has an identity", async || identity("later").await == "f").await;
+    service.stop().await;
     // The application goes on.
     for table in ["loose", "parted", "chosen"] {
         bank.sql(&format!("UPDATE {table} SET v = v + 1; DELETE FROM {table}")).await;
@@ -162,8 +171,7 @@ async fn what_a_run_publishes_can_be_changed_as_before_and_each_change_is_seen()
         );
     }
     bank.agrees("SELECT id FROM public.keyed", &["public.keyed"]).await;
-    let identity = "SELECT relreplident FROM pg_class WHERE relname = 'chosen'";
-    assert_eq!(bank.value(identity).await, "n", "what somebody chose stays");
+    assert_eq!(identity("chosen").await, "n", "what somebody chose stays");
 }
 
 /// Since 18, all columns are no identity where some are generated.

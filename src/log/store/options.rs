@@ -250,7 +250,9 @@ macro_rules! builders {
 builders!(AmazonS3Builder: AmazonS3ConfigKey, GoogleCloudStorageBuilder: GoogleConfigKey, MicrosoftAzureBuilder: AzureConfigKey);
 
 fn built<B: Builder>(builder: B, options: &BTreeMap<String, String>) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let known = options.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value)));
+    let known = options
+        .iter()
+        .filter_map(|(name, value)| Some((name.parse::<B::Key>().ok()?, value)));
     known.fold(builder, |builder, (key, value)| builder.with(key, value)).finish()
 }
 

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use tracing::{info, warn};
+
 use super::catalog::server_version;
 use super::connection::{Control, qualified};
 use crate::error::Result;
@@ -85,6 +87,30 @@ pub async fn identify(control: &Control, unidentified: &Unidentified) -> Result<
         // Nobody else may use the table meanwhile, and who comes waits behind us: if it is in use for longer, it is tried again later.
         let sql = format!("SET LOCAL lock_timeout = '1s'; ALTER TABLE {table} REPLICA IDENTITY FULL");
         control.batch_execute(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Gives one to partitions that were made since the table that they are a part of was published, for they do not inherit it.
+pub async fn of_new_partitions(control: &Control, published: impl Iterator<Item = (String, String)>) -> Result<()> {
+    let published: Vec<(String, String)> = published.collect();
+    for ((schema, table), new) in unidentified(control, &published).await? {
+        let table = qualified(&schema, &table);
+        // What was published without an identity was published by somebody else.
+        if new.obstacle.is_some() || new.tables.contains(&table) {
+            continue;
+        }
+        let partitions = new.tables.join(", ");
+        match identify(control, &new).await {
+            Ok(()) => info!(
+                table,
+                partitions, "set to REPLICA IDENTITY FULL, as the table is that they are a part of"
+            ),
+            // It is no reason to follow nothing: the next look tries it again.
+            Err(error) => {
+                warn!(table, partitions, %error, "the server refuses UPDATE and DELETE of these, for they could not be given a replica identity");
+            }
+        }
     }
     Ok(())
 }

@@ -95,6 +95,8 @@ pub struct Settings {
     pub copy_connections: usize,
     /// The server tells transactions when they are prepared.
     pub two_phase: bool,
+    /// What is published gets the replica identity that it needs.
+    pub create: bool,
     pub discovery: Duration,
     pub board: Board,
     /// When all tables are published.
@@ -356,6 +358,9 @@ impl PostgresSource {
             &self.settings.published,
             publication::published(&self.control, &self.settings.publication).await?,
         );
+        if self.settings.create {
+            identity::of_new_partitions(&self.control, now.keys().cloned()).await?;
+        }
         Ok(now.len() == before.len()
             && now
                 .iter()

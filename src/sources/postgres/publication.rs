@@ -242,8 +242,7 @@ pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, 
         warn!(
             publication,
             tables,
-            "set to REPLICA IDENTITY FULL, for nothing identifies their rows, and the server would refuse UPDATE and DELETE of what is published so; \
-             partitions that are made later need the same"
+            "set to REPLICA IDENTITY FULL, for nothing identifies their rows, and the server would refuse UPDATE and DELETE of what is published so"
         );
     }
     control.batch_execute(&statement).await?;
