@@ -166,7 +166,7 @@ fn each_mistake_in_the_options_of_the_store_has_its_line_and_the_nearest_name() 
     for line in [
         "stores.toml:3:1: storage.aws_regoin: not an option of S3 or Google's store; did you mean `aws_region`?",
         "stores.toml:4:1: storage.aws_allow_http: the store does not take it: ",
-        "stores.toml:5:1: storage.timeout: the store does not take this secret",
+        "stores.toml:5:1: storage.timeout: the store does not take it: not a value for it (which is a secret)",
     ] {
         assert!(log.contains(line), "should tell {line}: {log}");
     }

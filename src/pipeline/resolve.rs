@@ -116,15 +116,21 @@ fn storage_options(config: &Config, wrong: &mut Vec<Wrong>) {
     if options.is_empty() {
         return; // What the environment says is seen when the first table is opened.
     }
+    let secrets: Vec<&String> = config
+        .storage
+        .keys()
+        .filter(|name| matches!(config.storage[*name], config::Text::Secret(_)))
+        .collect();
     for (name, why) in store::options::wrong_values(&options, &places) {
-        let is_secret = name
-            .as_ref()
-            .is_some_and(|name| matches!(config.storage.get(name), Some(config::Text::Secret(_))));
-        let what = match is_secret {
-            true => "the store does not take this secret".to_owned(),
-            false => format!("the store does not take it: {why}"),
+        let what = match &name {
+            Some(name) if secrets.contains(&name) => "not a value for it (which is a secret)".to_owned(),
+            // The reason of several together may name one of them.
+            _ => secrets.iter().fold(why, |why, secret| why.replace(&options[*secret], "***")),
         };
-        wrong.push(Wrong(name.map_or_else(|| at.clone(), |name| at.key(&name)), what));
+        wrong.push(Wrong(
+            name.map_or_else(|| at.clone(), |name| at.key(&name)),
+            format!("the store does not take it: {what}"),
+        ));
     }
 }
 
