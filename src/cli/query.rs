@@ -1,6 +1,7 @@
 //! `alluvium query`: SQL over the tables at a moment.
 
 mod json;
+mod lines;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -14,9 +15,9 @@ use arrow::csv;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::LineDelimitedWriter;
-use arrow::util::pretty::pretty_format_batches_with_schema;
 use clap::{Args, ValueEnum};
 
+use self::lines::Lines;
 use super::moment::{Moment, Tables};
 use crate::error::{Error, Result};
 use crate::query::{self, Rows, parquet::ParquetWriter};
@@ -82,7 +83,7 @@ async fn write_to(rows: Rows, format: Format, file: &Path) -> Result<()> {
     written
 }
 
-/// Writes rows as they come; only a table for people must know all of them to be as wide as they are.
+/// Writes rows as they come.
 async fn write(mut rows: Rows, format: Format, out: impl Write + Send) -> Result<()> {
     let gone = Arc::new(AtomicBool::new(false));
     let out = Pipe {
@@ -130,7 +131,7 @@ impl<W: Write> Write for Pipe<W> {
 }
 
 enum Writer<W: Write + Send> {
-    Table(SchemaRef, Vec<RecordBatch>, W),
+    Table(Lines<W>),
     Json(LineDelimitedWriter<W>),
     Csv(csv::Writer<W>),
     Parquet(ParquetWriter<W>),
@@ -139,7 +140,7 @@ enum Writer<W: Write + Send> {
 impl<W: Write + Send> Writer<W> {
     fn new(format: Format, schema: SchemaRef, out: W) -> Result<Self> {
         Ok(match format {
-            Format::Table => Writer::Table(schema, Vec::new(), out),
+            Format::Table => Writer::Table(Lines::new(schema, out)),
             Format::Json => Writer::Json(json::writer(out)),
             Format::Csv => Writer::Csv(csv_writer(schema, out)?),
             Format::Parquet => Writer::Parquet(ParquetWriter::new(out, schema)?),
@@ -148,10 +149,7 @@ impl<W: Write + Send> Writer<W> {
 
     fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         match self {
-            Writer::Table(_, batches, _) => {
-                batches.push(batch.clone());
-                Ok(())
-            }
+            Writer::Table(lines) => lines.write(batch),
             Writer::Json(writer) => writer.write(batch),
             Writer::Csv(writer) => writer.write(batch),
             Writer::Parquet(writer) => writer.write(batch),
@@ -160,10 +158,7 @@ impl<W: Write + Send> Writer<W> {
 
     fn finish(self) -> Result<(), ArrowError> {
         match self {
-            Writer::Table(schema, batches, mut out) => {
-                let text = pretty_format_batches_with_schema(schema, &batches)?;
-                writeln!(out, "{text}").and_then(|()| out.flush()).map_err(ArrowError::from)
-            }
+            Writer::Table(lines) => lines.finish(),
             Writer::Json(mut writer) => writer.finish().and_then(|()| writer.into_inner().flush().map_err(ArrowError::from)),
             Writer::Csv(writer) => writer.into_inner().flush().map_err(ArrowError::from),
             Writer::Parquet(writer) => writer.finish(),
