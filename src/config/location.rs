@@ -141,6 +141,7 @@ mod tests {
     #[test]
     fn folders_and_urls_become_urls() {
         assert_eq!(url_of("/lake/orders").unwrap().as_str(), "file:///lake/orders/");
+        assert!(url_of("lake").unwrap().as_str().ends_with("/lake/"));
         assert_eq!(url_of("/lake/a b").unwrap().as_str(), "file:///lake/a%20b/");
         assert_eq!(url_of("s3://bucket/lake/orders").unwrap().as_str(), "s3://bucket/lake/orders");
         assert_eq!(url_of("/lake/./config/../orders").unwrap().as_str(), "file:///lake/orders/");

@@ -18,20 +18,6 @@ use crate::error::{Error, Kind, Result};
 use crate::log::durable::DurableStore;
 use options::{Environment, Service};
 
-/// The URL of a table's place: a URL as it stands, or a path of this machine.
-pub fn parse_location(text: &str) -> Result<Url> {
-    // A single letter before the colon would be a drive, not a scheme.
-    if let Some((scheme, _)) = text.split_once("://")
-        && scheme.len() > 1
-    {
-        let wrong = |e| Error::config("bad_location", format!("`{text}` is not a URL: write it like s3://bucket/folder")).because(e);
-        return Url::parse(text).map_err(wrong);
-    }
-    let wrong = || Error::config("bad_location", format!("`{text}` is not a path: name a folder"));
-    let path = std::path::absolute(text).map_err(|e| wrong().because(e))?;
-    Url::from_directory_path(path).map_err(|()| wrong())
-}
-
 /// The store of a URL (`file://`, `s3://`, `gs://`, `az://`, `abfss://`), rooted at the URL. Options by the names that the `object_store`
 /// crate gives them: others are for tables at other places ([`options::wrong_name`] tells those that are nobody's). Those of the environment
 /// count too, after the given ones.
