@@ -161,8 +161,14 @@ mod tests {
         assert_eq!(milliseconds("2026-11-23T10:00:00Z"), expected);
         assert_eq!(milliseconds("2026-11-23T11:00:00+01:00"), expected);
         assert_eq!(milliseconds("2026-11-23 10:00:00"), expected);
+        assert_eq!(milliseconds("2026-11-23 05:00:00-05:00"), expected);
         assert_eq!(milliseconds("2026-11-23T10:00:00.000"), expected);
-        assert_eq!(milliseconds("2026-11-23"), Some(1_795_392_000_000));
+        assert_eq!(
+            milliseconds("2026-11-23T10:00:00.0009Z"),
+            expected,
+            "what is between two milliseconds is the first"
+        );
+        assert_eq!(milliseconds("2026-11-23"), Some(1_795_392_000_000), "the first moment of the day");
         assert_eq!(milliseconds("yesterday"), None);
     }
 

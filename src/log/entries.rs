@@ -1,9 +1,11 @@
 //! The files of `_delta_log`: their names, how they are listed, read and put. Knows bytes and actions, not what they mean.
 //!
 //! Commits are read by name, since versions have no gaps. Only two things need a listing: which version is the newest, and
-//! which checkpoints there are; `_last_checkpoint` says where to begin, so that a listing is short however long the log is.
+//! which checkpoints there are; `_last_checkpoint` says where to begin, so that a listing is short however long the log is. What other
+//! writers keep beside (checksums, `compacted` commits) says nothing that the commits do not, and stays unread.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +26,8 @@ pub(crate) const READS_AT_ONCE: usize = 16;
 /// Columns of a checkpoint that a replay needs. Tombstones and parsed statistics stay unread: they can be the larger part of it.
 const STATE_COLUMNS: [&str; 5] = ["protocol", "metaData", "txn", "add", "sidecar"];
 const UNREAD_LEAVES: [&str; 2] = ["stats_parsed", "partitionValues_parsed"];
+/// Names a checkpoint, which may be gone.
+pub(super) const HINT: &str = "_delta_log/_last_checkpoint";
 
 /// The log folder of one table.
 #[derive(Clone, Debug)]
@@ -50,6 +54,14 @@ pub(crate) struct Listing {
     pub commits: std::collections::BTreeSet<Version>,
     /// The files of each checkpoint that is complete.
     pub checkpoints: BTreeMap<Version, Vec<Path>>,
+}
+
+impl Listing {
+    pub(crate) fn newest_checkpoint(&self) -> Option<(Version, &[Path])> {
+        self.checkpoints
+            .last_key_value()
+            .map(|(version, files)| (*version, files.as_slice()))
+    }
 }
 
 /// The part of `_last_checkpoint` that is of use.
@@ -91,7 +103,7 @@ impl Entries {
     }
 
     /// Reads the commits of these versions in order, several at once. A missing one is an error.
-    pub(crate) fn commits(&self, versions: std::ops::RangeInclusive<Version>) -> impl futures::Stream<Item = Result<Commit>> + '_ {
+    pub(crate) fn commits(&self, versions: RangeInclusive<Version>) -> impl futures::Stream<Item = Result<Commit>> + '_ {
         let read = move |version| async move {
             let missing = || {
                 Error::data(
@@ -121,23 +133,23 @@ impl Entries {
     pub(crate) async fn list_latest(&self) -> Result<Listing> {
         match self.last_checkpoint().await? {
             Some(version) => {
-                let listing = self.list_from(version).await?;
+                let listing = self.list(version..=Version::MAX).await?;
                 // The hint outlived its checkpoint: the log itself decides.
                 if listing.checkpoints.is_empty() {
-                    self.list_from(0).await
+                    self.list(0..=Version::MAX).await
                 } else {
                     Ok(listing)
                 }
             }
-            None => self.list_from(0).await,
+            None => self.list(0..=Version::MAX).await,
         }
     }
 
-    /// Lists commits and checkpoints of this version and later.
-    pub(crate) async fn list_from(&self, version: Version) -> Result<Listing> {
+    /// Lists commits and checkpoints of these versions.
+    pub(crate) async fn list(&self, versions: RangeInclusive<Version>) -> Result<Listing> {
         let folder = Path::from("_delta_log");
-        // An offset is exclusive: a name that sorts right before the version's first.
-        let offset = Path::from(format!("_delta_log/{version:020}"));
+        // An offset is exclusive: a name that sorts right before the first version's first.
+        let offset = Path::from(format!("_delta_log/{:020}", versions.start()));
         let mut found = self.store.list_with_offset(Some(&folder), &offset);
         let mut listing = Listing::default();
         let mut parts: BTreeMap<(Version, String), (usize, Vec<Path>)> = BTreeMap::new();
@@ -147,6 +159,8 @@ impl Entries {
             .map_err(|e| fault(e, &format!("list the log of {}", self.place)))?
         {
             match Name::of(&meta.location) {
+                // Names come in order: the rest is later.
+                Some((version, _)) if version > *versions.end() => break,
                 Some((version, Name::Commit)) => _ = listing.commits.insert(version),
                 Some((version, Name::Checkpoint { of })) => {
                     let (_, files) = parts.entry((version, of.0)).or_insert_with(|| (of.1, Vec::new()));
@@ -161,16 +175,6 @@ impl Entries {
             }
         }
         Ok(listing)
-    }
-
-    /// The classic checkpoint of exactly this version, if there is one; without a listing.
-    pub(crate) async fn checkpoint_at(&self, version: Version) -> Result<Option<Vec<Path>>> {
-        let path = Path::from(format!("_delta_log/{version:020}.checkpoint.parquet"));
-        match self.store.head(&path).await {
-            Ok(_) => Ok(Some(vec![path])),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(fault(e, &format!("look for {path} of {}", self.place))),
-        }
     }
 
     /// Whether the file of this version is still the one that has this tag; None where it is gone.
@@ -207,11 +211,19 @@ impl Entries {
             // Some milliseconds a file: far less than its reading.
             parse_checkpoint(bytes)
         };
-        actions.map_err(|e| self.unreadable(path).because(e))
+        let unreadable = || {
+            let what = format!(
+                "the checkpoint {path} of {} cannot be read: remove it if all commits since the checkpoint before are there, \
+                 or else restore it from a backup",
+                self.place
+            );
+            Error::data("bad_log", what)
+        };
+        actions.map_err(|e| unreadable().because(e))
     }
 
     async fn last_checkpoint(&self) -> Result<Option<Version>> {
-        let hint = self.read(&Path::from("_delta_log/_last_checkpoint")).await?;
+        let hint = self.read(&Path::from(HINT)).await?;
         // Only a hint: one that cannot be read is none.
         Ok(hint
             .and_then(|(_, bytes)| serde_json::from_slice::<LastCheckpoint>(&bytes).ok())

@@ -1,7 +1,7 @@
 //! Checkpoints: a version's whole state in one Parquet file, so that opening a table need not read its log from the start.
 //!
 //! They are made beside the commits, never as a part of one. A checkpoint that is killed leaves a table that reads as before: its
-//! file appears whole or not at all, and `_last_checkpoint` is only a hint. No file of the log is deleted here.
+//! file appears whole or not at all, and `_last_checkpoint` is only a hint (`unhinted.rs`). No file of the log is deleted here.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::log::unhinted::Unhinted;
 use crate::table::Version;
 
 /// Writes the checkpoint of a version (the classic kind, unless the table has the feature `v2Checkpoint`). `store` is rooted at the table.
@@ -32,7 +33,7 @@ pub(crate) async fn open(store: Arc<dyn ObjectStore>, version: Version) -> delta
     // plainest will do. The host is one of its own, because DataFusion tells stores apart by it.
     let root = Url::parse(&format!("memory://{}/", Uuid::new_v4().simple())).expect("a uuid is a host");
     DeltaTableBuilder::from_url(root.clone())?
-        .with_storage_backend(store, root)
+        .with_storage_backend(Arc::new(Unhinted(store)), root)
         .with_version(version)
         .load()
         .await

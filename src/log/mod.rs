@@ -35,6 +35,7 @@ mod schema;
 pub mod snapshot;
 pub mod store;
 mod type_changes;
+mod unhinted;
 mod vectors;
 
 use std::sync::Arc;
@@ -178,7 +179,7 @@ impl Log {
         if version == self.snapshot.version {
             return Ok(self.snapshot.clone());
         }
-        Ok(replay::at(&self.entries, version, self.checkpoint_interval()).await?.snapshot)
+        Ok(replay::at(&self.entries, version).await?.snapshot)
     }
 
     /// The newest checkpoint that was there when the log was opened; 0 where there was none.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 
 use crate::error::{Error, Kind, Result};
+use crate::log::entries::Commit;
 use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
 use crate::log::{FORGOTTEN, Log, When};
@@ -26,6 +27,8 @@ use crate::table::Version;
 const WALK_MAX: u64 = 100;
 /// Commits that are read together on the way back.
 const VERSIONS_AT_ONCE: u64 = 64;
+/// Versions before another program's that its time is compared with: its clock may be behind theirs.
+const CLOCKS_COMPARED: u64 = 16; // Read at once. A clock that is behind for more versions in a row is believed.
 
 impl Said {
     /// Whether this version repeats all marks of the pipeline.
@@ -37,12 +40,8 @@ impl Said {
 impl Log {
     /// The positions of those lanes of a mark that this table has read.
     pub fn part_of(&self, mark: &Checkpoint) -> Checkpoint {
-        let own = self.snapshot.marks.get(&*self.pipeline);
-        let of_pipelines: Vec<&Checkpoint> = match own {
-            Some(held) => vec![held],
-            None => self.snapshot.marks.values().collect(),
-        };
-        mark.only(|lane| of_pipelines.iter().any(|held| !lanes_meant(lane, held).is_empty()))
+        let of_pipelines = marks_meant(&self.snapshot, &self.pipeline);
+        mark.only(|lane| of_pipelines.values().any(|held| !lanes_meant(lane, held).is_empty()))
     }
 
     /// The version that a moment names.
@@ -65,7 +64,7 @@ impl Log {
         let oldest = self.oldest_commit(0).await?;
         // The newest version that is not behind the time: `low` is, `high` is not.
         let (mut low, mut high) = (oldest, self.snapshot.version);
-        let first_ms = self.made_ms(oldest).await?;
+        let first_ms = self.made_ms(oldest, oldest).await?;
         if first_ms > time_ms {
             return Err(self.no_such(format!(
                 "has no version as old as that: its oldest, {oldest}, was made at {}",
@@ -74,7 +73,7 @@ impl Log {
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.made_ms(middle).await? <= time_ms {
+            if self.made_ms(middle, oldest).await? <= time_ms {
                 low = middle
             } else {
                 high = middle
@@ -83,11 +82,15 @@ impl Log {
         Ok(low)
     }
 
-    async fn made_ms(&self, version: Version) -> Result<i64> {
-        match self.entries.commit(version).await? {
-            Some(commit) => Ok(commit.made_ms()),
-            None => Err(self.gone(version)),
+    /// When a version was made. None is older than those before it, whatever its writer's clock said; alluvium's own say so themselves.
+    async fn made_ms(&self, version: Version, oldest: Version) -> Result<i64> {
+        let commit = self.entries.commit(version).await?.ok_or_else(|| self.gone(version))?;
+        if commit.info().is_some_and(|info| info.ours().is_some()) {
+            return Ok(commit.made_ms());
         }
+        let compared = oldest.max(version.saturating_sub(CLOCKS_COMPARED))..=version;
+        let newest = |newest: i64, commit: Commit| async move { Ok(newest.max(commit.made_ms())) };
+        self.entries.commits(compared).try_fold(i64::MIN, newest).await
     }
 
     async fn version_at_mark(&self, mark: &Checkpoint) -> Result<Version> {
@@ -180,7 +183,7 @@ impl Log {
                 return Ok(found);
             }
         }
-        let state = replay::at(&self.entries, version, self.checkpoint_interval()).await?.snapshot;
+        let state = replay::at(&self.entries, version).await?.snapshot;
         Ok(state.checkpoint(&wanted.pipeline))
     }
 
@@ -189,8 +192,8 @@ impl Log {
         if self.entries.commit_tag(from).await?.is_some() {
             return Ok(from);
         }
-        let commits = self.entries.list_from(from).await?.commits;
-        commits.range(from..).next().copied().ok_or_else(|| self.gone(from))
+        let commits = self.entries.list(from..=Version::MAX).await?.commits;
+        commits.first().copied().ok_or_else(|| self.gone(from))
     }
 
     fn no_such(&self, what: String) -> Error {
@@ -219,10 +222,7 @@ impl Wanted {
     /// Finds whose lanes are meant, and that the table holds the positions now.
     fn resolve(mark: &Checkpoint, now: &Snapshot, own: &str, place: &str) -> Result<Self> {
         let usage = |what: String| Error::config("usage", what);
-        let of_pipelines: BTreeMap<&str, &Checkpoint> = match now.marks.get_key_value(own) {
-            Some((name, checkpoint)) => BTreeMap::from([(name.as_str(), checkpoint)]),
-            None => now.marks.iter().map(|(name, checkpoint)| (name.as_str(), checkpoint)).collect(),
-        };
+        let of_pipelines = marks_meant(now, own);
         let mut having = of_pipelines
             .iter()
             .filter(|(_, held)| mark.iter().all(|(lane, _)| !lanes_meant(lane, held).is_empty()));
@@ -266,6 +266,14 @@ impl Wanted {
 fn not_yet(place: &str, mark: &Checkpoint, held: &Checkpoint) -> Error {
     let what = format!("the table {place} has not come as far as {mark}: it holds {held}; ask again later, or for less");
     Error::transient("not_yet", what)
+}
+
+/// The marks that count, by pipeline: a pipeline's own, or all where the table has none of it.
+fn marks_meant<'a>(now: &'a Snapshot, own: &str) -> BTreeMap<&'a str, &'a Checkpoint> {
+    match now.marks.get_key_value(own) {
+        Some((name, checkpoint)) => BTreeMap::from([(name.as_str(), checkpoint)]),
+        None => now.marks.iter().map(|(name, checkpoint)| (name.as_str(), checkpoint)).collect(),
+    }
 }
 
 /// The lanes of a table that a lane as people write it can mean.

@@ -13,8 +13,8 @@ use crate::table::Version;
 
 /// Versions between checkpoints where a table does not say: the pipeline's own habit.
 pub const CHECKPOINT_INTERVAL: u64 = 100; // Opening reads at most this many small files; Delta's own default too, since 3.0.
-/// Checkpoints that are looked for by name before the whole log is listed.
-const CHECKPOINT_GUESSES: u64 = 4;
+/// Versions before another among which its checkpoint is looked for before the whole log is listed.
+const NEIGHBOURHOOD: u64 = 400; // Four checkpoints' worth, and, with a checksum beside each commit, one answer of an object store.
 /// Features of readers that this replay and DataFusion's scans understand. That of variants asks for nothing where no column is one, and a
 /// column that is one is refused by its type: the Delta library lists it whenever it sets a property.
 const READER_FEATURES: [&str; 7] = [
@@ -49,10 +49,7 @@ pub(crate) struct Said {
 /// The newest state of a table; None where there is no log.
 pub(crate) async fn latest(entries: &Entries) -> Result<Option<Replayed>> {
     let listing = entries.list_latest().await?;
-    let newest_checkpoint = listing
-        .checkpoints
-        .last_key_value()
-        .map(|(version, files)| (*version, files.as_slice()));
+    let newest_checkpoint = listing.newest_checkpoint();
     let newest = listing.commits.last().copied().max(newest_checkpoint.map(|(version, _)| version));
     match newest {
         Some(version) => replay(entries, newest_checkpoint, version).await.map(Some),
@@ -60,23 +57,14 @@ pub(crate) async fn latest(entries: &Entries) -> Result<Option<Replayed>> {
     }
 }
 
-/// The state of a table at a version that is not newer than its newest.
-pub(crate) async fn at(entries: &Entries, version: Version, interval: u64) -> Result<Replayed> {
-    let guesses = (0..CHECKPOINT_GUESSES)
-        .map_while(|back| (version / interval).checked_sub(back).map(|nth| nth * interval))
-        .filter(|&guess| guess > 0);
-    for guess in guesses {
-        if let Some(files) = entries.checkpoint_at(guess).await? {
-            return replay(entries, Some((guess, &files)), version).await;
-        }
+/// The state of a table at a version that is not newer than its newest: the newest checkpoint before it, and the commits since.
+pub(crate) async fn at(entries: &Entries, version: Version) -> Result<Replayed> {
+    let near = version.saturating_sub(NEIGHBOURHOOD);
+    let mut listing = entries.list(near..=version).await?;
+    if listing.checkpoints.is_empty() && near > 0 {
+        listing = entries.list(0..=near).await?;
     }
-    let listing = entries.list_from(0).await?;
-    let checkpoint = listing
-        .checkpoints
-        .range(..=version)
-        .next_back()
-        .map(|(version, files)| (*version, files.as_slice()));
-    replay(entries, checkpoint, version).await
+    replay(entries, listing.newest_checkpoint(), version).await
 }
 
 async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, version: Version) -> Result<Replayed> {

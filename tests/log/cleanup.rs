@@ -146,6 +146,31 @@ async fn c14_a_log_without_its_beginning_and_without_a_checkpoint_is_not_taken_f
 }
 
 #[tokio::test]
+async fn c14_a_version_is_read_from_the_newest_checkpoint_before_it() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let every = ("delta.checkpointInterval".to_owned(), "3".to_owned());
+    let mut table = append_table();
+    table.properties = [every].into();
+    let mut log = opened(&store, &table).await;
+    for step in 0..500_u64 {
+        let change = change(step.checked_sub(1), step);
+        assert!(matches!(log.commit(&change).await, Ok(Outcome::Committed(_))));
+    }
+    for version in [3, 7, 480] {
+        maintain::checkpoint(&url(), Arc::clone(&store), version)
+            .await
+            .expect("a checkpoint");
+    }
+    // Between the first two checkpoints versions are missing: no matter behind the second, near it and far from it.
+    remove(&store, commits(0..7)).await;
+    for version in [7, 9, 406, 407, 408, 479, 480, 481] {
+        let state = log.at(When::Version(version)).await.unwrap_or_else(|e| panic!("{version}: {e}"));
+        assert_eq!(state.checkpoint(PIPELINE), mark(&[("orders/0", version - 1)]));
+    }
+    assert_eq!(log.at(When::Version(5)).await.expect_err("gone").code, "bad_log");
+}
+
+#[tokio::test]
 async fn c14_a_checkpoint_that_cannot_be_read_stops_unless_the_log_does_without_it() {
     let (store, whole) = grown(&[10]).await;
     let checkpoint = Path::from(format!("_delta_log/{:020}.checkpoint.parquet", 10));
@@ -153,9 +178,10 @@ async fn c14_a_checkpoint_that_cannot_be_read_stops_unless_the_log_does_without_
     let error = open(&store).await.expect_err("unreadable");
     assert_eq!((error.kind, error.code), (Kind::Data, "bad_log"));
     assert!(error.to_string().contains(checkpoint.as_ref()), "{error}");
-    // An operator removes it and the hint to it: all commits are there.
-    let names = [format!("{:020}.checkpoint.parquet", 10), "_last_checkpoint".to_owned()];
-    remove(&store, names).await;
+    assert!(error.to_string().contains("remove it if all commits"), "{error}");
+    // An operator removes it: all commits are there. The next one mends the hint for other readers.
+    remove(&store, [format!("{:020}.checkpoint.parquet", 10)]).await;
+    maintain::checkpoint(&url(), Arc::clone(&store), 15).await.expect("a checkpoint");
     let log = open(&store).await.expect("opens").expect("a table");
     assert_eq!(facts_of(log.snapshot()), facts_of(whole.snapshot()));
     assert_eq!(

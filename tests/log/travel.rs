@@ -152,6 +152,36 @@ async fn a_time_names_the_newest_version_made_by_then() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_behind_brings_no_version_to_a_time_before_those_it_follows() {
+    let store = in_memory();
+    let made = opened(&store, &append_table()).await.snapshot().timestamp_ms;
+    // Of another program, of which some machines have another time. In-commit timestamps count before what else a commit says.
+    for (version, info) in [
+        (1, format!(r#"{{"timestamp":{}}}"#, made + 1000)),
+        (2, format!(r#"{{"timestamp":{}}}"#, made - 4000)),
+        (3, format!(r#"{{"timestamp":{},"inCommitTimestamp":{}}}"#, made + 9000, made - 3000)),
+        (4, format!(r#"{{"timestamp":{}}}"#, made + 2000)),
+        (5, format!(r#"{{"timestamp":{}}}"#, made + 3000)),
+    ] {
+        let path = object_store::path::Path::from(format!("_delta_log/{version:020}.json"));
+        let put = store.put(&path, format!(r#"{{"commitInfo":{info}}}"#).into());
+        put.await.expect("put");
+    }
+    let log = Log::open(&url(), Arc::clone(&store), "").await.expect("opens").expect("a table");
+    for (after_ms, version) in [(0, 0), (500, 0), (999, 0), (1000, 3), (1999, 3), (2000, 4), (3000, 5), (9000, 5)] {
+        let found = log.version_at(&When::Time(made + after_ms)).await.expect("a version");
+        assert_eq!(found, version, "{after_ms} ms after the first");
+    }
+    for before in [1, 3500, 100_000] {
+        let error = log.version_at(&When::Time(made - before)).await.expect_err("before the table");
+        assert!(
+            error.code == "usage" && error.to_string().contains("its oldest, 0, was made at"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn every_old_version_is_what_the_library_says_with_and_without_checkpoints() {
     let store = in_memory();
     let mut log = opened(&store, &upsert_table()).await;
