@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alluvium::error::{Error, Kind};
-use alluvium::log::{Change, Log, When};
+use alluvium::log::{Change, Log, When, maintain};
 use alluvium::query::{Named, query};
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::support::delta::{PIPELINE, append_table, change, data_file, mark, opened, row_numbers, upsert_table, url};
+use crate::support::delta::{
+    COLUMNS, PIPELINE, append_table, by_hand, change, data_file, library, mark, opened, row_numbers, rows_of, upsert_table, url,
+};
 
 /// Two tables of one lane: `Orders` is upserted, `audit` only grows and is one step behind.
 async fn lake() -> (Vec<Named>, Log) {
@@ -69,6 +72,71 @@ async fn a_table_is_read_as_it_was_by_version_time_and_position() {
             "{when:?}: {text}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_stands_beside_the_commits_of_a_log_is_a_hint_and_no_more() {
+    let at = |name: &str| Path::from(format!("_delta_log/{name}"));
+    let hint = "_last_checkpoint";
+    for (name, text) in [
+        (hint, r#"{"version":1,"size":4}"#), // Its checkpoint is gone.
+        (hint, r#"{"version":1,"size":4,"parts":3}"#),
+        (
+            hint,
+            r#"{"version":2,"size":4,"v2Checkpoint":{"path":"00000000000000000002.checkpoint.x.parquet"}}"#,
+        ),
+        (hint, r#"{"version":77,"size":4}"#),
+        (hint, r#"{"version":-1}"#),
+        (hint, "{"),
+        (hint, ""),
+        ("00000000000000000002.crc", "{"),
+    ] {
+        let (tables, _) = lake().await;
+        let store = &tables[0].store;
+        store.put(&at(name), text.to_owned().into()).await.expect("put");
+        // Two commits in one, as others write them beside: of these two the second says it all.
+        let second = store.get(&at("00000000000000000002.json")).await.expect("version 2").bytes().await;
+        let second = String::from_utf8(second.expect("bytes").to_vec()).expect("text");
+        let both: Vec<&str> = second.lines().filter(|line| !line.contains("commitInfo")).collect();
+        let compacted = at("00000000000000000001.00000000000000000002.compacted.json");
+        store.put(&compacted, both.join("\n").into()).await.expect("put");
+        let sql = r#"select count(*) as n, min(v) as v from "Orders""#;
+        for (when, says) in [(When::Latest, "| 8 | a5 |"), (When::Version(1), "| 10 | a0 |")] {
+            let text = self::text(sql, &tables, &when)
+                .await
+                .unwrap_or_else(|e| panic!("{name} {text}: {e}"));
+            assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(says), "{text}");
+        }
+        let log = Log::open(&url(), Arc::clone(store), PIPELINE)
+            .await
+            .expect("opens")
+            .expect("a table");
+        assert_eq!(log.history(10).await.expect("a history").len(), 3);
+        maintain::checkpoint(&url(), Arc::clone(store), 2)
+            .await
+            .unwrap_or_else(|e| panic!("{name} {text}: {e}"));
+        // From now on the hint is true, for readers that take it for more.
+        let now = store.get(&at(hint)).await.expect("a hint").bytes().await.expect("bytes");
+        assert!(String::from_utf8_lossy(&now).contains("\"version\":2"), "{now:?}");
+        assert_eq!(rows_of(library(store).await).await.len(), 8);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_asks_something_of_those_who_vacuum_is_read_and_written() {
+    let features = r#"["vacuumProtocolCheck"]"#;
+    let protocol = format!(r#"{{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":{features},"writerFeatures":{features}}}"#);
+    let store = by_hand(&protocol, &COLUMNS, &[]).await;
+    let mut log = opened(&store, &append_table()).await;
+    let adds = vec![data_file(&store, 0..3, "a").await];
+    log.commit(&Change { adds, ..change(None, 2) }).await.expect("a commit");
+    let named = Named {
+        name: "t".to_owned(),
+        url: url(),
+        store,
+    };
+    let text = text("select max(v) as v from t", &[named], &When::Latest).await.expect("an answer");
+    assert!(text.contains("a2"), "{text}");
 }
 
 #[tokio::test]

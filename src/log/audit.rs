@@ -86,7 +86,7 @@ impl Log {
             self.all_marks_at = Some(version);
         }
         if let Some(table) = &self.table {
-            // Properties may have changed: those that matter are looked at again.
+            // Features and properties may have changed: those that matter are looked at again.
             super::check::table_fits(&self.snapshot, table)?;
         }
         Ok(moves)
@@ -101,7 +101,6 @@ impl Log {
                 format!("version {} of `{}` at {} {what}", commit.version, table.id, table.location),
             ))
         };
-        let mut grown = None;
         for metadata in commit.actions.iter().filter_map(|action| action.meta_data.as_ref()) {
             if metadata.id != self.snapshot.table_id {
                 let what = format!(
@@ -111,23 +110,11 @@ impl Log {
                 return stop("table_replaced", what);
             }
             // Another instance of the pipeline may see a new column first, and an operator may add one.
-            grown = grew(
-                &self.snapshot.schema,
-                &super::schema::from_delta(&metadata.schema_string)?,
-                &Widening::of(table),
-            );
+            let columns = super::schema::from_delta(&metadata.schema_string)?;
+            let grown = grew(&self.snapshot.schema, &columns, &Widening::of(table));
             if grown.is_none() || metadata.partition_columns != self.snapshot.partition_by {
                 let what = "changed the columns: change the configuration to match them and start again, or restore the version before";
                 return stop("schema_changed", what.to_owned());
-            }
-        }
-        let needed = grown.and_then(|growth| growth.protocol(&self.snapshot.protocol));
-        for protocol in commit.actions.iter().filter_map(|action| action.protocol.as_ref()) {
-            if *protocol != self.snapshot.protocol && needed.as_ref() != Some(protocol) {
-                return stop(
-                    "protocol_changed",
-                    "changed the table's features: start again to have them checked, or restore the version before".to_owned(),
-                );
             }
         }
         Ok(())
@@ -164,9 +151,15 @@ fn stop_if_taken_back(snapshot: &Snapshot, said: &Said) -> Result<()> {
 fn takes_back(info: &CommitInfo) -> Option<&str> {
     let operation = info.operation.as_deref()?;
     let parameter = |name: &str| info.operation_parameters.as_ref().and_then(|all| all.get(name));
-    let overwrites = || {
-        let whole = parameter("predicate").is_none_or(|predicate| matches!(predicate, Value::Null) || predicate == "[]");
-        operation == "WRITE" && whole && parameter("mode").is_some_and(|mode| mode.as_str() == Some("Overwrite"))
+    let is = |name: &str, value: &str| parameter(name).is_some_and(|text| text.as_str() == Some(value));
+    let overwrites = || match operation {
+        "WRITE" => {
+            let whole = parameter("predicate").is_none_or(|predicate| matches!(predicate, Value::Null) || predicate == "[]");
+            whole && is("mode", "Overwrite")
+        }
+        // A query of Spark's that writes its whole answer each time.
+        "STREAMING UPDATE" => is("outputMode", "Complete"),
+        _ => false,
     };
     // FSCK takes out of the table what its store has lost.
     (["RESTORE", "CLONE", "FSCK"].contains(&operation) || operation.contains("REPLACE TABLE") || overwrites()).then_some(operation)

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::{DataType, FieldRef};
+
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::Protocol;
-use crate::log::columns::{Growth, TYPE_WIDENING, Widening};
-use crate::log::retention;
+use crate::log::columns::{Growth, Widening};
+use crate::log::features::{self, DELETION_VECTORS, ENABLE_CHANGE_DATA_FEED, ENABLE_DELETION_VECTORS};
 use crate::log::snapshot::Snapshot;
+use crate::log::{retention, schema};
 use crate::table::{Merge, Mode, Table};
 
 /// The key of an upsert table, written at its creation.
@@ -15,28 +18,10 @@ pub(crate) const KEY_PROPERTY: &str = "alluvium.key";
 
 const CHECKPOINT_INTERVAL_PROPERTY: &str = "delta.checkpointInterval";
 
-/// Features that alluvium fulfils when it writes. Those of the second line ask for nothing unless a property or a column uses them,
-/// and that is looked for by itself.
-const WRITER_FEATURES: [&str; 14] = [
-    "appendOnly",
-    "deletionVectors",
-    "timestampNtz",
-    TYPE_WIDENING,
-    "v2Checkpoint",
-    "vacuumProtocolCheck",
-    "changeDataFeed",
-    "checkConstraints",
-    "columnMapping",
-    "generatedColumns",
-    "identityColumns",
-    "invariants",
-    "variantType",
-    "variantType-preview",
-];
 /// Properties of which any value but this one asks a writer for something that alluvium does not do.
 const PROPERTIES_REFUSED: [(&str, &str); 6] = [
     ("delta.columnMapping.mode", "none"),
-    ("delta.enableChangeDataFeed", "false"),
+    (ENABLE_CHANGE_DATA_FEED, "false"),
     ("delta.enableInCommitTimestamps", "false"),
     ("delta.enableRowTracking", "false"),
     ("delta.randomizeFilePrefixes", "false"),
@@ -85,8 +70,8 @@ fn protocol(protocol: &Protocol, table: &Table) -> Result<()> {
     match protocol.min_writer_version {
         ..=6 => Ok(()),
         7 => {
-            let features = protocol.writer_features.as_deref().unwrap_or_default();
-            match features.iter().find(|feature| !WRITER_FEATURES.contains(&feature.as_str())) {
+            let asked = protocol.writer_features.as_deref().unwrap_or_default();
+            match asked.iter().find(|feature| !features::WRITTEN.contains(&feature.as_str())) {
                 Some(feature) => refuse(format!("uses the writer feature `{feature}`, which alluvium does not write")),
                 None => Ok(()),
             }
@@ -121,7 +106,7 @@ pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, w
             .iter()
             .any(|(of, allowed)| of == name && !value.eq_ignore_ascii_case(allowed));
         // A feed of changes of a table that only grows is its added files: nothing to write.
-        let harmless = name == "delta.enableChangeDataFeed" && table.mode == Mode::Append;
+        let harmless = name == ENABLE_CHANGE_DATA_FEED && table.mode == Mode::Append;
         if (refused && !harmless) || PREFIXES_REFUSED.iter().any(|prefix| name.starts_with(prefix)) {
             return refuse(name, "alluvium does not write what it asks for; unset it, or use another table");
         }
@@ -135,11 +120,7 @@ fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
     let mut differences = Growth::between(&snapshot.schema, &table.schema, &Widening::of(table))
         .err()
         .unwrap_or_default();
-    for field in snapshot.schema.fields() {
-        if let Some(key) = COLUMN_KEYS_REFUSED.iter().find(|key| field.metadata().contains_key(**key)) {
-            differences.push(format!("column `{}` has `{key}`, which alluvium does not fulfil", field.name()));
-        }
-    }
+    unfulfilled(snapshot.schema.fields(), "", &mut differences);
     let key = match &table.mode {
         Mode::Upsert { key, .. } => key.as_slice(),
         Mode::Append => &[],
@@ -163,6 +144,21 @@ fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
         differences.join("; "),
     );
     Err(Error::config("schema_mismatch", what))
+}
+
+/// What columns, at any depth, ask of their writers.
+fn unfulfilled(fields: &[FieldRef], path: &str, differences: &mut Vec<String>) {
+    for field in fields {
+        let path = schema::join(path, field.name());
+        if let Some(key) = COLUMN_KEYS_REFUSED.iter().find(|key| field.metadata().contains_key(**key)) {
+            differences.push(format!("column `{path}` has `{key}`, which alluvium does not fulfil"));
+        }
+        match field.data_type() {
+            DataType::Struct(inner) => unfulfilled(inner, &path, differences),
+            DataType::List(inner) | DataType::Map(inner, _) => unfulfilled(std::slice::from_ref(inner), &path, differences),
+            _ => {}
+        }
+    }
 }
 
 /// Append or upsert, and by which key.
@@ -192,7 +188,8 @@ fn mode(snapshot: &Snapshot, table: &Table) -> Result<()> {
         (Mode::Upsert { .. }, _) if is("delta.appendOnly") => {
             refuse("only grows (`delta.appendOnly`): leave `key` out, or name another location for the current rows".to_owned())
         }
-        (Mode::Upsert { merge: Merge::Vectors, .. }, _) if !is("delta.enableDeletionVectors") => {
+        // A vector in a table without the feature: readers would not look for it, and show rows that are deleted.
+        (Mode::Upsert { merge: Merge::Vectors, .. }, _) if !(is(ENABLE_DELETION_VECTORS) && snapshot.protocol.lists(DELETION_VECTORS)) => {
             refuse("has no deletion vectors: set `merge = \"rewrite\"`, or the table property `delta.enableDeletionVectors`".to_owned())
         }
         (Mode::Upsert { .. }, _) => Ok(()),

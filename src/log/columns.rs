@@ -17,15 +17,10 @@ use serde_json::value::RawValue;
 use self::compare::Comparison;
 use crate::error::{Error, Result};
 use crate::log::actions::{MetaData, Protocol};
+use crate::log::features::{CHANGE_DATA_FEED, ENABLE_TYPE_WIDENING, TIMESTAMP_NTZ, TYPE_WIDENING};
 use crate::log::schema;
 use crate::log::type_changes::{self, Members};
 use crate::table::{Mode, NOT_IN_COLUMN_NAMES, Table};
-
-/// The feature of tables with timestamps without a zone.
-const TIMESTAMP_NTZ: &str = "timestampNtz";
-/// The feature of tables with columns that became wider, and the property that lets them.
-pub(super) const TYPE_WIDENING: &str = "typeWidening";
-pub(super) const ENABLE_TYPE_WIDENING: &str = "delta.enableTypeWidening";
 
 /// What to do about rows that a table cannot hold.
 const NEXT: &str = "Change it back at the source, or let a new table begin with it: name another `location`";
@@ -193,12 +188,10 @@ impl Growth {
 
     /// The protocol that the table needs once it has grown, if that is another.
     pub(super) fn protocol(&self, before: &Protocol) -> Option<Protocol> {
-        let listed = |features: &Option<Vec<String>>, name: &str| features.iter().flatten().any(|feature| feature == name);
-        let known = |name: &&str| listed(&before.reader_features, name) && listed(&before.writer_features, name);
         let new: Fields = self.added.iter().chain(&self.retyped).cloned().collect();
         let local_times = schema::has_timestamp_ntz(&new).then_some(TIMESTAMP_NTZ);
         let wider = (!self.widened.is_empty()).then_some(TYPE_WIDENING);
-        let needed: Vec<&str> = local_times.into_iter().chain(wider).filter(|name| !known(name)).collect();
+        let needed: Vec<&str> = local_times.into_iter().chain(wider).filter(|name| !before.lists(name)).collect();
         if needed.is_empty() {
             return None;
         }
@@ -239,7 +232,7 @@ fn legacy_writer(version: i32) -> &'static [&'static str] {
         "appendOnly",
         "invariants",
         "checkConstraints",
-        "changeDataFeed",
+        CHANGE_DATA_FEED,
         "generatedColumns",
         "columnMapping",
         "identityColumns",

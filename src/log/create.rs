@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::log::actions::{Action, CommitInfo, Format, MetaData, Protocol, UserMetadata};
 use crate::log::check::{self, KEY_PROPERTY};
 use crate::log::entries::Entries;
+use crate::log::features::{
+    CHANGE_DATA_FEED, DELETION_VECTORS, ENABLE_CHANGE_DATA_FEED, ENABLE_DELETION_VECTORS, TIMESTAMP_NTZ, V2_CHECKPOINT,
+};
 use crate::log::plan::{ENGINE, body};
 use crate::log::replay::CHECKPOINT_INTERVAL;
 use crate::log::store::fault;
@@ -90,19 +93,23 @@ fn first_actions(table: &Table, pipeline: &str, now_ms: i64) -> Result<Vec<Actio
     Ok(vec![info.into(), protocol(table).into(), metadata.into()])
 }
 
-/// The least that a reader and a writer must know for such a table.
+/// The least that a reader and a writer must know for such a table, with the properties that it is asked for.
 fn protocol(table: &Table) -> Protocol {
-    let mut both = Vec::new();
-    if matches!(table.mode, Mode::Upsert { merge: Merge::Vectors, .. }) {
-        both.push("deletionVectors".to_owned());
-    }
-    if schema::has_timestamp_ntz(table.schema.fields()) {
-        both.push("timestampNtz".to_owned());
-    }
+    let asks = |name: &str, value: &str| table.properties.get(name).is_some_and(|text| text.eq_ignore_ascii_case(value));
+    let feed = asks(ENABLE_CHANGE_DATA_FEED, "true");
+    let both: Vec<String> = [
+        (DELETION_VECTORS, matches!(table.mode, Mode::Upsert { merge: Merge::Vectors, .. })),
+        (TIMESTAMP_NTZ, schema::has_timestamp_ntz(table.schema.fields())),
+        (V2_CHECKPOINT, asks("delta.checkpointPolicy", "v2")),
+    ]
+    .into_iter()
+    .filter(|&(_, used)| used)
+    .map(|(feature, _)| feature.to_owned())
+    .collect();
     if both.is_empty() {
         return Protocol {
             min_reader_version: 1,
-            min_writer_version: 2,
+            min_writer_version: if feed { 4 } else { 2 },
             reader_features: None,
             writer_features: None,
         };
@@ -112,6 +119,9 @@ fn protocol(table: &Table) -> Protocol {
     writer.push("invariants".to_owned());
     if table.mode == Mode::Append {
         writer.push("appendOnly".to_owned());
+    }
+    if feed {
+        writer.push(CHANGE_DATA_FEED.to_owned());
     }
     Protocol {
         min_reader_version: 3,
@@ -133,7 +143,7 @@ fn properties(table: &Table) -> Result<BTreeMap<String, String>> {
         Mode::Upsert {
             key,
             merge: Merge::Vectors,
-        } => vec![("delta.enableDeletionVectors", "true".to_owned()), (KEY_PROPERTY, key.join(","))],
+        } => vec![(ENABLE_DELETION_VECTORS, "true".to_owned()), (KEY_PROPERTY, key.join(","))],
         Mode::Upsert {
             key,
             merge: Merge::Rewrite,

@@ -22,6 +22,7 @@ mod commit;
 mod create;
 mod durable;
 mod entries;
+mod features;
 mod forget;
 pub mod history;
 pub mod maintain;

@@ -5,28 +5,15 @@ use object_store::path::Path;
 
 use crate::error::{Error, Result};
 use crate::log::actions::CommitInfo;
-use crate::log::columns::TYPE_WIDENING;
 use crate::log::entries::{Commit, Entries};
 use crate::log::snapshot::Snapshot;
-use crate::log::type_changes;
+use crate::log::{features, type_changes};
 use crate::table::Version;
 
 /// Versions between checkpoints where a table does not say: the pipeline's own habit.
 pub const CHECKPOINT_INTERVAL: u64 = 100; // Opening reads at most this many small files; Delta's own default too, since 3.0.
 /// Versions before another among which its checkpoint is looked for before the whole log is listed.
 const NEIGHBOURHOOD: u64 = 400; // Four checkpoints' worth, and, with a checksum beside each commit, one answer of an object store.
-/// Features of readers that this replay and DataFusion's scans understand. That of variants asks for nothing where no column is one, and a
-/// column that is one is refused by its type: the Delta library lists it whenever it sets a property.
-const READER_FEATURES: [&str; 7] = [
-    "columnMapping",
-    "deletionVectors",
-    "timestampNtz",
-    TYPE_WIDENING,
-    "v2Checkpoint",
-    "variantType",
-    "variantType-preview",
-];
-
 /// A state, and what was learnt on the way to it.
 #[derive(Debug)]
 pub(crate) struct Replayed {
@@ -121,8 +108,8 @@ pub(super) fn may_read(snapshot: &Snapshot, entries: &Entries) -> Result<()> {
         )),
         1 | 2 => Ok(()),
         3 => {
-            let features = protocol.reader_features.as_deref().unwrap_or_default();
-            match features.iter().find(|feature| !READER_FEATURES.contains(&feature.as_str())) {
+            let asked = protocol.reader_features.as_deref().unwrap_or_default();
+            match asked.iter().find(|feature| !features::READ.contains(&feature.as_str())) {
                 Some(feature) => Err(refuse(format!("uses the reader feature `{feature}`, which alluvium does not know"))),
                 None => match type_changes::unknown(snapshot.schema.fields()) {
                     Some(what) => Err(refuse(format!("has changed a type in a way that alluvium does not know: {what}"))),

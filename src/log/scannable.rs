@@ -1,8 +1,9 @@
 //! A version of a table as the Delta library's scans take it.
 //!
 //! The library refuses tables with the feature `typeWidening`, although its scans give the values of older files the types that the
-//! table has now: Parquet says in each file what its types are. So it is shown such a version as a log of one commit, with the same files
-//! and columns and without the feature's name. Nothing is written to the table's store.
+//! table has now (Parquet says in each file what its types are), and with `vacuumProtocolCheck`, which asks nothing of a scan. So it is shown
+//! such a version as a log of one commit, with the same files and columns and without the feature's name. Nothing is written to the table's
+//! store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,16 +20,18 @@ use object_store::{
 
 use crate::error::{Error, Result};
 use crate::log::actions::{Action, Add, Protocol};
-use crate::log::columns::{ENABLE_TYPE_WIDENING, TYPE_WIDENING};
 use crate::log::entries::commit_path;
+use crate::log::features::{ENABLE_TYPE_WIDENING, TYPE_WIDENING, VACUUM_PROTOCOL_CHECK};
 use crate::log::plan::body;
 use crate::log::snapshot::Snapshot;
 use crate::table::Version;
 
+/// Features that the library's scans fulfil, and that it does not know.
+const UNKNOWN_TO_LIBRARY: [&str; 2] = [TYPE_WIDENING, VACUUM_PROTOCOL_CHECK];
+
 /// The store and the version under which the library finds what `snapshot` is. `store` is rooted at the table.
 pub(crate) async fn scannable(store: Arc<dyn ObjectStore>, snapshot: &Snapshot) -> Result<(Arc<dyn ObjectStore>, Version)> {
-    let widens = |features: &Option<Vec<String>>| features.iter().flatten().any(|name| name == TYPE_WIDENING);
-    if !widens(&snapshot.protocol.reader_features) {
+    if snapshot.protocol.reader_features.iter().flatten().all(|feature| is_known(feature)) {
         return Ok((store, snapshot.version));
     }
     let log = InMemory::new();
@@ -43,14 +46,18 @@ pub(crate) async fn scannable(store: Arc<dyn ObjectStore>, snapshot: &Snapshot) 
     ))
 }
 
+fn is_known(feature: &str) -> bool {
+    !UNKNOWN_TO_LIBRARY.contains(&feature)
+}
+
 fn actions(snapshot: &Snapshot) -> Vec<Action> {
-    let without = |features: &Option<Vec<String>>| {
-        let others = |names: &Vec<String>| names.iter().filter(|name| *name != TYPE_WIDENING).cloned().collect();
-        features.as_ref().map(others)
+    let known = |features: &Option<Vec<String>>| {
+        let known = |names: &Vec<String>| names.iter().filter(|name| is_known(name)).cloned().collect();
+        features.as_ref().map(known)
     };
     let protocol = Protocol {
-        reader_features: without(&snapshot.protocol.reader_features),
-        writer_features: without(&snapshot.protocol.writer_features),
+        reader_features: known(&snapshot.protocol.reader_features),
+        writer_features: known(&snapshot.protocol.writer_features),
         ..snapshot.protocol.clone()
     };
     let mut metadata = snapshot.metadata.as_ref().clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alluvium::error::{Error, Kind};
-use alluvium::log::Log;
+use alluvium::log::{Log, maintain};
 use alluvium::table::{Merge, Mode, Table};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use deltalake::TableProperty;
@@ -12,7 +12,9 @@ use deltalake::kernel::{DataType as Delta, StructField};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
-use crate::support::delta::{PIPELINE, append_table, assert_replays, library, opened, table, upsert_table, url};
+use crate::support::delta::{
+    COLUMNS, PIPELINE, append_table, assert_replays, by_hand, change, data_file, library, opened, table, upsert_table, url,
+};
 
 fn in_memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
@@ -246,10 +248,9 @@ async fn made_by_the_library(property: &str, value: &str) -> Arc<dyn ObjectStore
 async fn a_table_of_another_program_is_written_to_if_it_asks_for_nothing_strange() {
     let store = made_by_the_library(TableProperty::EnableDeletionVectors.as_ref(), "true").await;
     let mut log = opened(&store, &upsert_table()).await;
-    let file = crate::support::delta::data_file(&store, 0..3, "a").await;
     let change = alluvium::log::Change {
-        adds: vec![file],
-        ..crate::support::delta::change(None, 2)
+        adds: vec![data_file(&store, 0..3, "a").await],
+        ..change(None, 2)
     };
     log.commit(&change).await.expect("a commit");
     assert_replays(&log, &store).await;
@@ -274,6 +275,108 @@ async fn c12_what_alluvium_does_not_write_is_refused_by_name() {
         .to_string();
         assert!(text.contains(says), "{text}");
     }
+}
+
+#[tokio::test]
+async fn c12_what_older_protocols_and_features_ask_for_is_refused_by_name() {
+    let old = r#"{"minReaderVersion":1,"minWriterVersion":6}"#;
+    let with = |feature: &str| format!(r#"{{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["appendOnly",{feature}]}}"#);
+    let v = |metadata: &str| format!(r#"{{"name":"v","type":"string","nullable":true,"metadata":{{{metadata}}}}}"#);
+    let within = r#"{"name":"s","type":{"type":"array","containsNull":true,"elementType":{"type":"struct","fields":[
+        {"name":"n","type":"long","nullable":true,"metadata":{"delta.invariants":"{}"}}]}},"nullable":true,"metadata":{}}"#;
+    let plain = COLUMNS[1].to_owned();
+    let columns = [
+        (v(r#""delta.generationExpression":"id""#), "`delta.generationExpression`"),
+        (v(r#""delta.identity.start":1"#), "`delta.identity.start`"),
+        (v(r#""delta.invariants":"{}""#), "`delta.invariants`"),
+        (format!("{plain},{within}"), "`s.element.n` has `delta.invariants`"),
+    ]
+    .map(|(column, says)| (old.to_owned(), column, ("x", "y"), says.to_owned()));
+    let properties = [
+        ("delta.constraints.positive", "id > 0"),
+        ("delta.columnMapping.mode", "id"),
+        ("delta.enableChangeDataFeed", "true"),
+    ]
+    .map(|property| (old.to_owned(), plain.clone(), property, format!("`{}`", property.0)));
+    let features = [
+        "rowTracking",
+        "domainMetadata",
+        "clustering",
+        "inCommitTimestamp",
+        "allowColumnDefaults",
+        "icebergCompatV2",
+        "checkpointProtection",
+        "materializePartitionColumns",
+        "collations-preview",
+    ]
+    .map(|feature| {
+        (
+            with(&format!("\"{feature}\"")),
+            plain.clone(),
+            ("x", "y"),
+            format!("the writer feature `{feature}`"),
+        )
+    });
+    let rewritten = self::table(Mode::Upsert {
+        key: vec!["id".to_owned()],
+        merge: Merge::Rewrite,
+    });
+    for (protocol, column, property, says) in columns.into_iter().chain(properties).chain(features) {
+        let store = by_hand(&protocol, &[COLUMNS[0], &column], &[property]).await;
+        let error = refused(&store, &rewritten).await;
+        assert!(error.to_string().contains(&says), "{says}: {error}");
+    }
+    // Asked for by nothing, they ask for nothing.
+    opened(&by_hand(old, &COLUMNS, &[]).await, &rewritten).await;
+}
+
+#[tokio::test]
+async fn vectors_are_not_written_where_readers_are_not_told_to_look_for_them() {
+    let property = [("delta.enableDeletionVectors", "true")];
+    let store = by_hand(r#"{"minReaderVersion":1,"minWriterVersion":2}"#, &COLUMNS, &property).await;
+    let error = refused(&store, &upsert_table()).await;
+    assert_eq!(error.code, "mode_mismatch", "{error}");
+    let features = r#"["deletionVectors"]"#;
+    let protocol = format!(r#"{{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":{features},"writerFeatures":{features}}}"#);
+    opened(&by_hand(&protocol, &COLUMNS, &property).await, &upsert_table()).await;
+}
+
+#[tokio::test]
+async fn a_new_table_has_the_features_that_its_properties_ask_for() {
+    let asking = |name: &str, value: &str| Table {
+        properties: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..append_table()
+    };
+    let feed = asking("delta.enableChangeDataFeed", "true");
+    let log = opened(&in_memory(), &feed).await;
+    let protocol = &log.snapshot().protocol;
+    assert_eq!((protocol.min_reader_version, protocol.min_writer_version), (1, 4));
+    let local = Table {
+        schema: Arc::new(Schema::new(vec![Field::new(
+            "t",
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            true,
+        )])),
+        ..feed
+    };
+    let log = opened(&in_memory(), &local).await;
+    let listed = log.snapshot().protocol.writer_features.clone().expect("features");
+    assert!(listed.contains(&"changeDataFeed".to_owned()), "{listed:?}");
+
+    let (store, v2) = (in_memory(), asking("delta.checkpointPolicy", "v2"));
+    let mut log = opened(&store, &v2).await;
+    assert_eq!(
+        log.snapshot().protocol.reader_features.as_deref(),
+        Some(&["v2Checkpoint".to_owned()][..])
+    );
+    let change = alluvium::log::Change {
+        adds: vec![data_file(&store, 0..3, "a").await],
+        ..change(None, 2)
+    };
+    log.commit(&change).await.expect("a commit");
+    maintain::checkpoint(&url(), Arc::clone(&store), 1).await.expect("a checkpoint");
+    assert_replays(&log, &store).await;
+    assert_eq!(opened(&store, &v2).await.checkpointed(), 1);
 }
 
 #[tokio::test]

@@ -230,7 +230,7 @@ async fn c10_any_other_change_of_the_columns_by_others_stops_with_choices() {
 }
 
 #[tokio::test]
-async fn c12_a_feature_added_by_others_stops() {
+async fn c12_a_feature_added_by_others_changes_nothing_if_alluvium_writes_it() {
     let store = in_memory();
     let mut log = filled(&store, &append_table()).await;
     let features = vec![deltalake::kernel::TableFeatures::DeletionVectors];
@@ -241,7 +241,46 @@ async fn c12_a_feature_added_by_others_stops() {
         .with_allow_protocol_versions_increase(true)
         .await
         .expect("a feature");
-    stops(&mut log, &store, "protocol_changed").await;
+    assert!(matches!(log.commit(&change(Some(29), 30)).await, Ok(Outcome::Committed(5))));
+    assert_replays(&log, &store).await;
+}
+
+#[tokio::test]
+async fn c12_a_feature_or_property_added_by_others_stops_by_its_name_if_alluvium_does_not_write_it() {
+    for (feature, property, says) in [
+        ("rowTracking", "delta.enableRowTracking", "the writer feature `rowTracking`"),
+        (
+            "inCommitTimestamp",
+            "delta.enableInCommitTimestamps",
+            "the writer feature `inCommitTimestamp`",
+        ),
+        ("changeDataFeed", "delta.enableChangeDataFeed", "`delta.enableChangeDataFeed`"),
+    ] {
+        let store = in_memory();
+        let mut log = filled(&store, &upsert_table()).await;
+        let now = log.snapshot();
+        let mut protocol = serde_json::json!({"protocol": now.protocol});
+        protocol["protocol"]["writerFeatures"]
+            .as_array_mut()
+            .expect("features")
+            .push(feature.into());
+        let mut properties = now.properties.clone();
+        properties.insert(property.to_owned(), "true".to_owned());
+        let schema = r#"{"type":"struct","fields":[{"name":"id","type":"long","nullable":false,"metadata":{}},
+            {"name":"v","type":"string","nullable":true,"metadata":{}}]}"#;
+        let metadata = serde_json::json!({"metaData": {
+            "id": now.table_id, "format": {"provider": "parquet", "options": {}}, "schemaString": schema, "partitionColumns": [],
+            "configuration": properties,
+        }});
+        let path = "_delta_log/00000000000000000004.json".into();
+        store.put(&path, format!("{protocol}\n{metadata}").into()).await.expect("put");
+        let error = log.commit(&change(Some(29), 30)).await.expect_err("stopped");
+        assert!(error.kind == Kind::Config && error.to_string().contains(says), "{feature}: {error}");
+        assert!(
+            store.get(&"_delta_log/00000000000000000005.json".into()).await.is_err(),
+            "nothing was published"
+        );
+    }
 }
 
 #[tokio::test]
@@ -324,6 +363,21 @@ async fn a_whole_overwrite_stops_because_its_marks_say_more_than_its_rows() {
         .with_save_mode(deltalake::protocol::SaveMode::Overwrite);
     overwrite.await.expect("an overwrite");
     stops(&mut log, &store, "taken_back").await;
+}
+
+#[tokio::test]
+async fn a_stream_of_others_that_writes_its_whole_answer_each_time_stops_and_one_that_appends_does_not() {
+    for (output, stops) in [("Complete", true), ("Append", false)] {
+        let store = in_memory();
+        let mut log = filled(&store, &append_table()).await;
+        let info = format!(r#"{{"commitInfo":{{"operation":"STREAMING UPDATE","operationParameters":{{"outputMode":"{output}"}}}}}}"#);
+        store
+            .put(&"_delta_log/00000000000000000004.json".into(), info.into())
+            .await
+            .expect("put");
+        let code = log.commit(&change(Some(29), 30)).await.err().map(|error| error.code);
+        assert_eq!(code, stops.then_some("taken_back"), "{output}");
+    }
 }
 
 #[tokio::test]

@@ -235,6 +235,30 @@ pub async fn assert_replays(log: &Log, store: &Arc<dyn ObjectStore>) {
     );
 }
 
+/// A table of another program, as its log says it: `{"protocol": …}`'s and the columns' JSON, and its properties.
+pub async fn by_hand(protocol: &str, columns: &[&str], properties: &[(&str, &str)]) -> Arc<dyn ObjectStore> {
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let metadata = serde_json::json!({"metaData": {
+        "id": "by-hand",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": format!(r#"{{"type":"struct","fields":[{}]}}"#, columns.join(",")),
+        "partitionColumns": [],
+        "configuration": properties.iter().copied().collect::<BTreeMap<_, _>>(),
+    }});
+    let text = format!("{{\"protocol\":{protocol}}}\n{metadata}\n");
+    store
+        .put(&Path::from("_delta_log/00000000000000000000.json"), text.into())
+        .await
+        .expect("put");
+    store
+}
+
+/// The columns of [`schema`] as a log says them.
+pub const COLUMNS: [&str; 2] = [
+    r#"{"name":"id","type":"long","nullable":false,"metadata":{}}"#,
+    r#"{"name":"v","type":"string","nullable":true,"metadata":{}}"#,
+];
+
 /// Commits raw actions as another program would.
 pub async fn foreign_commit(store: &Arc<dyn ObjectStore>, actions: Vec<Action>) {
     use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
