@@ -251,7 +251,7 @@ fn what_a_run_makes_is_no_problem_and_what_it_does_not_make_is() {
     let create = Wanted { create: true, ..wanted() };
     let lacks = |found: Found| Found { published: false, ..found };
     let nothing = || Unidentified {
-        by_choice: true,
+        obstacle: Some(Obstacle::Choice),
         ..unidentified()
     };
     let with = |publication: Option<Publication>, found: Found| Facts {
