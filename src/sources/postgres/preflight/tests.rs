@@ -1,7 +1,7 @@
 //! Each lack of a server by itself, and what is said of it.
 
 use super::*;
-use crate::sources::postgres::identity::{Obstacle, Unidentified};
+use crate::sources::postgres::identity::Unidentified;
 
 fn wanted() -> Wanted {
     Wanted {
