@@ -78,7 +78,7 @@ impl Reader {
                     let code = error.rdkafka_error_code();
                     let waiting = matches!(
                         code,
-                        Some(C::BrokerTransportFailure | C::OperationTimedOut | C::AllBrokersDown | C::TimedOutQueue)
+                        Some(C::BrokerTransportFailure | C::OperationTimedOut | C::AllBrokersDown | C::TimedOutQueue | C::DestroyBroker)
                     );
                     let settling = matches!(
                         code,
@@ -278,6 +278,22 @@ struct Described {
 
 impl Described {
     fn ask(reader: &Reader, names: &[String], broker: i32) -> Result<Self> {
+        use RDKafkaErrorCode as C;
+        let mut answer = Self::wait(reader, names, broker)?;
+        if answer.error() == Some(C::DestroyBroker) {
+            // The client made its connection to the broker anew, and threw away what waited for the old one: a broker that was gone for a
+            // moment is left out of what the others tell.
+            answer = Self::wait(reader, names, broker)?;
+        }
+        match answer.error() {
+            None => Ok(answer),
+            Some(C::OperationTimedOut | C::BrokerTransportFailure) => Err(reader.faults.unanswered(&reader.brokers)),
+            Some(code) => Err(explain(code, &format!("describing the topics: {code}"), &reader.brokers)),
+        }
+    }
+
+    /// Asks, and waits until there is an answer, time is up, or the client says why there never will be one.
+    fn wait(reader: &Reader, names: &[String], broker: i32) -> Result<Self> {
         let names: Vec<CString> = names
             .iter()
             .map(|name| CString::new(name.as_str()).map_err(|_| Error::config("topic_missing", format!("`{name}` is no topic's name"))))
@@ -307,23 +323,15 @@ impl Described {
             native::rd_kafka_queue_destroy(queue);
             event
         };
-        if let Some(hopeless) = reader.faults.hopeless(&reader.brokers) {
-            drop(NonNull::new(event).map(|event| Self { event }));
-            return Err(hopeless);
-        }
-        let answer = NonNull::new(event)
+        NonNull::new(event)
             .map(|event| Self { event })
-            .ok_or_else(|| reader.faults.unanswered(&reader.brokers))?;
+            .ok_or_else(|| reader.faults.unanswered(&reader.brokers))
+    }
+
+    fn error(&self) -> Option<RDKafkaErrorCode> {
         // SAFETY: the event lives.
-        let error = unsafe { native::rd_kafka_event_error(answer.event.as_ptr()) };
-        if error.is_error() {
-            let code = RDKafkaErrorCode::from(error);
-            return Err(match code {
-                RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure => reader.faults.unanswered(&reader.brokers),
-                code => explain(code, &format!("describing the topics: {code}"), &reader.brokers),
-            });
-        }
-        Ok(answer)
+        let error = unsafe { native::rd_kafka_event_error(self.event.as_ptr()) };
+        error.is_error().then(|| error.into())
     }
 
     fn topics(&self) -> Vec<*const native::rd_kafka_TopicDescription_t> {
