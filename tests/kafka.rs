@@ -792,9 +792,7 @@ async fn what_cannot_be_reached_or_is_missing_is_named_with_what_to_do() {
     assert!(error.what.contains("`no-such-topic`"), "{error}");
 
     let plain = Pipe::new(&broker.bootstrap(), "tls = {}", &[("a", &topic)]);
-    let error = failed(plain.open(&lake).await);
-    assert_eq!((error.kind, error.code), (Kind::Transient, "broker_unreachable"), "{error}");
-    assert!(error.what.contains("PLAINTEXT"), "what the client suspects is told: {error}");
+    unreachable(&plain, "leave out `kafka.tls`").await;
 
     let unknown = failed(Pipe::try_new(
         &broker.bootstrap(),
@@ -808,6 +806,17 @@ async fn what_cannot_be_reached_or_is_missing_is_named_with_what_to_do() {
     let mut none = Lake::default();
     pipe_ends(&pattern, &mut none).await;
     assert_eq!(none.count("a"), 0, "a pattern may match nothing yet");
+}
+
+/// Brokers that hang up may come to their senses; meanwhile the message says what they may have expected.
+async fn unreachable(pipe: &Pipe, hint: &str) {
+    let error = failed(pipe.open(&Lake::default()).await);
+    assert_eq!(
+        (error.kind, error.code, error.exit_code()),
+        (Kind::Transient, "broker_unreachable", 69),
+        "{error}"
+    );
+    assert!(error.what.contains(hint), "{hint}: {error}");
 }
 
 async fn pipe_ends(pipe: &Pipe, lake: &mut Lake) {
@@ -845,6 +854,13 @@ async fn k21_a_wrong_password_is_the_operators_to_correct_and_a_right_one_reads(
         began.elapsed() < Duration::from_secs(8),
         "a refused login is told before all the waiting is over"
     );
+
+    let stranger = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    unreachable(&stranger, "set `kafka.sasl`").await;
+    let needless = Pipe::new(&Broker::shared().bootstrap(), &sasl("right"), &[("a", &topic)]);
+    let error = failed(needless.open(&Lake::default()).await);
+    assert_eq!((error.code, error.exit_code()), ("broker_denied", 77), "{error}");
+    assert!(error.what.contains("leave out `kafka.sasl`"), "{error}");
 
     let mut lake = Lake::default();
     Pipe::new(&broker.bootstrap(), &sasl("right"), &[("a", &topic)])
@@ -902,7 +918,18 @@ async fn x3_a_broker_that_does_not_prove_who_it_is_is_not_talked_to() {
     let fooled = Pipe::new(&broker.bootstrap(), &format!("tls = {{ ca = \"{stranger}\" }}"), &[("a", &topic)]);
     let error = failed(fooled.open(&Lake::default()).await);
     assert_eq!((error.kind, error.code), (Kind::Config, "broker_tls"), "{error}");
-    assert!(error.what.contains("kafka.tls"), "{error}");
+    assert!(error.what.contains("kafka.tls.ca"), "{error}");
+
+    // The certificate is for `localhost`.
+    let elsewhere = broker.bootstrap().replace("localhost", "127.0.0.1");
+    let misled = Pipe::new(&elsewhere, &format!("tls = {{ ca = \"{ca}\" }}"), &[("a", &topic)]);
+    let error = failed(misled.open(&Lake::default()).await);
+    assert_eq!((error.kind, error.code), (Kind::Config, "broker_tls"), "{error}");
+    assert!(error.what.contains("must be for the host"), "{error}");
+
+    let in_the_clear = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    unreachable(&in_the_clear, "kafka.tls = {}").await;
+    unreachable(&in_the_clear, "kafka.tls = {}").await; // The client does not repeat at once what has not changed.
 
     let mut lake = Lake::default();
     Pipe::new(&broker.bootstrap(), &format!("tls = {{ ca = \"{ca}\" }}"), &[("a", &topic)])

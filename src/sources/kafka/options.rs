@@ -39,8 +39,8 @@ const TUNING: &[(&str, &str)] = &[
     ("socket.nagle.disable", "true"),
     ("socket.keepalive.enable", "true"),
     ("reconnect.backoff.max.ms", "2000"),
-    // A broker closes idle connections; that is no news.
-    ("log.connection.close", "false"),
+    // Why a broker that expects TLS or a login cannot be reached is told by nothing else. Idle connections are closed without a word.
+    ("log.connection.close", "true"),
     // Moves only the partitions that must move.
     ("partition.assignment.strategy", "cooperative-sticky"),
 ];

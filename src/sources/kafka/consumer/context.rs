@@ -25,7 +25,15 @@ pub struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The name of the thread that says it stands before.
+        let thread = message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: "));
+        let message = thread.map_or(message, |(_, message)| message);
         match level {
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info if facility == "FAIL" => {
+                // A connection that the broker ended. Graver failures of connections come as errors too; of this one nothing else tells.
+                self.faults.note(RDKafkaErrorCode::BrokerTransportFailure, message);
+                debug!(pipeline = %self.pipeline, message, "a broker hung up");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical

@@ -22,9 +22,10 @@ impl Shared {
                 board.update(&self.pipeline, |status| status.reason = text);
             }
         };
-        self.reader.faults.clear();
+        self.reader.faults.begin();
         match self.reader.topics(&lanes) {
             Ok(now) => {
+                self.reader.faults.answered();
                 if was_down {
                     info!(pipeline = %self.pipeline, "the brokers answer again");
                     reason(None);

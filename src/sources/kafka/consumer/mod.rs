@@ -14,6 +14,7 @@ mod queue;
 mod reading;
 mod sample;
 mod topics;
+mod suspicion;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,11 +162,11 @@ impl KafkaClient {
         for (name, value) in properties.iter() {
             config.set(name, value);
         }
-        // Who sets `debug` wants to read it.
+        // Who sets `debug` wants to read it. That a broker hung up is information.
         config.set_log_level(if properties.get("debug").is_some() {
             RDKafkaLogLevel::Debug
         } else {
-            RDKafkaLogLevel::Warning
+            RDKafkaLogLevel::Info
         });
         let pipeline: Arc<str> = pipeline.into();
         let (faults, changes) = (Arc::new(Faults::default()), Changes::new());
@@ -342,7 +343,7 @@ impl Shared {
 
     /// The topics as they are now, kept to see changes, and told to the group.
     fn topics(&self, lanes: Vec<Lanes>) -> Result<Topics> {
-        self.reader.faults.clear();
+        self.reader.faults.begin();
         let topics = self.reader.topics(&lanes)?;
         if let Some(member) = &self.member {
             member.subscribe(topics.keys().map(|name| name.to_string()).collect(), &self.reader.brokers)?;
@@ -375,6 +376,7 @@ impl Shared {
         };
         plan.partitions = tables.iter().map(|(_, lanes)| fed_from(lanes)).collect();
         self.watched().begun.extend(plan.begun.clone());
+        self.reader.faults.answered();
         Ok(plan)
     }
 

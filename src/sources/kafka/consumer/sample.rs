@@ -54,9 +54,10 @@ impl KafkaClient {
 
 impl Shared {
     fn sample(&self, lanes: &Lanes, sample: Sample, look: impl FnMut(&[Message<'_>]) -> Result<bool>) -> Result<()> {
-        self.reader.faults.clear();
+        self.reader.faults.begin();
         let topics = self.reader.topics(std::slice::from_ref(lanes))?;
         let partitions = self.reader.partitions(&topics, |_, _| true)?;
+        self.reader.faults.answered();
         let looked = self.watched().looked.clone();
         let mut plan = Plan::default();
         for partition in &partitions {
