@@ -63,7 +63,8 @@ metrics! {
     SNAPSHOT_ROWS: Counter = "alluvium_snapshot_rows_total" ["pipeline" "table"] "Rows copied from the source's table."
     SNAPSHOT_DONE_BYTES: Gauge = "alluvium_snapshot_done_bytes" ["pipeline" "table"] "How much of alluvium_snapshot_size_bytes is copied."
     SNAPSHOT_SIZE_BYTES: Gauge = "alluvium_snapshot_size_bytes" ["pipeline" "table"] "What the source's table weighed when its copy was planned."
-    ERRORS: Counter = "alluvium_errors_total" ["pipeline" "stage" "code" "kind"] "Errors that ended a run of the pipeline."
+    ERRORS: Counter = "alluvium_errors_total" ["pipeline" "stage" "code" "kind"]
+        "Errors: of stage pipeline, what ended a run; of stage kafka, what the client met between itself and the brokers, and tries again by itself."
     DEAD_LETTERS: Counter = "alluvium_dead_letters_total" ["pipeline" "table" "reason"] "Records that could not be read and went to the dead-letter table."
     GAP_RECORDS: Counter = "alluvium_gap_records_total" ["pipeline" "source"] "Offsets that retention took before they were read, where on_gap allows to go on."
     FENCED: Counter = "alluvium_fenced_total" ["pipeline"] "Runs that ended because another writer had the lanes."

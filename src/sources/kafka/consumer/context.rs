@@ -62,14 +62,12 @@ impl ClientContext for Context {
             return;
         }
         self.faults.note(code, reason);
-        let kind = explain(code, reason, "").kind.name();
-        let labels = [
-            ("pipeline", self.pipeline.to_string()),
-            ("stage", "kafka".to_owned()),
-            ("code", format!("{code:?}")),
-            ("kind", kind.to_owned()),
-        ];
-        metrics::counter!(telemetry::ERRORS, &labels).increment(1);
+        let told = explain(code, reason, "");
+        metrics::counter!(
+            telemetry::ERRORS,
+            "pipeline" => self.pipeline.to_string(), "stage" => "kafka", "code" => told.code, "kind" => told.kind.name()
+        )
+        .increment(1);
         if self.faults.is_news(code) {
             warn!(pipeline = %self.pipeline, reason, "the connection to the brokers has a fault");
         } else {
