@@ -132,8 +132,8 @@ fn each_way_to_fail_has_its_exit_code() {
 #[test]
 fn all_problems_of_a_configuration_are_told_at_once_columns_included() {
     let site = Site::new();
-    let text = "lake = \"lake\"\nmemroy = \"1 GiB\"\n[pipelines.shop.kafka]\nbrokers = \"b:9092\"\noptions = { \"enable.auto.commit\" = \"true\" }\n\
-                [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nkey = [\"idd\", \"weight\"]\n\
+    let text = "lake = \"lake\"\nmemroy = \"1 GiB\"\n[pipelines.shop.kafka]\nbrokers = \"b:9092\"\noptions = { \"enable.auto.commit\" = \"true\", \
+                \"fetch.wait.max.mss\" = \"5\" }\n[pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nkey = [\"idd\", \"weight\"]\n\
                 [pipelines.shop.tables.audit]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nmetadata = [\"__offsett\"]\npartition_by = [\"day\"]\n";
     let file = site.configure("broken", text);
     let output = alluvium(&site.path(""), &["check", "--log-format", "text", "--config", "broken.toml"]);
@@ -142,6 +142,8 @@ fn all_problems_of_a_configuration_are_told_at_once_columns_included() {
     let expected = [
         "broken.toml:2:1: memroy: unknown key; did you mean `memory`?",
         "broken.toml:5:13: pipelines.shop.kafka.options.\"enable.auto.commit\": cannot be set",
+        "broken.toml:5:44: pipelines.shop.kafka.options.\"fetch.wait.max.mss\": librdkafka knows no such property; did you mean \
+         `fetch.wait.max.ms`?",
         "broken.toml:9:8: pipelines.shop.tables.orders.key[0]: there is no column `idd`; did you mean `id`?",
         "broken.toml:9:15: pipelines.shop.tables.orders.key[1]: column `weight` is Float64, which cannot be a key",
         "broken.toml:13:13: pipelines.shop.tables.audit.metadata[0]: there is no metadata column `__offsett`",
@@ -149,7 +151,7 @@ fn all_problems_of_a_configuration_are_told_at_once_columns_included() {
     for line in expected {
         assert!(log.contains(line), "should tell {line}: {log}");
     }
-    assert!(log.contains("5 problems"), "{} {log}", file.display());
+    assert!(log.contains("6 problems"), "{} {log}", file.display());
 }
 
 #[test]

@@ -204,9 +204,9 @@ fn postgres_feeds(
 
 fn kafka_options(at: &KeyPath, name: &str, kafka: &config::Kafka, wrong: &mut Vec<Wrong>) {
     let mut refused = false;
-    for option in kafka.options.keys() {
-        if let Some(why) = options::refusal(option) {
-            wrong.push(Wrong(at.key("options").key(option), format!("cannot be set: {why}; remove it")));
+    for (option, value) in &kafka.options {
+        if let Some(what) = options::misfit(option, value) {
+            wrong.push(Wrong(at.key("options").key(option), what));
             refused = true;
         }
     }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::{Kafka, SaslMechanism};
+use super::consumer;
+use crate::config::{Kafka, SaslMechanism, Text};
 use crate::error::{Error, Result};
 
 /// Of the memory for rows, one part in so many is what the client may fetch ahead.
@@ -106,7 +107,7 @@ impl Properties {
 }
 
 /// Why a property cannot be set by a configuration, or None where it can.
-pub fn refusal(name: &str) -> Option<&'static str> {
+fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why)
 }
 
@@ -117,6 +118,12 @@ pub fn properties(kafka: &Kafka, pipeline: &str, memory_bytes: usize, queues: us
         prefetch_bytes: (memory_bytes / PREFETCH_SHARE).min(PREFETCH_BYTES_MAX * QUEUED_OVERHEAD),
         ..Default::default()
     };
+/// What is wrong with a property by itself, or None where it can be set.
+pub fn misfit(name: &str, value: &Text) -> Option<String> {
+    let refused = refusal(name).map(|why| format!("cannot be set: {why}; remove it"));
+    refused.or_else(|| consumer::misfit(name, value))
+}
+
     let queue_kbytes = all.prefetch_bytes / QUEUED_OVERHEAD / queues.max(1) / 1000;
     for (name, value) in OURS.iter().chain(TUNING) {
         all.set(name, *value);

@@ -10,11 +10,12 @@ mod discovery;
 mod faults;
 mod identity;
 mod member;
+mod properties;
 mod queue;
 mod reading;
 mod sample;
-mod topics;
 mod suspicion;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,7 @@ use crate::position::{Checkpoint, Lane};
 use crate::status::Board;
 use crate::table::{Lanes, TableId};
 
+pub(super) use self::properties::misfit;
 pub(super) use self::reading::Reading;
 pub use self::sample::Sample;
 
@@ -369,6 +371,7 @@ impl Shared {
         let begun_now: BTreeSet<&str> = topics.iter().filter(begins).map(|(name, _)| &**name).collect();
         let asked = |topic: &str, partition: i32| is_ours(topic, partition) || begun_now.contains(topic);
         let partitions = self.reader.partitions(topics, asked)?;
+        self.reader.faults.answered();
         let mut plan = plan(&partitions, &wanted)?;
         let fed_from = |lanes: &Lanes| {
             let taken = topics.iter().filter(|(name, _)| lanes.takes_topic(name));
@@ -376,7 +379,6 @@ impl Shared {
         };
         plan.partitions = tables.iter().map(|(_, lanes)| fed_from(lanes)).collect();
         self.watched().begun.extend(plan.begun.clone());
-        self.reader.faults.answered();
         Ok(plan)
     }
 
