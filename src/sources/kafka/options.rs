@@ -16,6 +16,22 @@ const PREFETCH_SHARE: usize = 8;
 const PREFETCH_BYTES_MAX: usize = 48 << 20;
 /// A queued record takes so many times its payload, at some 200 bytes a record: librdkafka keeps an operation for each.
 const QUEUED_OVERHEAD: usize = 3;
+/// What a queued record takes beside its payload.
+const QUEUED_RECORD_BYTES: usize = 400;
+/// Of the memory for rows, one part in so many is what the brokers may answer with at once. The queues are looked at before they are asked,
+/// so whole answers come on top of them; and compressed records, which brokers count as they are, unpack to five or ten times as much,
+/// which in a queue is up to a third of the memory.
+const ANSWER_SHARE: usize = 64;
+/// Answers of 4 MiB hold some ten thousand records; larger ones make nothing faster.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Below this there is more asking than answering. A batch of records that is larger comes all the same, alone.
+const ANSWER_BYTES_MIN: usize = 64 << 10;
+/// An answer is of so many partitions at least, where they have something.
+const ANSWER_PARTITIONS: usize = 4;
+/// librdkafka's default of `message.max.bytes`, above which `fetch.max.bytes` must stay.
+const MESSAGE_BYTES_MAX: usize = 1_000_000;
+/// More records than this fetched ahead make nothing faster.
+const QUEUED_RECORDS_MAX: usize = 50_000;
 
 /// What alluvium is built on, and what is tuned for a reader of whole backlogs that must also be quick when little comes.
 const OURS: &[(&str, &str)] = &[
@@ -33,10 +49,6 @@ const TUNING: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "100"),
     // A full queue is looked at again soon: the default of a second lets fast decoders starve.
     ("fetch.queue.backoff.ms", "20"),
-    // An answer of 4 MiB holds some ten thousand records; 50 MiB, the default, would not be bounded by the memory for rows.
-    ("fetch.max.bytes", "4194304"),
-    ("fetch.message.max.bytes", "1048576"),
-    ("queued.min.messages", "50000"),
     ("socket.nagle.disable", "true"),
     ("socket.keepalive.enable", "true"),
     ("reconnect.backoff.max.ms", "2000"),
@@ -106,6 +118,12 @@ impl Properties {
     }
 }
 
+/// What is wrong with a property by itself, or None where it can be set.
+pub fn misfit(name: &str, value: &Text) -> Option<String> {
+    let refused = refusal(name).map(|why| format!("cannot be set: {why}; remove it"));
+    refused.or_else(|| consumer::misfit(name, value))
+}
+
 /// Why a property cannot be set by a configuration, or None where it can.
 fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, why)| *why)
@@ -118,19 +136,25 @@ pub fn properties(kafka: &Kafka, pipeline: &str, memory_bytes: usize, queues: us
         prefetch_bytes: (memory_bytes / PREFETCH_SHARE).min(PREFETCH_BYTES_MAX * QUEUED_OVERHEAD),
         ..Default::default()
     };
-/// What is wrong with a property by itself, or None where it can be set.
-pub fn misfit(name: &str, value: &Text) -> Option<String> {
-    let refused = refusal(name).map(|why| format!("cannot be set: {why}; remove it"));
-    refused.or_else(|| consumer::misfit(name, value))
-}
-
-    let queue_kbytes = all.prefetch_bytes / QUEUED_OVERHEAD / queues.max(1) / 1000;
+    let queue_bytes = all.prefetch_bytes / queues.max(1);
+    // There may be more brokers than are named; how many is known only once this client has asked.
+    let brokers = kafka.brokers.split(',').count();
+    let answer_bytes = ((memory_bytes / ANSWER_SHARE).min(ANSWER_BYTES_MAX) / brokers).max(ANSWER_BYTES_MIN);
+    let fetching = [
+        ("queued.max.messages.kbytes", queue_bytes / QUEUED_OVERHEAD / 1000),
+        ("queued.min.messages", (queue_bytes / QUEUED_RECORD_BYTES).min(QUEUED_RECORDS_MAX)),
+        ("fetch.max.bytes", answer_bytes),
+        ("fetch.message.max.bytes", answer_bytes / ANSWER_PARTITIONS),
+        ("message.max.bytes", answer_bytes.min(MESSAGE_BYTES_MAX)),
+    ];
     for (name, value) in OURS.iter().chain(TUNING) {
         all.set(name, *value);
     }
     all.set("bootstrap.servers", &kafka.brokers);
     all.set("group.id", kafka.group.clone().unwrap_or_else(|| format!("alluvium-{pipeline}")));
-    all.set("queued.max.messages.kbytes", queue_kbytes.max(1).to_string());
+    for (name, value) in fetching {
+        all.set(name, value.max(1).to_string());
+    }
     all.set("topic.metadata.refresh.interval.ms", kafka.discovery.0.as_millis().to_string());
     secure(kafka, &mut all)?;
     for (name, value) in &kafka.options {
@@ -287,6 +311,30 @@ mod tests {
             let queued: usize = made.get("queued.max.messages.kbytes").unwrap().parse().unwrap();
             assert!(queued * 1000 * queues * QUEUED_OVERHEAD <= memory / PREFETCH_SHARE, "{memory}");
             assert!(queued > 0);
+            let records: usize = made.get("queued.min.messages").unwrap().parse().unwrap();
+            assert!(
+                records > 0 && records * QUEUED_RECORD_BYTES * queues <= memory / PREFETCH_SHARE,
+                "{memory}"
+            );
+        }
+    }
+
+    #[test]
+    fn k17_what_brokers_may_answer_with_at_once_is_divided_among_them() {
+        let three: Kafka = toml::from_str("brokers = \"a:9092, b:9092,c:9092\"").unwrap();
+        let made = properties(&three, "shop", 512 << 20, 2).unwrap();
+        assert_eq!(made.get("fetch.max.bytes"), Some(((4 << 20) / 3).to_string().as_str()));
+    }
+
+    #[test]
+    fn k17_a_small_memory_gets_small_answers_and_a_large_one_none_beyond_what_is_fast() {
+        for (memory_mib, answer_kib) in [(4096, 4096), (512, 4096), (256, 4096), (128, 2048), (64, 1024), (16, 256), (0, 64)] {
+            let made = properties(&kafka(""), "shop", memory_mib << 20, 2).unwrap();
+            let bytes = |name: &str| made.get(name).unwrap().parse::<usize>().unwrap();
+            assert_eq!(bytes("fetch.max.bytes"), answer_kib << 10, "{memory_mib} MiB");
+            assert_eq!(bytes("fetch.message.max.bytes"), answer_kib << 8, "{memory_mib} MiB");
+            let client = consumer::KafkaClient::new("shop", &made, false, std::time::Duration::from_secs(60));
+            assert!(client.is_ok(), "librdkafka takes them together: {:?}", client.err());
         }
     }
 }
