@@ -253,3 +253,37 @@ async fn r1_a_second_signal_ends_the_program_at_once() {
     .await;
     verdict::every_version_is_right(&site, &producer.model).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_frozen_for_long_and_goes_on_is_read_on() {
+    let broker = Broker::start("");
+    let source = Source::new(&broker, PARTITIONS).await;
+    let site = Site::new();
+    let port = free_port();
+    let top = http(port);
+    let config = Shop {
+        top: &top,
+        commit: "interval = \"200 ms\"",
+        ..Shop::on(&source)
+    }
+    .configure(&site);
+    let stream = Stream::start(&source, 1_000);
+    let mut program = site.run("program", &config);
+    program
+        .until("a version", Duration::from_secs(60), || {
+            (history::read(&site.table("orders")).len() > 1).then_some(())
+        })
+        .await;
+    // Longer than its own cluster takes it for alive: when it goes on, it is none of the brokers for a moment.
+    broker.freeze();
+    sleep(Duration::from_secs(25)).await;
+    broker.thaw();
+    let model = stream.finish().await;
+    program
+        .until("everything read", Duration::from_secs(150), || {
+            all_read(port, &source.topic, &model).then_some(())
+        })
+        .await;
+    program.stop().await;
+    verdict::every_version_is_right(&site, &model).await;
+}

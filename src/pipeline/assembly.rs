@@ -22,7 +22,7 @@ use crate::sinks::delta::DeltaSink;
 use crate::sources::Resume;
 use crate::sources::decode::{self, DecodeSpec, Message, NewColumns};
 use crate::sources::kafka::options;
-use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route, Sample};
+use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route, Sample, Silence};
 use crate::status::Board;
 use crate::table::{Lanes, Table, TableId};
 
@@ -39,6 +39,7 @@ pub struct KafkaToDelta {
     resolved: Resolved,
     feeds: KafkaFeeds,
     client: Arc<KafkaClient>,
+    silence: Silence,
     budget: Budget,
     board: Board,
     threads: usize,
@@ -50,17 +51,16 @@ pub struct KafkaToDelta {
 }
 
 impl KafkaToDelta {
-    /// Makes the client of the brokers, which lives as long as the pipeline. It connects in the background.
+    /// Makes the client of the brokers, which lives as long as they answer. It connects in the background.
     pub fn new(resolved: Resolved, feeds: KafkaFeeds, budget: Budget, board: Board, until_caught_up: bool) -> Result<Self> {
         let threads = available_parallelism().map_or(1, usize::from);
         let (kafka, name) = (&feeds.kafka, &resolved.name);
-        let properties = options::properties(kafka, name, budget.limit(), threads)?;
         if kafka.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
             warn!(pipeline = %name, "`tls.insecure_skip_verify` is set: a broker is believed whatever its certificate says");
         }
-        let client = KafkaClient::new(name, &properties, kafka.group.is_some(), kafka.discovery.0)?;
         Ok(Self {
-            client,
+            client: client(&feeds, name, &budget, threads)?,
+            silence: Silence::default(),
             feeds,
             budget,
             board,
@@ -131,6 +131,12 @@ impl KafkaToDelta {
     }
 }
 
+fn client(feeds: &KafkaFeeds, pipeline: &str, budget: &Budget, threads: usize) -> Result<Arc<KafkaClient>> {
+    let kafka = &feeds.kafka;
+    let properties = options::properties(kafka, pipeline, budget.limit(), threads)?;
+    KafkaClient::new(pipeline, &properties, kafka.group.is_some(), kafka.discovery.0)
+}
+
 /// What messages say of a table that there is not yet.
 #[derive(Default)]
 struct Seen {
@@ -144,6 +150,40 @@ impl Open for KafkaToDelta {
     type Sink = DeltaSink;
 
     async fn open(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {
+        if self.silence.is_long() {
+            self.renew_client().await?;
+        }
+        let opened = self.open_tables().await;
+        let is_silent = matches!(&opened, Err(error) if error.code == "broker_unreachable");
+        self.silence.heard(!is_silent);
+        opened
+    }
+
+    fn leave_out(&mut self, table: &TableId) -> bool {
+        let (this, others): (Vec<&Feed>, Vec<&Feed>) = self.feeds.feeds.iter().partition(|feed| feed.id == *table);
+        let remain = others.iter().any(|feed| !self.left_out.contains(&feed.id));
+        !this.is_empty() && remain && self.left_out.insert(table.clone())
+    }
+
+    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
+        self.held.clone()
+    }
+}
+
+impl KafkaToDelta {
+    /// Tries with another client, which knows what this one does.
+    async fn renew_client(&mut self) -> Result<()> {
+        warn!(pipeline = %self.resolved.name, "the brokers have not answered for long: trying with a new client");
+        let client = client(&self.feeds, &self.resolved.name, &self.budget, self.threads)?;
+        client.take_over(&self.client);
+        let worn_out = std::mem::replace(&mut self.client, client);
+        self.silence = Silence::default();
+        // It closes where it holds up nobody.
+        tokio::task::spawn_blocking(move || drop(worn_out));
+        Ok(())
+    }
+
+    async fn open_tables(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {
         let limit = self.budget.limit();
         let feeds = self.feeds.feeds.clone();
         let share = limit / STAGED_SHARE / feeds.len().max(1);
@@ -190,16 +230,6 @@ impl Open for KafkaToDelta {
             tables: sinks,
             letters: Some((Arc::new(letters), letters_sink)),
         })
-    }
-
-    fn leave_out(&mut self, table: &TableId) -> bool {
-        let (this, others): (Vec<&Feed>, Vec<&Feed>) = self.feeds.feeds.iter().partition(|feed| feed.id == *table);
-        let remain = others.iter().any(|feed| !self.left_out.contains(&feed.id));
-        !this.is_empty() && remain && self.left_out.insert(table.clone())
-    }
-
-    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
-        self.held.clone()
     }
 }
 

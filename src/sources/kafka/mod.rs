@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use self::consumer::{KafkaClient, Sample};
+pub use self::consumer::{KafkaClient, Sample, Silence};
 pub use self::start::Policy;
 
 use self::accounting::Accounting;

@@ -14,6 +14,7 @@ mod properties;
 mod queue;
 mod reading;
 mod sample;
+mod silence;
 mod suspicion;
 mod topics;
 
@@ -48,6 +49,7 @@ use crate::table::{Lanes, TableId};
 pub(super) use self::properties::misfit;
 pub(super) use self::reading::Reading;
 pub use self::sample::Sample;
+pub use self::silence::Silence;
 
 /// How often the client's events are served, and its thread looks whether it shall end.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -220,6 +222,11 @@ impl KafkaClient {
         }))
     }
 
+    /// Goes on with what another client has seen.
+    pub fn take_over(&self, other: &KafkaClient) {
+        *self.shared.watched() = std::mem::take(&mut *other.shared.watched());
+    }
+
     /// Bytes that the client may take for records fetched ahead.
     pub fn prefetch_bytes(&self) -> usize {
         self.shared.prefetch_bytes
@@ -385,6 +392,7 @@ impl Shared {
     /// The client's thread: serves its events, looks for new topics and partitions, shows how far the flow is.
     fn watch(&self) {
         let (mut discovered, mut shown, mut down, mut expelled) = (Instant::now(), Instant::now(), false, false);
+        let mut silence = Silence::default();
         while !self.reader.stopping.load(Ordering::Relaxed) {
             if let Some(Ok(_)) = self.reader.consumer.poll(POLL_EVERY) {
                 // All partitions are directed to queues before they are assigned.
@@ -405,6 +413,12 @@ impl Shared {
             if discovered.elapsed() >= if down { ASK_AGAIN.min(self.discovery) } else { self.discovery } {
                 down = !self.discover(down);
                 discovered = Instant::now();
+                silence.heard(!down);
+                if silence.is_long() {
+                    // Opening again asks for more than a flow that has nothing to publish.
+                    silence = Silence::default();
+                    self.changes.tell("the brokers do not answer".to_owned(), false);
+                }
             }
         }
     }
