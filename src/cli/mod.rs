@@ -14,6 +14,7 @@ mod resnapshot;
 mod run;
 mod schema;
 
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -119,12 +120,11 @@ impl Command {
     }
 }
 
-/// Runs a command to its end. Work that is then still under way on threads that wait for a store or a broker is left behind.
+/// Runs a command to its end. Work that is then still under way is left behind, and ends with the process, not with a runtime before it:
+/// threads of the Delta library that wait for their tasks would panic, and say so.
 fn wait(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Error::transient("no_thread", "no thread could be started").because(e))?;
-    let outcome = runtime.block_on(command);
-    runtime.shutdown_background();
-    outcome
+    ManuallyDrop::new(runtime).block_on(command)
 }
 
 /// Help and version are what was asked for; anything else is a mistake in the arguments.
@@ -159,5 +159,30 @@ fn print(text: &str) -> Result<()> {
             Err(Error::config("cannot_create", "the result cannot be written to stdout").because(e))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, RecvError, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_a_command_leaves_behind_gets_what_it_waits_for() {
+        let (tell, told) = channel();
+        let outcome = wait(async move {
+            let (done, awaited): (_, Receiver<()>) = channel();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                done.send(())
+            });
+            tokio::task::spawn_blocking(move || tell.send(awaited.recv()));
+            Ok(ExitCode::SUCCESS)
+        });
+        assert!(outcome.is_ok());
+        let got: Result<Result<(), RecvError>, RecvError> = told.recv();
+        assert_eq!(got, Ok(Ok(())));
     }
 }
