@@ -27,6 +27,8 @@ use crate::table::Version;
 const WALK_MAX: u64 = 100;
 /// Commits that are read together on the way back.
 const VERSIONS_AT_ONCE: u64 = 64;
+/// The first and the last position that a version brought, by lane: see [`UserMetadata::positions`](crate::log::UserMetadata::positions).
+type Brought = BTreeMap<String, (Option<u64>, u64)>;
 /// Versions before another program's that its time is compared with: its clock may be behind theirs.
 const CLOCKS_COMPARED: u64 = 16; // Read at once. A clock that is behind for more versions in a row is believed.
 
@@ -113,20 +115,22 @@ impl Log {
                 low = middle + 1
             }
         }
-        self.must_show(low, &wanted).await?;
+        let commit = self.entries.commit(low).await?.ok_or_else(|| self.gone(low))?;
+        let said = commit.info().and_then(|info| info.ours());
+        let brought = said.filter(|said| said.pipeline == wanted.pipeline).map(|said| said.positions);
+        let brought = brought.unwrap_or_default();
+        self.must_show(low, &wanted, &brought)?;
+        if low == oldest && oldest > 0 {
+            self.must_be_first(oldest, &wanted, &brought).await?;
+        }
         Ok(low)
     }
 
     /// A table that was copied at a position shows nothing of what was between the version before and that: the copy holds earlier
     /// positions, too, but it is a later moment than other tables show there.
-    async fn must_show(&self, version: Version, wanted: &Wanted) -> Result<()> {
-        let commit = self.entries.commit(version).await?.ok_or_else(|| self.gone(version))?;
-        let said = commit
-            .info()
-            .and_then(|info| info.ours())
-            .filter(|said| said.pipeline == wanted.pipeline);
+    fn must_show(&self, version: Version, wanted: &Wanted, brought: &Brought) -> Result<()> {
         for (lane, at) in wanted.mark.iter().filter(|(lane, _)| lane.topic_partition().is_none()) {
-            let brought = said.as_ref().and_then(|said| said.positions.get(lane.as_str()));
+            let brought = brought.get(lane.as_str());
             let copied = brought.filter(|(first, _)| first.is_none_or(|first| first == FORGOTTEN.0 + 1));
             if let Some((_, point)) = copied.filter(|(_, point)| at.0 < *point) {
                 let what = format!(
@@ -138,6 +142,27 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// The oldest version that is left may hold far more than the one that was the first to hold the mark. It is that one where it brought a
+    /// part of the mark, or holds nothing else.
+    async fn must_be_first(&self, oldest: Version, wanted: &Wanted, brought: &Brought) -> Result<()> {
+        let brought_it = |(lane, at): (&Lane, Position)| {
+            let brought = brought.get(lane.as_str());
+            brought.is_some_and(|(first, _)| first.is_none_or(|first| first <= at.0))
+        };
+        if wanted.mark.iter().any(brought_it) {
+            return Ok(());
+        }
+        let held = replay::at(&self.entries, oldest).await?.snapshot.checkpoint(&wanted.pipeline);
+        if held == wanted.mark {
+            return Ok(());
+        }
+        let what = format!(
+            "has no version as old as {}: the first that held it was cleaned away, and its oldest, {oldest}, holds {held}; ask for that or later",
+            wanted.mark
+        );
+        Err(self.no_such(what))
     }
 
     /// Where the versions of this table stand behind a position of a lane, the newest first.

@@ -51,6 +51,15 @@ pub(crate) async fn at(entries: &Entries, version: Version) -> Result<Replayed> 
     if listing.checkpoints.is_empty() && near > 0 {
         listing = entries.list(0..=near).await?;
     }
+    if listing.checkpoints.is_empty() && !listing.commits.contains(&0) {
+        // The clean-up of a log leaves a checkpoint to begin with.
+        let later = entries.list(version..=Version::MAX).await?.checkpoints;
+        if let Some(oldest) = later.keys().next() {
+            let place = &entries.place;
+            let what = format!("version {version} of the table {place} was cleaned away: the oldest that can be read is {oldest}");
+            return Err(Error::config("usage", what));
+        }
+    }
     replay(entries, listing.newest_checkpoint(), version).await
 }
 

@@ -80,11 +80,11 @@ async fn c14_what_was_removed_is_named_and_what_is_left_is_found() {
     // Gone, by number, by time and by position: said so, and by none answered with something else.
     for version in [0, 3, 9] {
         let error = log.at(When::Version(version)).await.expect_err("gone");
-        assert_eq!((error.kind, error.code), (Kind::Data, "bad_log"), "{error}");
+        assert_eq!((error.kind, error.code), (Kind::Config, "usage"), "{error}");
         let text = error.to_string();
         assert!(
-            text.contains(&url().to_string()) && text.contains("missing"),
-            "version {version}: {text}"
+            text.contains(&format!("version {version} of the table {}", url())) && text.contains("can be read is 10"),
+            "{text}"
         );
     }
     let history = log.history(100).await.expect("a history");
@@ -105,8 +105,43 @@ async fn c14_what_was_removed_is_named_and_what_is_left_is_found() {
         let found = log.version_at(&When::Mark(mark(&[("orders/0", version - 1)]))).await;
         assert_eq!(found.expect("a version"), version);
     }
-    // A position that version 4 was the first to hold is held by the oldest that is left.
-    assert_eq!(log.version_at(&When::Mark(mark(&[("orders/0", 3)]))).await.expect("a version"), 10);
+    // A position that version 4 was the first to hold is held by the oldest that is left, with more.
+    for position in [0, 3, 8] {
+        let error = log
+            .version_at(&When::Mark(mark(&[("orders/0", position)])))
+            .await
+            .expect_err("gone");
+        assert_eq!((error.kind, error.code), (Kind::Config, "usage"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("its oldest, 10, holds orders/0:9"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn c14_the_oldest_version_left_answers_for_what_it_holds_and_for_what_it_brought() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut log = opened(&store, &append_table()).await;
+    for (base, to) in [(None, 4), (Some(4), 9)] {
+        log.commit(&change(base, to)).await.expect("a commit");
+    }
+    maintain::checkpoint(&url(), Arc::clone(&store), 2).await.expect("a checkpoint");
+    remove(&store, commits(0..2)).await;
+    let log = open(&store).await.expect("opens").expect("a table");
+    for (position, found) in [(4, None), (5, Some(2)), (9, Some(2))] {
+        let answer = log.version_at(&When::Mark(mark(&[("orders/0", position)]))).await;
+        assert_eq!(answer.ok(), found, "at {position}");
+    }
+    // By another program's version, which says nothing of what it brought: only what it holds is known.
+    let text = r#"{"commitInfo":{"operation":"SET TBLPROPERTIES"}}"#;
+    let path = Path::from(format!("_delta_log/{:020}.json", 3));
+    store.put(&path, text.into()).await.expect("put");
+    maintain::checkpoint(&url(), Arc::clone(&store), 3).await.expect("a checkpoint");
+    remove(&store, commits(2..3)).await;
+    let log = open(&store).await.expect("opens").expect("a table");
+    for (position, found) in [(5, None), (9, Some(3))] {
+        let answer = log.version_at(&When::Mark(mark(&[("orders/0", position)]))).await;
+        assert_eq!(answer.ok(), found, "at {position}");
+    }
 }
 
 #[tokio::test]
