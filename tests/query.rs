@@ -245,6 +245,11 @@ async fn what_tables_there_are_is_told_and_of_what_columns() {
         ("show tables", vec!["Orders", "audit"]),
         ("describe audit", vec!["id", "Int64"]),
         ("select table_name from information_schema.tables", vec!["Orders", "audit"]),
+        ("show columns from audit", vec!["id", "Int64"]),
+        (
+            "select column_name, id from information_schema.columns, audit where table_name = 'Orders'",
+            vec!["v", "9"],
+        ),
     ] {
         let text = text(sql, &tables, &When::Latest).await.expect("an answer");
         assert!(says.iter().all(|part| text.contains(part)), "{sql}: {text}");

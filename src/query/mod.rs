@@ -74,14 +74,6 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
     let (catalogs, references): (Vec<_>, Vec<_>) = references
         .into_iter()
         .partition(|reference| reference.schema().is_some_and(|schema| schema == "information_schema"));
-    if !catalogs.is_empty() || matches!(&statement, Statement::Statement(inner) if matches!(**inner, Ast::ShowTables { .. })) {
-        // It tells of all tables that are there.
-        for table in tables {
-            if Log::open(&table.url, Arc::clone(&table.store), "").await?.is_some() {
-                register(&context, reference_of(&table.name), table, &When::Latest).await?;
-            }
-        }
-    }
     let mut unread = match when {
         When::Mark(mark) => mark.clone(),
         _ => Checkpoint::default(),
@@ -97,6 +89,14 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         let registered = register(&context, reference, table, when).await?;
         unread = unread.only(|lane| registered.lanes.get(lane).is_none());
         versions.push((table.name.clone(), registered.version));
+    }
+    if !catalogs.is_empty() || matches!(&statement, Statement::Statement(inner) if matches!(**inner, Ast::ShowTables { .. })) {
+        // It tells of all tables that are there; of those that it names, as they were.
+        for table in tables.iter().filter(|table| versions.iter().all(|(name, _)| *name != table.name)) {
+            if Log::open(&table.url, Arc::clone(&table.store), "").await?.is_some() {
+                register(&context, reference_of(&table.name), table, &When::Latest).await?;
+            }
+        }
     }
     if let (false, Some((lane, _))) = (versions.is_empty(), unread.iter().next()) {
         let what = format!("no table of the query has read lane {lane}: `alluvium history TABLE` shows which lanes a table has");
