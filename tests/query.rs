@@ -238,6 +238,86 @@ async fn an_answer_has_as_many_rows_as_were_asked_for_and_its_numbers_are_those_
     }
 }
 
+/// Of doubles: 1e-20, NaN, 1e300 and 0.30000000000000004; of a real: 0.1; of a decimal column: what is beyond the digits of a double.
+const NUMBERS: &str = "with n as (select v, cast(0.1 as real) f, d from (
+    select 1e-20 v, cast('12345678901234567890.12' as decimal(22, 2)) d union all select cast('NaN' as double), 0.5
+    union all select 1e300, 0.5 union all select cast('0.30000000000000004' as double), 0.3) as r)";
+
+#[tokio::test]
+async fn a_decimal_that_meets_a_floating_point_number_is_one_and_among_decimals_it_is_exact() {
+    let (tables, _) = lake().await;
+    for (ask, says) in [
+        ("select count(*) from n where v = 0.0", "| 0 |"),
+        ("select count(*) from n where v > 1.5", "| 2 |"),
+        ("select count(*) from n where 0.0 < v and v < 0.1", "| 1 |"),
+        ("select count(*) from n where v between 0.0 and 0.5", "| 2 |"),
+        ("select count(*) from n where v in (0.0, 0.5, 1)", "| 0 |"),
+        ("select count(*) from n where v not in (0.0, 0.5)", "| 4 |"),
+        ("select count(*) from n where v in (select 0.0)", "| 0 |"),
+        ("select count(*) from n where 0.0 in (select v from n)", "| 0 |"),
+        ("select count(*) from n where v > (select 1.5)", "| 2 |"),
+        ("select count(*) from n where v = any(select 0.0)", "| 0 |"),
+        ("select count(*) from n join (select 0.0 z) as o on v = z", "| 0 |"),
+        ("select count(*) from (select v from n intersect select 0.0) as o", "| 0 |"),
+        ("select count(*) from n where v = 0.30000000000000004", "| 1 |"),
+        ("select count(*) from n where v = 0.3", "| 0 |"),
+        ("select count(*) from n where v in (select 0.30000000000000004)", "| 1 |"),
+        (
+            "select coalesce(v, 0.0), arrow_typeof(nullif(v, 0.0)) from n where v < 0.1",
+            "| 1e-20 | Float64 |",
+        ),
+        ("select greatest(v, 0.0), least(v, 0.5) from n where v < 0.1", "| 1e-20 | 1e-20 |"),
+        ("select case when v > 0.5 then 0.5 else v end from n where v < 0.1", "| 1e-20 |"),
+        (
+            "select case v when 0.0 then 'zero' else 'more' end from n where v < 0.1",
+            "| more |",
+        ),
+        ("select case when v < 0.1 then 1 else 0.5 end > v from n where v < 0.1", "| true |"),
+        ("select v + 0.5, v * 0.5, -v - 0.5 from n where v < 0.1", "| 0.5 | 5e-21 | -0.5 |"),
+        ("select [v, 0.5] from n where v < 0.1", "| [1e-20, 0.5] |"),
+        (
+            "select max(z) from (select 0.5 z union all select v from n where v = 1e300) as u",
+            "| 1e300 |",
+        ),
+        ("select min(z) from (values (0.5), (1e-20), (1)) as u(z)", "| 1e-20 |"),
+        ("select sum(case when v = 0.0 then 1 else 0 end) from n", "| 0 |"),
+        (
+            "select coalesce(v, 0.0) c, count(*) from n where v < 0.1 group by coalesce(v, 0.0) having coalesce(v, 0.0) > 0.0",
+            "| 1e-20 | 1 |",
+        ),
+        (
+            "select coalesce(v, 0.0) c, grouping(coalesce(v, 0.0)) g from n where v < 0.1 group by rollup(coalesce(v, 0.0)) order by g",
+            "| 1e-20 | 0 |",
+        ),
+        // A real is compared as the double that it is, as in Postgres.
+        (
+            "select f = 0.1 as a, f = cast(0.1 as real) as b, arrow_typeof(f + 0.1) from n limit 1",
+            "| false | true | Float64 |",
+        ),
+        // Columns of decimals: with floating point numbers as those, else to the last digit.
+        ("select count(*) from n where d = v", "| 0 |"),
+        ("select count(*) from n where d > v", "| 1 |"),
+        (
+            "select d = 12345678901234567890.12, d = 12345678901234567890.13 from n where v < 0.1",
+            "| true | false |",
+        ),
+        ("select count(*) from n where d in (0.5, 0.3)", "| 3 |"),
+        ("select concat(v, ' ', d) from n where v < 0.1", "| 1e-20 12345678901234567890.12 |"),
+        (
+            "select case v when 0.5 then 0.5 else d end from n where v < 0.1",
+            "| 12345678901234567890.12 |",
+        ),
+        (
+            "select 0.1 + 0.2 = 0.3, 1 / 4.0 = 0.25, arrow_typeof(coalesce(1, 0.5))",
+            "| true | true | Decimal128(",
+        ),
+    ] {
+        let text = text(&format!("{NUMBERS} {ask}"), &tables, &When::Latest).await;
+        let words = text.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert!(words.as_ref().is_ok_and(|words| words.contains(says)), "{ask}: {words:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_tables_there_are_is_told_and_of_what_columns() {
     let (tables, _) = lake().await;

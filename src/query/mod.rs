@@ -3,6 +3,7 @@
 //! A moment names one version of each table: by number, by time, or by source position, the only one of the three that is the
 //! same moment in several tables. Only the tables that the SQL names are opened.
 
+mod floats;
 mod literals;
 pub mod parquet;
 
@@ -14,6 +15,7 @@ use deltalake::datafusion::catalog::MemorySchemaProvider;
 use deltalake::datafusion::common::TableReference;
 use deltalake::datafusion::error::DataFusionError;
 use deltalake::datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use deltalake::datafusion::optimizer::Analyzer;
 use deltalake::datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::datafusion::sql::parser::Statement;
@@ -127,8 +129,12 @@ fn session() -> SessionContext {
         .rules
         .into_iter()
         .filter(|rule| rule.name() != "LimitPushdown");
+    let mut analysis = Analyzer::new().rules;
+    let coercion = analysis.iter().position(|rule| rule.name() == "type_coercion");
+    analysis.insert(coercion.unwrap_or_default(), Arc::new(floats::DecimalsAsDoubles));
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
+        .with_analyzer_rules(analysis)
         .with_physical_optimizer_rules(rules.collect());
     SessionContext::new_with_state(state.build())
 }
