@@ -132,7 +132,7 @@ async fn c14_the_oldest_version_left_answers_for_what_it_holds_and_for_what_it_b
         assert_eq!(answer.ok(), found, "at {position}");
     }
     // By another program's version, which says nothing of what it brought: only what it holds is known.
-    let text = r#"{"commitInfo":{"operation":"SET TBLPROPERTIES"}}"#;
+    let text = r#"{"commitInfo":{"timestamp":1,"operation":"SET TBLPROPERTIES"}}"#;
     let path = Path::from(format!("_delta_log/{:020}.json", 3));
     store.put(&path, text.into()).await.expect("put");
     maintain::checkpoint(&url(), Arc::clone(&store), 3).await.expect("a checkpoint");
