@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alluvium::batch::Op;
 use alluvium::config::{Format, KeyFrom, Tombstones};
 use alluvium::error::Kind;
+use alluvium::sources::decode::columns::{from_avro, from_json_schema};
 use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, ReadHeaders, Terms, any_rows, decoder, decoder_under, discover};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use serde_json::json;
@@ -542,6 +543,50 @@ fn v5_debeziums_floats_and_decimals_are_read_its_way() {
         .unwrap();
     let codes: Vec<&str> = decoded.rejects.iter().map(|reject| reject.code).collect();
     assert_eq!(codes, ["type_mismatch", "type_mismatch", "out_of_range"]);
+}
+
+#[test]
+fn v5_decimals_of_a_schema_file_are_digits_or_bytes_as_their_type_and_encoding_say() {
+    let json_schema = |kind: &str, more: &str| {
+        from_json_schema(&format!(
+            r#"{{"type":"object","properties":{{"n":{{"type":"{kind}","format":"decimal","precision":20,"scale":0{more}}}}}}}"#
+        ))
+    };
+    let avro = |more: &str| {
+        from_avro(&format!(
+            r#"{{"type":"record","name":"r","fields":[{{"name":"n","type":{{"type":"bytes","logicalType":"decimal","precision":20,"scale":0}}{more}}}]}}"#
+        ))
+    };
+    let (digits, bytes) = (
+        [("\"1234\"", "1234"), ("\"0000\"", "0"), ("12", "12")],
+        [("\"1234\"", "-2658824"), ("\"AQ==\"", "1"), ("12", "12")],
+    );
+    let cases = [
+        (json_schema("string", ""), digits, r#""encoding": "base64""#),
+        (json_schema("number", ""), digits, r#""encoding": "base64""#),
+        (json_schema("string", r#","encoding":"base64""#), bytes, r#""encoding": "text""#),
+        (
+            json_schema("string", r#","contentEncoding":"base64""#),
+            bytes,
+            r#""encoding": "text""#,
+        ),
+        (avro(""), bytes, r#""encoding": "text""#),
+        (avro(r#","encoding":"text""#), digits, r#""encoding": "base64""#),
+    ];
+    for (columns, values, other) in cases {
+        let columns = columns.unwrap();
+        let mut decoder = decoder(&spec(Format::DebeziumJson, Arc::clone(&columns))).unwrap();
+        for (written, read) in values {
+            let decoded = decoder.decode(&[value(&format!(r#"{{"n":{written}}}"#))]).unwrap();
+            assert_eq!(decoded.rejects, [], "{columns:?} {written}");
+            assert_eq!(row(&decoded, 0)["n"], read, "{columns:?} {written}");
+        }
+        for wrong in ["12.5x", "*"] {
+            let decoded = decoder.decode(&[value(&format!(r#"{{"n":"{wrong}"}}"#))]).unwrap();
+            let message = &decoded.rejects[0].message;
+            assert!(message.contains(other) && message.contains("decimal.handling.mode"), "{message}");
+        }
+    }
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Column {
             Cells::Int64(cells) => cells.push(read::int64(scanner, encoding)?),
             Cells::Float32(cells) => cells.push(read::float32(scanner, self.dialect)?),
             Cells::Float64(cells) => cells.push(read::float64(scanner, self.dialect)?),
-            Cells::Decimal(shape, cells) => cells.push(read::decimal(scanner, *shape, encoding)?),
+            Cells::Decimal(shape, cells) => cells.push(read::decimal(scanner, *shape, encoding, self.dialect)?),
             Cells::Text(cells) => {
                 read::text(scanner, encoding, &mut cells.data)?;
                 cells.close()?;

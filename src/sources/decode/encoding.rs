@@ -24,7 +24,7 @@ pub(super) enum Encoding {
     Unscaled(i64),
     /// A decimal as `{scale, value}`, the value as above.
     VariableScale,
-    /// A decimal as text, where the format's habit is another.
+    /// A decimal as number or text, where the format's habit is another.
     Text,
     /// Any value at all, kept as its JSON text.
     Json,
@@ -69,7 +69,7 @@ impl Encoding {
             Self::Millis => "millis",
             Self::Micros => "micros",
             Self::Nanos => "nanos",
-            Self::Unscaled(_) => "unscaled",
+            Self::Unscaled(_) => "base64",
             Self::VariableScale => "variable-scale",
             Self::Text => "text",
             Self::Json => "json",

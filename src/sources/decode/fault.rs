@@ -112,6 +112,13 @@ impl Fault {
         Self::new(Code::TruncateOverPartitions, what)
     }
 
+    /// And what may be done about it.
+    #[cold]
+    pub fn advising(mut self: Box<Self>, advice: &str) -> Box<Self> {
+        self.what = format!("{}; {advice}", self.what).into();
+        self
+    }
+
     /// The column, or the part of a column, in which it happened.
     #[cold]
     pub fn within(mut self: Box<Self>, name: &str) -> Box<Self> {

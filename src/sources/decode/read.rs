@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::column::Dialect;
 use super::decimal::{self as exact, Shape};
 use super::encoding::Encoding;
-use super::fault::{Fault, Read};
+use super::fault::{Code, Fault, Read};
 use super::scanner::Scanner;
 use super::time::{self, Zone};
 use crate::sources::cells::Bytes;
@@ -61,18 +61,30 @@ fn special(scanner: &mut Scanner<'_>, dialect: Dialect) -> Read<Option<f64>> {
     }
 }
 
-pub(super) fn decimal(scanner: &mut Scanner<'_>, shape: Shape, encoding: Encoding) -> Read<i128> {
+/// A text may be a decimal's digits as well as its bytes, and nothing tells which: what is not of the one form is told how to say the other.
+const IF_DIGITS: &str = "if it is the number as text, as with Debezium's decimal.handling.mode = string, say \"encoding\": \"text\" of the \
+                         column in the schema file";
+const IF_BYTES: &str = "if it is bytes as base64 text, as with Debezium's decimal.handling.mode = precise, say \"encoding\": \"base64\" of the \
+                        column in the schema file";
+
+pub(super) fn decimal(scanner: &mut Scanner<'_>, shape: Shape, encoding: Encoding, dialect: Dialect) -> Read<i128> {
     match (scanner.peek(), encoding) {
         (b'"', Encoding::Unscaled(scale)) => {
             let mut bytes = Vec::new();
-            base64(scanner, &mut bytes)?;
-            shape.unscaled(&bytes, scale)
+            let read = base64(scanner, &mut bytes).and_then(|()| shape.unscaled(&bytes, scale));
+            read.map_err(|fault| fault.advising(IF_DIGITS))
         }
         (b'{', Encoding::VariableScale) => {
             let (bytes, scale) = variable_scale(scanner)?;
             shape.unscaled(&bytes, scale)
         }
-        (b'"', _) => shape.parse(scanner.string()?.read(&mut Vec::new())?),
+        (b'"', _) => {
+            let read = shape.parse(scanner.string()?.read(&mut Vec::new())?);
+            read.map_err(|fault| match (dialect, fault.code) {
+                (Dialect::Debezium, Code::TypeMismatch) => fault.advising(IF_BYTES),
+                _ => fault,
+            })
+        }
         (b'-' | b'0'..=b'9', _) => shape.parse(scanner.number()?.as_bytes()),
         _ => Err(scanner.other("a decimal number is expected")),
     }

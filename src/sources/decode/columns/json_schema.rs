@@ -16,8 +16,8 @@
 //!
 //! Without `type`, the values of `enum` or `const` say it, or `properties` and `items` do. A column takes null unless it is `required` and
 //! neither its type nor `nullable` names null. `description` is the column's comment. `encoding` says how a value is written where that is
-//! not clear, as in Avro schemas. Constraints (`minimum`, `pattern`, the values of an `enum` …) are not checked: the schema says what the
-//! columns are.
+//! not clear, as in Avro schemas: a decimal with `"encoding": "base64"` (or `contentEncoding`) is the bytes of its unscaled value.
+//! Constraints (`minimum`, `pattern`, the values of an `enum` …) are not checked: the schema says what the columns are.
 //!
 //! `$ref` may point within the file only: nothing is fetched. What stands beside it, and all of `allOf`, holds together. Alternatives
 //! (`anyOf`, `oneOf`) may be null and schemas that make the same column.
@@ -236,7 +236,13 @@ impl<'a> Reader<'a> {
             let node = schema.get(name).and_then(Node::count);
             node.ok_or_else(|| refuse(path, format!("a decimal needs `{name}`, as in \"precision\": 12, \"scale\": 2")))
         };
-        Kind::new(decimal(count("precision")?, count("scale")?, path)?).encoded(encoding(schema, path)?, path)
+        let (precision, scale) = (count("precision")?, count("scale")?);
+        // Whoever says number or string means its digits, whatever the habit of the messages' format is.
+        let habit = match is_base64(schema, path)? {
+            true => Encoding::Unscaled(i64::try_from(scale).unwrap_or_default()),
+            false => Encoding::Text,
+        };
+        Kind::written(decimal(precision, scale, path)?, habit).encoded(encoding(schema, path)?, path)
     }
 
     fn array(&mut self, schema: &Node, path: &str) -> Result<Kind> {
@@ -351,11 +357,18 @@ fn encoding<'a>(schema: &'a Node, path: &str) -> Result<Option<&'a str>> {
         .transpose()
 }
 
-fn string(schema: &Node, format: Option<&str>, path: &str) -> Result<Kind> {
+/// Whether the text of a value stands for bytes.
+fn is_base64(schema: &Node, path: &str) -> Result<bool> {
     match schema.get("contentEncoding").and_then(Node::text) {
-        None => {}
-        Some("base64") => return Ok(Kind::new(DataType::Binary)),
-        Some(other) => return Err(refuse(path, format!("contentEncoding `{other}` is not supported: use base64"))),
+        None => Ok(false),
+        Some("base64") => Ok(true),
+        Some(other) => Err(refuse(path, format!("contentEncoding `{other}` is not supported: use base64"))),
+    }
+}
+
+fn string(schema: &Node, format: Option<&str>, path: &str) -> Result<Kind> {
+    if is_base64(schema, path)? {
+        return Ok(Kind::new(DataType::Binary));
     }
     let data = match format {
         Some("date") => DataType::Date32,

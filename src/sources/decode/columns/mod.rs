@@ -51,8 +51,9 @@ pub fn from_file(path: &Path) -> Result<SchemaRef> {
 ///
 /// Times of day become longs of microseconds since midnight; fixed and bytes become binary, written in JSON as base64; an enum and a
 /// uuid become strings, whatever they say. A number for a date or a timestamp is of the logical type's unit; text is ISO 8601. A decimal is
-/// a number or its text. A value of a union stands there as it is. Defaults and aliases are for readers of Avro's own form: a member that
-/// is not there is null or missing, and one of another name is passed over. Logical types that Avro does not know say nothing.
+/// a number or its text; in Debezium's messages it is a number or base64 of its bytes, unless the field has `"encoding": "text"`. A value of
+/// a union stands there as it is. Defaults and aliases are for readers of Avro's own form: a member that is not there is null or missing,
+/// and one of another name is passed over. Logical types that Avro does not know say nothing.
 pub fn from_avro(text: &str) -> Result<SchemaRef> {
     checked(avro::fields(text)?)
 }
