@@ -75,6 +75,17 @@ pub enum Lanes {
     Slot(Lane),
 }
 
+impl fmt::Display for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lanes::All => f.write_str("all topics"),
+            Lanes::Topics(topics) => write!(f, "topic {}", topics.join(", ")),
+            Lanes::TopicPattern(pattern) => write!(f, "topics like {pattern}"),
+            Lanes::Slot(lane) => write!(f, "{lane}"),
+        }
+    }
+}
+
 impl Lanes {
     pub fn takes_topic(&self, topic: &str) -> bool {
         match self {

@@ -82,26 +82,30 @@ impl KafkaToDelta {
             return feed.complete(&feed.columns_of_table(&log.snapshot().schema), NewColumns::Add);
         }
         let id = &feed.id;
-        match self.look(feed).await? {
-            Seen {
-                columns: Some(columns), ..
-            } => feed.complete(&columns, NewColumns::Add),
-            Seen { rows: false, .. } => {
+        let Seen { columns, rows } = self.look(feed).await?;
+        let completed = match columns {
+            Some(columns) => columns.and_then(|columns| feed.complete(&columns, NewColumns::Add)),
+            None if rows => {
+                let what = "they do not carry their schema: set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
+                Err(Error::config("no_columns", what))
+            }
+            None => {
                 let what = "come from its messages, and there is none yet that has any: it is made when one is there; or set `schema`";
-                Err(Error::transient(NO_COLUMNS_YET, format!("the columns of table `{id}` {what}")))
+                return Err(Error::transient(NO_COLUMNS_YET, format!("the columns of table `{id}` {what}")));
             }
-            Seen { rows: true, .. } => {
-                let what = "do not carry their schema: set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
-                Err(Error::config("no_columns", format!("the messages for table `{id}` {what}")))
-            }
-        }
+        };
+        // What one topic's records say of their rows stops the table that they would make, and no other.
+        completed.map_err(|error| {
+            let what = format!("table `{id}` cannot be made of the messages of {}", feed.lanes);
+            Error::new(error.kind, error.code, what).because(error).alone(id)
+        })
     }
 
     /// Looks among the messages for columns: the newest ones say it, unless there are no rows among them.
     async fn look(&self, feed: &Feed) -> Result<Seen> {
         let format = feed.format();
         let look = move |seen: &mut Seen, messages: &[Message<'_>]| {
-            seen.columns = decode::discover(format, messages)?;
+            seen.columns = decode::discover(format, messages).transpose();
             seen.rows |= decode::any_rows(messages);
             Ok(seen.columns.is_some())
         };
@@ -140,7 +144,8 @@ fn client(feeds: &KafkaFeeds, pipeline: &str, budget: &Budget, threads: usize) -
 /// What messages say of a table that there is not yet.
 #[derive(Default)]
 struct Seen {
-    columns: Option<SchemaRef>,
+    /// What the first schema among them makes of a table.
+    columns: Option<Result<SchemaRef>>,
     /// Whether there are rows among them.
     rows: bool,
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod columns;
 mod debezium;
+mod firsts;
 mod gone;
 mod growth;
 mod properties;

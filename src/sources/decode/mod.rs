@@ -114,8 +114,16 @@ pub fn discover(format: Format, samples: &[Message<'_>]) -> Result<Option<Schema
     match format {
         Format::Json => Ok(None),
         Format::DebeziumJson => {
-            let fields = samples.iter().find_map(|message| writer::columns_of(message.value?).transpose());
-            fields.transpose()?.map(columns::checked).transpose()
+            let columns = |message: &Message<'_>| {
+                let fields = writer::columns_of(message.value?).transpose()?;
+                let topic = message.topic;
+                let unfit = |error| {
+                    let what = format!("the schema inside of the messages of topic {topic} is of no use for a table");
+                    Error::data("schema", what).because(error)
+                };
+                Some(fields.and_then(columns::checked).map_err(unfit))
+            };
+            samples.iter().find_map(columns).transpose()
         }
     }
 }

@@ -55,11 +55,7 @@ pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
         return Ok(None);
     };
     match adopt::row_of(&schema, &event) {
-        Ok(row) if event.is_of_row() => {
-            let columns = adopt::columns_of(row, &event, &|_| true);
-            let unfit = |error| Error::data("schema", "the schema inside of the messages is of no use for a table").because(error);
-            columns.map(Some).map_err(unfit)
-        }
+        Ok(row) if event.is_of_row() => adopt::columns_of(row, &event, &|_| true).map(Some),
         _ => Ok(None),
     }
 }

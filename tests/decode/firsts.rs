@@ -1,0 +1,91 @@
+//! The first record of a topic whose schema makes no table: it stops that table, and no other.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, Producer, ThreadedProducer};
+
+use crate::support::bank::read;
+use crate::support::history;
+use crate::support::kafka::send;
+use crate::support::program::Site;
+
+const ID: &str = r#"{"type":"int64","optional":false,"field":"id"}"#;
+
+/// A flattened row with its schema: what of it stands beside `id`, or in its place.
+fn row(fields: &str, payload: &str) -> String {
+    format!(r#"{{"schema":{{"type":"struct","optional":false,"fields":[{fields}]}},"payload":{payload}}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_while_it_runs() {
+    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    let producer: ThreadedProducer<DefaultProducerContext> = client.create().unwrap();
+    let site = Site::new();
+    let int_keys = r#"{"type":"map","optional":true,"field":"m","keys":{"type":"int16","optional":false},"values":{"type":"double","optional":false}}"#;
+    let spaced = r#"{"type":"string","optional":true,"field":"Order Date"}"#;
+    let bad = [
+        (
+            "spaced",
+            row(&format!("{ID},{spaced}"), r#"{"id":1,"Order Date":"x"}"#),
+            "`Order Date`",
+        ),
+        ("mapped", row(&format!("{ID},{int_keys}"), r#"{"id":1,"m":[[1,2.5]]}"#), "`m`"),
+        (
+            "keyless",
+            row(r#"{"type":"int64","optional":false,"field":"no"}"#, r#"{"no":1}"#),
+            "no column `id`",
+        ),
+        ("bare", r#"{"id":1}"#.to_owned(), "do not carry their schema"),
+    ];
+    let mut text = format!(
+        "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state\"\nmemory = \"64 MiB\"\nhttp = {{ address = \"\" }}\n\
+         [pipelines.p]\ncommit = {{ interval = \"100 ms\" }}\n[pipelines.p.kafka]\nbrokers = \"{}\"\ndiscovery = \"500 ms\"\n",
+        cluster.bootstrap_servers()
+    );
+    for table in ["good", "spaced", "mapped", "keyless", "bare"] {
+        cluster.create_topic(&format!("of_{table}"), 1, 1).unwrap();
+        text += &format!("[pipelines.p.tables.{table}]\ntopic = \"of_{table}\"\nformat = \"debezium-json\"\nkey = [\"id\"]\n");
+    }
+    let config = site.configure("p", &text);
+    let produce = |table: &str, value: &str| {
+        send(&producer, &format!("of_{table}"), 0, r#"{"id":1}"#, Some(value));
+        producer.flush(Duration::from_secs(30)).unwrap();
+    };
+    let within = Duration::from_secs(60);
+
+    produce("good", &row(ID, r#"{"id":1}"#));
+    let mut program = site.run("running", &config);
+    let is_made = || site.table("good").join("_delta_log").exists().then_some(());
+    program.until("the table that is good", within, is_made).await;
+    for (table, value, _) in &bad {
+        produce(table, value);
+    }
+    let said = || std::fs::read_to_string(site.path("running.log")).unwrap_or_default();
+    let all_stopped = || (said().matches("the table stopped; the others go on").count() == bad.len()).then_some(());
+    program.until("the other tables to stop", within, all_stopped).await;
+    produce("good", &row(ID, r#"{"id":2}"#));
+    let goes_on = || (history::marks(&site.table("good")) == [(0, 1)].into()).then_some(());
+    program.until("the good one to go on", within, goes_on).await;
+    program.stop().await;
+
+    produce("good", &row(ID, r#"{"id":3}"#));
+    let mut program = site.start("start", &["run", "--config", config.to_str().unwrap(), "--until-caught-up"]);
+    let exit = program.wait(Duration::from_secs(120)).await;
+    assert!(!exit.status.success(), "not all that was asked for is done");
+    assert_eq!(
+        read(&site, "SELECT id FROM good ORDER BY id", &["good"]).await,
+        [["1"], ["2"], ["3"]]
+    );
+    let said = program.log_text();
+    for (table, _, what) in &bad {
+        let line = said
+            .lines()
+            .find(|line| line.contains(&format!("table `{table}` cannot be made")) && line.contains("the others go on"));
+        let line = line.unwrap_or_else(|| panic!("{table}: {said}"));
+        assert!(line.contains(what) && line.contains(&format!("of_{table}")), "{line}");
+    }
+}
