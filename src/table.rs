@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use regex::Regex;
 use url::Url;
 
+use crate::config::OnUnknownRow;
 use crate::position::Lane;
 
 /// The number of a table's version.
@@ -169,4 +170,6 @@ pub struct Table {
     pub comment: Option<String>,
     /// Whether its columns may get wider types with their source. Readers must know a feature of their own for that.
     pub type_widening: bool,
+    /// Of a table with a key.
+    pub on_unknown_row: OnUnknownRow,
 }

@@ -37,6 +37,8 @@ metrics! {
         "What became of the records read: written, deduplicated, dead_letter, filtered or tombstone."
     UNKNOWN_MEMBERS: Counter = "alluvium_unknown_members_total" ["pipeline" "table"]
         "Members of JSON records that are no columns of the table, and were passed over."
+    UNKNOWN_ROWS: Counter = "alluvium_unknown_rows_total" ["pipeline" "table"]
+        "Updates that leave values out of a row that the table does not have, and were left out (on_unknown_row)."
     RECEIVED_BYTES: Counter = "alluvium_received_bytes_total" ["pipeline" "source"] "Bytes of keys and values read from the source."
     ROWS: Counter = "alluvium_rows_total" ["pipeline" "table" "op"] "Changes handed to the table: put, delete or truncate."
     COMMITS: Counter = "alluvium_commits_total" ["pipeline" "table" "result"]
@@ -123,6 +125,7 @@ mod tests {
 counter alluvium_records_received_total{pipeline,source}
 counter alluvium_records_total{pipeline,table,outcome}
 counter alluvium_unknown_members_total{pipeline,table}
+counter alluvium_unknown_rows_total{pipeline,table}
 counter alluvium_received_bytes_total{pipeline,source}
 counter alluvium_rows_total{pipeline,table,op}
 counter alluvium_commits_total{pipeline,table,result}

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alluvium::batch::{ChangeBatch, Op};
+use alluvium::config::OnUnknownRow;
 use alluvium::log::{Log, store};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::delta::DeltaSink;
@@ -86,6 +87,7 @@ pub fn table(folder: &Path, mode: Mode) -> Table {
         properties: BTreeMap::new(),
         comment: None,
         type_widening: false,
+        on_unknown_row: OnUnknownRow::default(),
     }
 }
 

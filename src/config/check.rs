@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::location::place_of;
 use super::{
-    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text, Tls, Tombstones,
+    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OnUnknownRow, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text,
+    Tls, Tombstones,
 };
 
 /// Below this, the buffers of a fetch and of a Parquet writer do not fit.
@@ -293,6 +294,7 @@ impl Check<'_> {
             let alone = "only of tables with a `key`, and this one has none";
             self.wrong_if(table.key_from != KeyFrom::default(), at.key("key_from"), alone);
             self.wrong_if(table.merge != Merge::default(), at.key("merge"), alone);
+            self.wrong_if(table.on_unknown_row != OnUnknownRow::default(), at.key("on_unknown_row"), alone);
         } else {
             let alone = "only of tables without a `key`";
             self.wrong_if(!table.partition_by.is_empty(), at.key("partition_by"), alone);

@@ -269,6 +269,10 @@ pub struct Table {
     /// What a message without a value is to a table without a key: passed over, or a row of nulls.
     #[serde(default)]
     pub tombstones: Tombstones,
+    /// What an update of Debezium's does that leaves values out as unchanged, of a row that the table does not have. Only of tables with a
+    /// key.
+    #[serde(default)]
+    pub on_unknown_row: OnUnknownRow,
     /// When this table is published, where it differs from the pipeline.
     #[serde(default)]
     pub commit: TableCommit,
@@ -318,6 +322,17 @@ pub enum Merge {
     Vectors,
     /// Files with replaced rows are written again: for readers that know no deletion vectors.
     Rewrite,
+}
+
+/// What an update does that leaves values out of a row that the table does not have.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknownRow {
+    /// It stops the table: its row would not be whole.
+    #[default]
+    Stop,
+    /// It is left out: the table has no row of the key until a change brings a whole one.
+    LeaveOut,
 }
 
 /// What a message without a value is to a table without a key.

@@ -210,6 +210,7 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
         properties,
         comment: options.comment.clone(),
         type_widening,
+        on_unknown_row: options.on_unknown_row,
     };
     Ok(Fed { source, followed, table })
 }

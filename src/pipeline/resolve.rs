@@ -13,7 +13,7 @@ use regex::Regex;
 use url::Url;
 
 use super::postgres::{PostgresFeed, PostgresFeeds};
-use crate::config::{self, Config, Document, KeyPath, Problems};
+use crate::config::{self, Config, Document, KeyPath, OnUnknownRow, Problems};
 use crate::error::Error;
 use crate::log::store;
 use crate::reject::dead_letter_schema;
@@ -290,6 +290,7 @@ fn dead_letters(config: &Config, pipeline: &str, options: &config::Pipeline) -> 
         properties: BTreeMap::new(),
         comment: Some(format!("records that pipeline {pipeline} could not read")),
         type_widening: false,
+        on_unknown_row: OnUnknownRow::default(),
     })
 }
 
@@ -361,6 +362,7 @@ impl Feed {
             properties: options.properties.clone(),
             comment: options.comment.clone(),
             type_widening: self.type_widening,
+            on_unknown_row: options.on_unknown_row,
         };
         Ok((table, spec))
     }

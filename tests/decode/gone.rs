@@ -58,10 +58,17 @@ async fn v16_an_update_is_not_filled_from_the_row_before_a_dead_letter() {
     let exit = program.wait(Duration::from_secs(120)).await;
     let said = program.log_text();
     assert_eq!(exit.status.code(), Some(65), "{said}");
-    for what in ["unknown_row", "`id` = 1", "`doc`", "the others go on"] {
+    for what in ["unknown_row", "`id` = 1", "`doc`", "on_unknown_row", "the others go on"] {
         assert!(said.contains(what), "{what}: {said}");
     }
     assert_eq!(read(&site, "SELECT id FROM others", &["others"]).await, [["1"]], "{said}");
+
+    // It goes on without the row where that is said, and tells so.
+    let without = site.configure("without", &text.replace("key = ", "on_unknown_row = \"leave_out\"\nkey = "));
+    site.catch_up(&without).await;
+    assert_eq!(read(&site, ROWS, &["rows"]).await, [[""; 3]; 0]);
+    let said = std::fs::read_to_string(site.path("catch-up.log")).unwrap();
+    assert!(said.contains("they were left out") && said.contains("`id` = 1"), "{said}");
 
     // Debezium's snapshot tells the row whole.
     produce("rows", &event("r", "2", "B"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use alluvium::config::OnUnknownRow;
 use alluvium::error::Result;
 use alluvium::log::Log;
 use alluvium::position::{Checkpoint, Lane, Position};
@@ -44,6 +45,7 @@ impl Bed {
             properties: BTreeMap::new(),
             comment: None,
             type_widening: false,
+            on_unknown_row: OnUnknownRow::default(),
         };
         Self {
             store: Arc::new(InMemory::new()),

@@ -1,5 +1,6 @@
 //! Upsert tables against the model.
 
+use alluvium::config::OnUnknownRow;
 use alluvium::error::Kind;
 use alluvium::sinks::Sink;
 use alluvium::table::Merge;
@@ -202,6 +203,44 @@ async fn u4_a_part_of_a_row_that_is_nowhere_is_an_error_that_names_the_column() 
             error.to_string().contains("`body`") && error.to_string().contains("`orders`"),
             "{error}"
         );
+    }
+}
+
+#[tokio::test]
+async fn u4_a_part_of_a_row_that_is_nowhere_is_left_out_where_the_table_says_so_until_the_row_comes_whole() {
+    for (share, merge) in [
+        (1, Merge::Vectors),
+        (AMPLE, Merge::Vectors),
+        (1, Merge::Rewrite),
+        (AMPLE, Merge::Rewrite),
+    ] {
+        let mut bed = Bed::upsert(schema(), &["id"], merge);
+        bed.table.on_unknown_row = OnUnknownRow::LeaveOut;
+        let mut sink = bed.open(share).await;
+        sink.write(batch(&[put(1, "a"), put(2, "b")])).await.unwrap();
+        sink.commit(&mark(&[("orders/0", 1)])).await.unwrap();
+        let stages: [(&[Change], &[&str]); 3] = [
+            // One that never was, right before one that is there; and one that the table has, but for the delete before.
+            (
+                &[
+                    put_without_body(7, "unknown"),
+                    put_without_body(2, "B"),
+                    delete(1),
+                    put_without_body(1, "deleted"),
+                ],
+                &["2|p|B|body of 2"],
+            ),
+            (&[put_without_body(1, "still"), put_without_body(7, "still")], &["2|p|B|body of 2"]),
+            (
+                &[put(7, "whole"), put_without_body(7, "again")],
+                &["2|p|B|body of 2", "7|p|again|body of 7"],
+            ),
+        ];
+        for (at, (changes, rows)) in (2..).zip(stages) {
+            sink.write(batch(changes)).await.unwrap();
+            let version = sink.commit(&mark(&[("orders/0", at)])).await.unwrap();
+            assert_eq!(bed.rows_at(version).await, rows, "{share} {merge:?} {at}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use alluvium::config::OnUnknownRow;
 use alluvium::log::{Change, Log, NewFile, Snapshot};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId};
@@ -43,6 +44,7 @@ pub fn table(mode: Mode) -> Table {
         properties: BTreeMap::new(),
         comment: None,
         type_widening: false,
+        on_unknown_row: OnUnknownRow::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alluvium::batch::Op;
+use alluvium::config::OnUnknownRow;
 use alluvium::table::{Lanes, Layout, Limits, Mode, Table, TableId};
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -45,5 +46,6 @@ pub fn table(name: &str, limits: Limits) -> Arc<Table> {
         properties: Default::default(),
         comment: None,
         type_widening: false,
+        on_unknown_row: OnUnknownRow::default(),
     })
 }

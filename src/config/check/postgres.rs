@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Check, SPAN_MAX, TOO_LONG};
 use crate::config::postgres::schema_and_table;
-use crate::config::{Format, KeyFrom, KeyPath, Merge, Postgres, Table, TableCommit, TableMode, Tombstones};
+use crate::config::{Format, KeyFrom, KeyPath, Merge, OnUnknownRow, Postgres, Table, TableCommit, TableMode, Tombstones};
 
 /// More connections only compete for one disk.
 const COPY_CONNECTIONS_MAX: u32 = 32;
@@ -76,6 +76,7 @@ impl Check<'_> {
         self.wrong_if(table.schema.is_some(), at.key("schema"), alone);
         self.wrong_if(table.key_from != KeyFrom::default(), at.key("key_from"), alone);
         self.wrong_if(table.tombstones != Tombstones::default(), at.key("tombstones"), alone);
+        self.wrong_if(table.on_unknown_row != OnUnknownRow::default(), at.key("on_unknown_row"), alone);
         let together = "the tables of a database are published together: set it in the pipeline's `commit`";
         self.wrong_if(table.commit != TableCommit::default(), at.key("commit"), together);
         let append = table.mode == Some(TableMode::Append);

@@ -103,6 +103,10 @@ fn each_mistake_is_named() {
             "tombstones: only of tables without a `key`",
         ),
         (with("", "merge = \"rewrite\"", ""), "merge: only of tables with a `key`"),
+        (
+            with("", "on_unknown_row = \"leave_out\"", ""),
+            "on_unknown_row: only of tables with a `key`",
+        ),
         (with("", "key_from = \"message_key\"", ""), "key_from: only of tables with a `key`"),
         (with("", "key = [\"id\", \"id\"]", ""), "key[1]: `id` stands there twice"),
         (

@@ -1,7 +1,7 @@
 //! Cells that the source did not send, because they did not change (unchanged TOAST): they are filled from where the row stood before.
 //!
 //! That is an earlier change of the same key that is still in memory, or a row of a staged file, or a row of the table. Rows are read by their
-//! place, few of them and only these columns. A row that was nowhere is an error: nothing is guessed.
+//! place, few of them and only these columns. Of a row that was nowhere nothing is guessed: `unknown` has the next word.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use arrow::compute::interleave;
 use super::files::Object;
 use super::files::read::{Rows, columns};
 use super::fold::Folded;
-use super::keys::{Address, Index, Key, KeyEncoder};
+use super::keys::{Address, Index, Key};
 use super::stage::{DELETED, Pending, Staged};
 use crate::batch::Op;
 use crate::error::{Error, Result};
@@ -33,11 +33,11 @@ struct Gap {
 }
 
 /// A column of a row of a batch.
-#[derive(Clone, Copy)]
-struct Cell {
-    batch: usize,
-    row: usize,
-    column: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    pub batch: usize,
+    pub row: usize,
+    pub column: usize,
 }
 
 enum From {
@@ -45,39 +45,26 @@ enum From {
     Stored(Stored, u32),
 }
 
-/// Fills the cells that rows to be written lack.
-pub async fn fill(
-    batches: &mut [Staged],
-    folded: &Folded,
-    pending: &Pending,
-    index: &Index,
-    log: &mut Log,
-    encoder: &KeyEncoder,
-) -> Result<()> {
-    if folded.before.is_empty() {
-        return Ok(());
-    }
+/// Fills the cells that rows to be written lack. Tells those whose row was nowhere: these rows cannot be written.
+pub async fn fill(batches: &mut [Staged], folded: &Folded, pending: &Pending, index: &Index, log: &mut Log) -> Result<Vec<Cell>> {
     let before: HashMap<Address, Option<Address>> = folded.before.iter().copied().collect();
-    let mut gaps = Vec::new();
+    let (mut gaps, mut unknown) = (Vec::new(), Vec::new());
     for cell in lacking(batches, folded) {
         let from = match last_said(batches, &before, cell) {
-            Said::At(address) => From::Memory(address),
+            Said::At(at) => (batches[at.file as usize].ops[at.row as usize] == Op::Put).then_some(From::Memory(at)),
             Said::NotSince(key) => {
-                let (stored, row) = stands(key, pending, index, log)
-                    .await?
-                    .ok_or_else(|| unknown(batches, cell, encoder))?;
-                From::Stored(stored, row)
+                let stands = stands(key, pending, index, log).await?;
+                stands.map(|(stored, row)| From::Stored(stored, row))
             }
         };
-        if let From::Memory(at) = &from
-            && batches[at.file as usize].ops[at.row as usize] != Op::Put
-        {
-            return Err(unknown(batches, cell, encoder));
+        match from {
+            Some(from) => gaps.push(Gap { cell, from }),
+            None => unknown.push(cell),
         }
-        gaps.push(Gap { cell, from });
     }
     let read = read(&gaps, batches, pending, log).await?;
-    put_in(batches, &gaps, &read)
+    put_in(batches, &gaps, &read)?;
+    Ok(unknown)
 }
 
 /// The cells without a value of the rows that will be written.
@@ -256,22 +243,4 @@ fn put_in(batches: &mut [Staged], gaps: &[Gap], read: &BTreeMap<Stored, Read>) -
         *rows = RecordBatch::try_new(rows.schema(), all).map_err(|e| Error::bug("a filled column does not fit its batch").because(e))?;
     }
     Ok(())
-}
-
-fn unknown(batches: &[Staged], cell: Cell, encoder: &KeyEncoder) -> Error {
-    let rows = &batches[cell.batch].rows;
-    let schema = rows.schema();
-    let (table, column) = (encoder.table(), schema.field(cell.column).name());
-    let key = match encoder.printed(rows, cell.row) {
-        Ok(key) => key,
-        Err(error) => return error,
-    };
-    Error::data(
-        "unknown_row",
-        format!(
-            "cannot apply an update to `{table}` of the row with {key}: it leaves column `{column}` out as unchanged, and the table has no row of \
-             that key to take it from; the change that made the row may be among the dead letters. Load the table again (`alluvium resnapshot`, or \
-             Debezium's snapshot), or set REPLICA IDENTITY FULL at the source before rows change"
-        ),
-    )
 }

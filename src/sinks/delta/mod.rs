@@ -27,6 +27,7 @@ mod rewrite;
 pub mod scan;
 mod stage;
 pub mod stats;
+mod unknown;
 mod upload;
 mod upsert;
 
@@ -47,6 +48,7 @@ use self::fit::Columns;
 use self::keys::{Index, KeyEncoder};
 use self::partition::Partitions;
 use self::report::{Counts, Reporter};
+use self::unknown::Unknown;
 use self::upsert::{Planned, Upsert};
 use crate::batch::{ChangeBatch, Gap};
 use crate::error::{Error, Result};
@@ -97,7 +99,7 @@ impl DeltaSink {
             Mode::Upsert { key, merge } => {
                 let encoder = KeyEncoder::new(&table.id, &columns.written, key)?;
                 let files = files(table, &log, Arc::clone(&columns.written), share)?;
-                let upsert = Upsert::open(*merge, encoder, files, &mut log, share, state).await?;
+                let upsert = Upsert::open(*merge, Unknown::new(table), encoder, files, &mut log, share, state).await?;
                 Content::Upsert(Box::new(upsert))
             }
         };
@@ -313,7 +315,7 @@ impl DeltaSink {
             .published(version, &planned.change, counts, self.log.snapshot(), begun.elapsed());
         match &mut self.content {
             Content::Append(appender) => appender.clear(),
-            Content::Upsert(upsert) => upsert.published(planned)?,
+            Content::Upsert(upsert) => self.reporter.left_out(&upsert.published(planned)?),
         }
         Ok(())
     }

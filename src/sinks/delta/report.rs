@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::compact::choose::Policy;
+use super::unknown::LeftOut;
 use crate::batch::{ChangeBatch, Op};
 use crate::log::{Change, Snapshot};
 use crate::table::Version;
@@ -94,6 +95,21 @@ impl Reporter {
             mark = %change.mark,
             "committed"
         );
+    }
+
+    /// Tells of rows that a version lacks, because what they are cannot be known.
+    pub fn left_out(&self, LeftOut { rows, one }: &LeftOut) {
+        counter!(telemetry::UNKNOWN_ROWS, &self.labels()).increment(*rows);
+        if *rows > 0 {
+            warn!(
+                pipeline = self.pipeline,
+                table = self.table,
+                rows,
+                one,
+                "updates of rows that the table does not have leave values out as unchanged: they were left out (`on_unknown_row`), and the rows \
+                 are missing until a change brings them whole"
+            );
+        }
     }
 
     /// Tells of a version that a compaction made.

@@ -17,6 +17,7 @@ use super::fill::fill;
 use super::keys::{self, Address, Cache, Index, Key, KeyEncoder};
 use super::rewrite::{Rewritten, rewrite};
 use super::stage::{DELETED, Pending, Spilled, Stage};
+use super::unknown::{LeftOut, Unknown};
 use crate::batch::{ChangeBatch, Op};
 use crate::error::{Error, Result};
 use crate::log::{Change, Log, NewFile};
@@ -33,6 +34,7 @@ pub struct Upsert {
     index: Index,
     cache: Cache,
     stage: Stage,
+    unknown: Unknown,
     /// Bytes that staged rows may take.
     share: usize,
 }
@@ -71,7 +73,15 @@ impl Planned {
 
 impl Upsert {
     /// Opens the index: from its cache, or from the table.
-    pub async fn open(merge: Merge, encoder: KeyEncoder, files: Files, log: &mut Log, share: usize, state: &Path) -> Result<Self> {
+    pub async fn open(
+        merge: Merge,
+        unknown: Unknown,
+        encoder: KeyEncoder,
+        files: Files,
+        log: &mut Log,
+        share: usize,
+        state: &Path,
+    ) -> Result<Self> {
         let cache = Cache::new(state, &log.snapshot().table_id, &encoder);
         let stage = Stage::new(files.clone(), encoder.shape());
         let index = open_index(&cache, &encoder, log).await?;
@@ -82,6 +92,7 @@ impl Upsert {
             index,
             cache,
             stage,
+            unknown,
             share,
         })
     }
@@ -156,8 +167,8 @@ impl Upsert {
         Ok(planned)
     }
 
-    /// The change is part of the table: the index takes it in.
-    pub fn published(&mut self, planned: Planned) -> Result<()> {
+    /// The change is part of the table: the index takes it in. Tells what was left out of it.
+    pub fn published(&mut self, planned: Planned) -> Result<LeftOut> {
         let pending = self.stage.published();
         if pending.truncated {
             self.index.clear();
@@ -182,7 +193,7 @@ impl Upsert {
             let file = self.index.number(&path)?;
             self.index.insert(key, Address { file, row });
         }
-        Ok(())
+        Ok(self.unknown.published())
     }
 
     /// Rows have moved to other files: the index leads to them.
@@ -215,7 +226,8 @@ impl Upsert {
         if !folded.before.is_empty() {
             // Rows may have to be read back from it.
             self.stage.finish_file().await?;
-            fill(&mut batches, &folded, self.stage.pending(), &self.index, log, &self.encoder).await?;
+            let unknown = fill(&mut batches, &folded, self.stage.pending(), &self.index, log).await?;
+            self.unknown.settle(&mut batches, &unknown, &self.encoder)?;
         }
         self.stage.spill(batches, folded.last).await
     }
