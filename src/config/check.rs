@@ -2,6 +2,7 @@
 //!
 //! What the columns of a table must be is checked where its schema is read: this file knows no formats.
 
+mod groups;
 mod postgres;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,7 @@ pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
     }
     check.places();
     check.slots();
+    check.groups();
     check.problems
 }
 

@@ -88,7 +88,8 @@ pub struct Pipeline {
 pub struct Kafka {
     /// `host:port`, several with commas between.
     pub brokers: String,
-    /// A consumer group: instances with the same group share the partitions. Without it, this instance reads all of them.
+    /// A consumer group: instances with the same group share the partitions. Without it, this instance reads all of them. Two pipelines that
+    /// read one topic need two groups.
     pub group: Option<String>,
     /// Where a table begins that has read nothing: `earliest` or `latest`. What comes later is read from its beginning.
     #[serde(default)]

@@ -225,6 +225,46 @@ fn each_mistake_is_named() {
 }
 
 #[test]
+fn pipelines_that_share_a_topic_do_not_share_a_group() {
+    // The first reads `orders`.
+    let both = |brokers: &str, group: &str, topics: &str| {
+        let second = format!(
+            "[pipelines.b.kafka]\nbrokers = \"{brokers}\"\n{group}\n[pipelines.b.tables.b]\n{topics}\nschema = \"orders.avsc\"\n\
+             [pipelines.c.kafka]\nbrokers = \"{brokers}\"\ngroup = \"d\"\n[pipelines.c.tables.c]\ntopic_pattern = \"o.*\"\nschema = \"orders.avsc\""
+        );
+        problems(&with("group = \"g\"", "", &second))
+    };
+    let (same, group) = ("other:1, LOCALHOST:9092", "group = \"g\"");
+    for topics in ["topic = \"orders\"", "topic = [\"users\", \"orders\"]", "topic_pattern = \"ord.*\""] {
+        let found = both(same, group, topics);
+        let [only] = &found[..] else { panic!("{topics}: {found:?}") };
+        for part in [
+            "11:1 pipelines.b.kafka.group",
+            "`pipelines.shop.kafka.group`",
+            "`g`",
+            "topic `orders`",
+        ] {
+            assert!(only.contains(part), "{part}: {only}");
+        }
+    }
+    // Whether two patterns match one topic, nobody knows.
+    let found = both(same, "group = \"d\"", "topic_pattern = \"users\"");
+    assert!(
+        matches!(&found[..], [only] if only.contains("pipelines.c.kafka.group: `pipelines.b.kafka.group`")),
+        "{found:?}"
+    );
+    for (brokers, group, topics) in [
+        (same, group, "topic = \"users\""),
+        (same, group, "topic_pattern = \"rders\""),
+        (same, "group = \"h\"", "topic = \"orders\""),
+        (same, "", "topic = \"orders\""),
+        ("elsewhere:9092", group, "topic = \"orders\""),
+    ] {
+        assert_eq!(both(brokers, group, topics), Vec::<String>::new(), "{brokers} {group} {topics}");
+    }
+}
+
+#[test]
 fn x1_a_secret_at_the_wrong_place_is_not_printed() {
     let wrong = with(
         "sasl = { mechanism = \"PLAIN\", username = \"u\", password = \"canary-4711\" }",
