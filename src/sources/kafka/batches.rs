@@ -4,7 +4,7 @@
 //! something that is no row (a tombstone, a heartbeat).
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 
@@ -71,8 +71,26 @@ struct Fed {
     id: TableId,
     /// By number of the lane, as in the plan.
     wants: Vec<Option<u64>>,
-    /// Rejects since the last record that could be read.
-    streak: u64,
+    /// The last record of it that this thread read could not be read.
+    in_doubt: bool,
+}
+
+/// By number of the table: rejects since the last record that could be read, whichever thread had it. Each sees a part of the lanes only, and
+/// on a machine with many cores each part would be let through.
+pub(super) struct Streaks(Mutex<Vec<u64>>);
+
+impl Streaks {
+    pub(super) fn new(tables: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(vec![0; tables])))
+    }
+
+    /// Goes on with so many messages, of which those at these places are rejects: the longest row, and the one that is open now.
+    fn go_on(&self, table: usize, messages: usize, places: impl Iterator<Item = usize>) -> (u64, u64) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (longest, streak) = streaks(open[table], messages, places);
+        open[table] = streak;
+        (longest, streak)
+    }
 }
 
 /// A decoder and the tables that it feeds: tables whose messages are written alike share one decoding.
@@ -93,6 +111,7 @@ pub(super) struct Batcher {
     letters: DeadLetters,
     letters_table: TableId,
     limits: Limits,
+    streaks: Arc<Streaks>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +161,15 @@ impl Selection {
 }
 
 impl Batcher {
-    pub(super) fn new(routes: &[Route], plan: &Plan, letters_table: &TableId, letters: DeadLetters, limits: Limits) -> Result<Self> {
+    /// `streaks` is shared by all threads of a flow.
+    pub(super) fn new(
+        routes: &[Route],
+        plan: &Plan,
+        letters_table: &TableId,
+        letters: DeadLetters,
+        limits: Limits,
+        streaks: &Arc<Streaks>,
+    ) -> Result<Self> {
         let mut feeds: Vec<Feed> = Vec::new();
         for (table, route) in routes.iter().enumerate() {
             let terms = Terms {
@@ -164,7 +191,7 @@ impl Batcher {
         let fed = |(table, route): (usize, &Route)| Fed {
             id: route.table.clone(),
             wants: plan.lanes.iter().map(|lane| lane.wants[table]).collect(),
-            streak: 0,
+            in_doubt: false,
         };
         Ok(Self {
             lanes: plan.lanes.iter().map(|lane| lane.lane.clone()).collect(),
@@ -173,6 +200,7 @@ impl Batcher {
             letters,
             letters_table: letters_table.clone(),
             limits,
+            streaks: Arc::clone(streaks),
         })
     }
 
@@ -214,7 +242,7 @@ impl Batcher {
             letters.permit = Some(permit.split(letters.rows.get_array_memory_size()));
             portion.batches.insert(0, letters);
         }
-        portion.doubtful = self.tables.iter().any(|table| table.streak > 0);
+        portion.doubtful = self.tables.iter().any(|table| table.in_doubt);
         Ok(portion)
     }
 
@@ -287,8 +315,8 @@ impl Batcher {
     /// Writes the rejects of one table down as dead letters. Too many in a row are an error: then the fault is not in single records.
     fn reject(&mut self, table: usize, run: Run<'_>, selection: &Selection, rejects: &[Reject]) -> Result<()> {
         let numbers = rejects.iter().map(|reject| reject.index);
-        let (longest, streak) = streaks(self.tables[table].streak, selection.len(run), numbers);
-        self.tables[table].streak = streak;
+        let (longest, streak) = self.streaks.go_on(table, selection.len(run), numbers);
+        self.tables[table].in_doubt = streak > 0;
         if longest >= self.limits.rejects_in_a_row
             && let Some(reject) = rejects.last()
         {
@@ -457,6 +485,11 @@ mod tests {
     }
 
     fn batcher_beside(wants: &[Option<u64>], delivered: Delivered, stop_after: u64) -> Batcher {
+        one_of(wants, delivered, stop_after, &Streaks::new(wants.len()))
+    }
+
+    /// The batcher of one of several threads.
+    fn one_of(wants: &[Option<u64>], delivered: Delivered, stop_after: u64, streaks: &Arc<Streaks>) -> Batcher {
         let names = ["a", "b", "c"];
         let lane = Planned {
             lane: Lane::kafka("t", 0, Some("A")),
@@ -478,7 +511,7 @@ mod tests {
         let pipeline: Arc<str> = "p".into();
         let letters = DeadLetters::new(&pipeline, &Arc::new(delivered));
         let routes = routes(&names[..wants.len()]);
-        Batcher::new(&routes, &plan, &TableId::new("dead"), letters, limits).unwrap()
+        Batcher::new(&routes, &plan, &TableId::new("dead"), letters, limits, streaks).unwrap()
     }
 
     fn messages(kinds: &str) -> Vec<Message<'_>> {
@@ -577,7 +610,8 @@ mod tests {
             record_bytes: 100,
         };
         let letters = DeadLetters::new(&"p".into(), &Arc::new(Delivered::default()));
-        let batcher = Batcher::new(&routes(&["a", "b", "c"]), &plan, &TableId::new("dead"), letters, limits).unwrap();
+        let routes = routes(&["a", "b", "c"]);
+        let batcher = Batcher::new(&routes, &plan, &TableId::new("dead"), letters, limits, &Streaks::new(3)).unwrap();
         let feeds: Vec<_> = batcher
             .feeds
             .iter()
@@ -594,6 +628,18 @@ mod tests {
         assert!(!portion(&mut batcher, &messages("bt")).unwrap().doubtful, "a tombstone can be read");
         assert!(portion(&mut batcher, &messages("bbb")).unwrap().doubtful);
         let error = portion(&mut batcher, &messages("brr")).unwrap_err();
+        assert_eq!(error.code, "too_many_rejects");
+    }
+
+    #[test]
+    fn k12_rejects_in_a_row_are_counted_over_threads() {
+        let streaks = Streaks::new(1);
+        let [mut first, mut second] = [(), ()].map(|()| one_of(&[Some(0)], Delivered::default(), 10, &streaks));
+        portion(&mut first, &messages("bbbbbbbbb")).unwrap();
+        assert!(!portion(&mut second, &messages("r")).unwrap().doubtful);
+        portion(&mut first, &messages("bbbbb")).unwrap();
+        portion(&mut second, &messages("bbbb")).unwrap();
+        let error = portion(&mut second, &messages("b")).unwrap_err();
         assert_eq!(error.code, "too_many_rejects");
     }
 

@@ -30,7 +30,7 @@ pub use self::consumer::{KafkaClient, Sample, Silence};
 pub use self::start::Policy;
 
 use self::accounting::Accounting;
-use self::batches::{Batcher, Limits, Portion};
+use self::batches::{Batcher, Limits, Portion, Streaks};
 use self::consumer::{Change, OwnedWanted, Reading};
 use self::lanes::Plan;
 use self::progress::Progress;
@@ -133,7 +133,8 @@ impl KafkaSource {
         };
         let threads = settings.threads.clamp(1, opened.plan.lanes.len().max(1));
         let letters = || DeadLetters::new(&pipeline, &settings.delivered);
-        let batcher = || Batcher::new(routes, &opened.plan, &settings.dead_letters, letters(), limits);
+        let streaks = Streaks::new(routes.len());
+        let batcher = || Batcher::new(routes, &opened.plan, &settings.dead_letters, letters(), limits, &streaks);
         let batchers: Vec<Batcher> = (0..threads).map(|_| batcher()).collect::<Result<_>>()?;
         let progress = Arc::new(Progress::new(&pipeline, board, &opened.plan));
         let reading = Reading::start(client, &opened, batchers, budget)?;
