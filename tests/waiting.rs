@@ -14,7 +14,7 @@ use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::memory::{MemorySink, MemoryTable};
 use alluvium::sources::{Confirm, Source};
 use alluvium::status::Board;
-use alluvium::table::{Limits, TableId};
+use alluvium::table::{Lanes, Limits, Table, TableId};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -105,10 +105,16 @@ impl Open for World {
                 flows: script,
                 takes_back: self.takes_back.map(|kind| TakesBack(self.stop.clone(), kind)),
             },
-            tables: vec![(table("t", full), MemorySink::open(&self.table))],
+            tables: vec![(of_topic(&table("t", full)), MemorySink::open(&self.table))],
             letters: Some((table("letters", Limits::default()), MemorySink::open(&self.letters))),
         })
     }
+}
+
+/// The lanes that it is fed from are those of one topic.
+fn of_topic(table: &Table) -> Arc<Table> {
+    let lanes = Lanes::Topics(vec!["a".to_owned()]);
+    Arc::new(Table { lanes, ..table.clone() })
 }
 
 impl World {
@@ -170,6 +176,23 @@ async fn where_a_table_begins_is_published_before_its_first_row_and_without_any(
         assert_eq!(versions[0].mark, Checkpoint::from_iter([(Lane::new("a/1"), Position(6))]));
         assert_eq!((versions[0].changes.len(), versions[0].gaps.len()), (0, 1));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_far_a_topic_was_read_without_a_row_is_said_at_the_end() {
+    let world = World {
+        marks: 3,
+        ..World::default()
+    };
+    world.clone().run().await.unwrap();
+    let [only] = &world.table.versions()[..] else {
+        panic!("{:?}", world.table.versions())
+    };
+    assert_eq!(
+        (only.changes.len(), &only.mark),
+        (0, &Checkpoint::from_iter([(Lane::new("a/0"), Position(3))]))
+    );
+    assert!(world.letters.versions().is_empty(), "that there are no letters, nobody has to know");
 }
 
 #[tokio::test(start_paused = true)]

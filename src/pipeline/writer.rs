@@ -177,7 +177,10 @@ impl<K: Sink> Writer<K> {
             };
             match flow {
                 Some(Flow::Rows(batch)) => {
-                    if self.has_skipped_marks() && !self.publish().await? {
+                    // All tables of a database show one moment at one mark: whoever asks for one in between gets the first version that
+                    // holds it.
+                    let is_of_database = matches!(self.table.lanes, Lanes::Slot(_));
+                    if is_of_database && self.has_skipped_marks() && !self.publish().await? {
                         break;
                     }
                     let held_up = self.lines.letters.are_taken() && !self.cadence.is_empty() && self.may_publish();
@@ -203,7 +206,8 @@ impl<K: Sink> Writer<K> {
                 Some(Flow::Reopen(_)) | None => break,
             }
         }
-        // What a slot is told is what tables hold: so those without rows say how far they are, too.
+        // What a slot is told is what tables hold, the other members of a group see there how far this one is, and what retention takes is
+        // missed behind it: so those without rows say how far they are, too.
         if self.has_skipped_marks() || (!self.cadence.is_empty() && self.may_publish()) {
             self.publish().await?;
         }
@@ -275,11 +279,10 @@ impl<K: Sink> Writer<K> {
         Ok(())
     }
 
-    /// Whether marks of a database passed without rows, of which no version tells. Before rows come it has to, for all tables of a database
-    /// show one moment at one mark: whoever asks for a mark in between gets the first version that holds it.
+    /// Whether marks passed without rows, of which no version tells. That there are no dead letters, none has to.
     fn has_skipped_marks(&self) -> bool {
         let is_between = self.cadence.is_empty() && self.may_publish();
-        is_between && matches!(self.table.lanes, Lanes::Slot(_)) && !self.sink.checkpoint().covers(&self.mark)
+        is_between && !matches!(self.table.lanes, Lanes::All) && !self.sink.checkpoint().covers(&self.mark)
     }
 
     /// Publishes what is staged, with the mark. False: the dead letters' writer has ended short of it, so nothing can be published any
