@@ -432,6 +432,24 @@ async fn where_a_table_begins_is_known_from_then_on_whatever_ends_before_its_fir
     pipe().catch_up(&mut lake).await.unwrap();
     assert_eq!(lake.values("a", 0), values(0, 10));
     assert_eq!(lake.begun.len(), 1, "{:?}", lake.begun);
+
+    // With the first record that a pattern comes to, where there was no topic; alone and in a group.
+    for (number, group) in ["", "group = \"latest-none\""].iter().enumerate() {
+        let later = format!("{topic}-later-{number}");
+        let more = format!("start = \"latest\"\n{group}");
+        let pipe = || Pipe::new(&broker.bootstrap(), &more, &[("a", &format!("^{later}"))]);
+        let mut lake = Lake::default();
+        pipe().catch_up(&mut lake).await.unwrap();
+        broker.create_topic(&later, 2, &[]).await;
+        broker.produce(&later, 0, numbered(0, 10));
+        let pipe = pipe();
+        while lake.count("a") == 0 {
+            let mut source = pipe.open(&lake).await.unwrap();
+            pipe.read(&mut source, &mut lake, |_| false).await.unwrap(); // A group gives its lanes to the second flow.
+        }
+        assert_eq!(lake.values("a", 0), values(0, 10), "{group}");
+        assert_eq!(lake.begun.len(), 1, "{:?}", lake.begun);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,13 @@ use crate::table::{Lanes, TableId};
 /// Of the lane that a table holds of a topic that had no record when it began with the newest ones. Kafka has no such partition: it says
 /// that the table has begun, where no offset can.
 const NO_PARTITION: i32 = -1;
+/// Of the lane that a table holds that began with the newest records when no topic was there. Kafka has no topic of this name.
+const NO_TOPIC: &str = "*";
+
+/// The lane that says that a table has begun, where no topic can.
+pub fn no_topic() -> Lane {
+    Lane::kafka(NO_TOPIC, NO_PARTITION, None)
+}
 
 /// A partition as the broker describes it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +99,17 @@ impl Plan {
             self.gaps.push(Gap { table, lane, missing });
         }
         Ok(is_ours.then_some(offset))
+    }
+
+    /// Tables that begin with the newest records begin, be there a topic or not.
+    fn begin_without_topic(&mut self, topics: &BTreeMap<&str, Option<&str>>, wanted: &Wanted<'_>) {
+        for (table, lanes) in wanted.tables {
+            let has_begun = wanted.resume.get(table).is_some_and(|holds| !holds.is_empty());
+            if !has_begun && !topics.keys().any(|topic| lanes.takes_topic(topic)) {
+                self.begun.insert((table.clone(), no_topic()), 0);
+                self.begins.entry(table.clone()).or_default().set(no_topic(), Position(0));
+            }
+        }
     }
 
     /// Tables that begin with the newest records begin with every topic, be it empty.
@@ -171,6 +189,7 @@ pub fn plan(partitions: &[Partition], wanted: &Wanted<'_>) -> Result<Plan> {
     }
     if wanted.policy.start == Start::Latest {
         let topics: BTreeMap<&str, Option<&str>> = partitions.iter().map(|at| (&*at.topic, at.topic_id.as_deref())).collect();
+        plan.begin_without_topic(&topics, wanted);
         for (topic, id) in topics {
             plan.begin_empty(topic, id, wanted);
         }
@@ -443,6 +462,33 @@ mod tests {
         let later = case.plan(&[partition("orders", 0, 0, 10)]).unwrap();
         assert_eq!((later.lanes[0].start, later.begins), (0, BTreeMap::new()));
         assert_eq!(case.plan(&[partition("orders", 0, 4, 10)]).unwrap_err().code, "retention_gap");
+    }
+
+    #[test]
+    fn a_table_that_begins_with_the_newest_records_of_no_topic_remembers_that_too() {
+        let mut case = Case::new(&[("a", "orders"), ("b", "b-.*")]);
+        case.tables[1].1 = Lanes::TopicPattern("^(?:b-.*)$".parse().unwrap());
+        let orders = partition("orders", 0, 0, 7);
+        let later = [orders.clone(), partition("b-x", 0, 2, 10), partition("b-x", 1, 0, 0)];
+        assert!(case.plan(std::slice::from_ref(&orders)).unwrap().begins.is_empty());
+        case.policy.start = Start::Latest;
+        assert_eq!(case.starts(&later), [7, 10, 0], "they were there before");
+
+        let plan = case.plan(&[orders]).unwrap();
+        let begins = [
+            (TableId::new("a"), holds(&[(lane("orders", 0), 6)])),
+            (TableId::new("b"), holds(&[(no_topic(), 0)])),
+        ];
+        assert_eq!(plan.begins, BTreeMap::from(begins));
+        // Within one process, before the table holds it.
+        case.begun = plan.begun;
+        assert_eq!(case.starts(&later), [7, 2, 0]);
+        // In another, from the table.
+        case.begun.clear();
+        case.resume.extend(plan.begins);
+        case.others = vec![1];
+        assert_eq!(case.starts(&later), [7, 2]);
+        assert_eq!(case.plan(&later[..1]).unwrap().begins, BTreeMap::new(), "it begins once");
     }
 
     #[test]

@@ -37,7 +37,7 @@ use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
 use self::topics::{Topic, Topics};
-use super::lanes::{Begun, Plan, Wanted, plan};
+use super::lanes::{Begun, Plan, Wanted, no_topic, plan};
 use super::options::Properties;
 use super::progress::{Gauged, Progress};
 use crate::config::Start;
@@ -287,6 +287,7 @@ impl KafkaClient {
     pub fn await_records(&self, of: Vec<(TableId, Lanes)>, start: Start) {
         let mut watched = self.shared.watched();
         for (table, lanes) in of.iter().filter(|_| start == Start::Latest) {
+            watched.begun.insert((table.clone(), no_topic()), 0); // Be there a topic or not.
             let looked = watched.looked.iter().filter(|(lane, _)| lanes.takes(lane));
             let begun: Vec<_> = looked.map(|(lane, at)| ((table.clone(), lane.clone()), *at)).collect();
             for (lane, at) in begun {
