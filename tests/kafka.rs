@@ -1,5 +1,6 @@
 //! The Kafka source against a real broker: nothing is lost, doubled or passed over in silence, whatever happens to the topic.
 
+mod catch_up;
 mod conformance;
 mod losses;
 

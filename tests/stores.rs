@@ -217,10 +217,10 @@ async fn c18_a_store_without_conditional_puts_is_refused() {
 fn places_and_options_that_make_no_sense_are_refused() {
     for (place, options) in [
         ("ftp://host/lake", None),
-        ("s3://bucket/lake", Some("aws_regoin")),
-        ("gs://bucket/lake", Some("aws_region")),
+        ("s3://bucket/lake", Some("aws_allow_http")),
+        ("s3://bucket/lake", Some("timeout")),
     ] {
-        let options = options.map(|name| (name.to_owned(), "x".to_owned())).into_iter().collect();
+        let options = options.map(|name| (name.to_owned(), "maybe".to_owned())).into_iter().collect();
         let error = store::open(&Url::parse(place).expect("a URL"), &options).expect_err("refused");
         assert_eq!(error.kind, Kind::Config, "{error}");
     }

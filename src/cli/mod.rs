@@ -58,7 +58,7 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigArgument,
-        /// End when everything is read that was there at the start
+        /// End when everything is read that was there at the start, in a group also by the other members, which are waited for
         #[arg(long)]
         until_caught_up: bool,
     },

@@ -70,6 +70,8 @@ pub struct Plan {
     pub begins: BTreeMap<TableId, Checkpoint>,
     /// Where lanes are begun for tables that hold nothing of them.
     pub begun: Begun,
+    /// Of the lanes that others read, as far as they were asked about: the first offset that a table lacks.
+    pub elsewhere: BTreeMap<Lane, u64>,
     /// How many partitions feed each table, whoever reads them.
     pub partitions: Vec<usize>,
 }
@@ -82,10 +84,16 @@ impl Plan {
         let is_ours = (wanted.is_ours)(&partition.topic, partition.partition);
         let begin = match begin_for(table, partition, &lane, holds, wanted) {
             // Whoever reads it finds the same, and stops or passes over the gap.
-            Ok(Begin::Behind(_)) | Err(_) if !is_ours => return Ok(None),
+            Ok(Begin::Behind(_)) | Err(_) if !is_ours => {
+                self.leave(lane.clone(), held(holds, &lane).map_or(0, |(_, at)| at.0 + 1));
+                return Ok(None);
+            }
             begin => begin?,
         };
         let (offset, is_new) = (begin.offset(), held(holds, &lane).is_none());
+        if !is_ours {
+            self.leave(lane.clone(), offset);
+        }
         if is_new {
             self.begun.insert((table.clone(), lane.clone()), offset);
         }
@@ -99,6 +107,12 @@ impl Plan {
             self.gaps.push(Gap { table, lane, missing });
         }
         Ok(is_ours.then_some(offset))
+    }
+
+    /// A table lacks a lane from this offset on, and others read it.
+    fn leave(&mut self, lane: Lane, lacks: u64) {
+        let least = self.elsewhere.entry(lane).or_insert(lacks);
+        *least = lacks.min(*least);
     }
 
     /// Tables that begin with the newest records begin, be there a topic or not.
@@ -489,6 +503,23 @@ mod tests {
         case.others = vec![1];
         assert_eq!(case.starts(&later), [7, 2]);
         assert_eq!(case.plan(&later[..1]).unwrap().begins, BTreeMap::new(), "it begins once");
+    }
+
+    #[test]
+    fn of_lanes_that_others_read_it_is_told_what_tables_lack() {
+        let mut case = Case::new(&[("a", "orders"), ("b", "orders")]);
+        case.others = vec![1, 2];
+        for (table, at) in [("a", 40), ("b", 70)] {
+            let lanes = [0, 1].map(|partition| (lane("orders", partition), at));
+            case.resume.insert(TableId::new(table), holds(&lanes));
+        }
+        let partitions = [0, 1, 2].map(|number| partition("orders", number, 0, 100));
+        let plan = case.plan(&partitions).unwrap();
+        assert_eq!((plan.lanes.len(), plan.begins.len()), (1, 0));
+        assert_eq!(plan.elsewhere, BTreeMap::from([(lane("orders", 1), 41), (lane("orders", 2), 0)]));
+        // Whoever reads it stops there, and so lacks it all the same.
+        let gone = [partition("orders", 0, 0, 100), partition("orders", 1, 60, 100)];
+        assert_eq!(case.plan(&gone).unwrap().elsewhere, BTreeMap::from([(lane("orders", 1), 41)]));
     }
 
     #[test]

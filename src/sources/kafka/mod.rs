@@ -14,16 +14,19 @@
 
 mod accounting;
 mod batches;
+mod catch_up;
 mod consumer;
 mod lanes;
 pub mod options;
 mod progress;
 pub mod start;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 pub use self::consumer::{KafkaClient, Sample, Silence};
@@ -31,6 +34,7 @@ pub use self::start::Policy;
 
 use self::accounting::Accounting;
 use self::batches::{Batcher, Limits, Portion, Streaks};
+use self::catch_up::Left;
 use self::consumer::{Change, OwnedWanted, Reading};
 use self::lanes::Plan;
 use self::progress::Progress;
@@ -48,6 +52,8 @@ use crate::telemetry;
 
 /// A record may take this part of the memory for rows; of a larger one none is made.
 const RECORD_SHARE: usize = 8;
+/// How often tables are looked at for what other members have read. Commits of theirs are some seconds apart.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Makes a decoder: each decoding thread needs one of its own.
 pub type MakeDecoder = Arc<dyn Fn(Terms) -> Result<Box<dyn Decoder>> + Send + Sync>;
@@ -66,7 +72,7 @@ pub struct Route {
 pub struct Settings {
     pub pipeline: String,
     pub policy: Policy,
-    /// End when every lane has reached the end that it had when the flow was opened.
+    /// End when every lane has reached the end that it had at the start, be it read here or by other members of the group.
     pub until_caught_up: bool,
     pub dead_letters: TableId,
     /// Those that the dead-letter table holds already.
@@ -89,8 +95,10 @@ pub struct KafkaSource {
     accounting: Accounting,
     /// What was handed over.
     mark: Checkpoint,
-    /// Lanes that have not reached the end that they had at the start; None where the end is of no interest.
-    behind: Option<BTreeSet<usize>>,
+    /// What has not been read of what was there at the start; None where the end is of no interest.
+    left: Option<Left>,
+    /// When the tables are looked at again for what others have left.
+    look_again: Instant,
     /// To be handed over before anything else is taken.
     ready: VecDeque<Flow>,
     released: Checkpoint,
@@ -116,6 +124,7 @@ impl KafkaSource {
             tables: routes.iter().map(|route| (route.table.clone(), route.lanes.clone())).collect(),
             resume: resume.clone(),
             policy: settings.policy,
+            until_caught_up: settings.until_caught_up,
         };
         let prefetch = budget.acquire(client.prefetch_bytes().min(budget.limit() / 2)).await;
         let (opened, changes) = client.open(wanted).await?;
@@ -139,15 +148,13 @@ impl KafkaSource {
         let progress = Arc::new(Progress::new(&pipeline, board, &opened.plan));
         let reading = Reading::start(client, &opened, batchers, budget)?;
         client.show(&progress, board);
-        let plan = opened.plan;
+        let (plan, left) = (opened.plan, opened.left);
         let losses = changes.borrow().losses;
-        let behind = || {
-            plan.lanes
-                .iter()
-                .enumerate()
-                .filter(|(_, lane)| lane.start < lane.end)
-                .map(|(number, _)| number)
-                .collect()
+        // What is read here is published at once: others wait for it, as we do for them.
+        let pause = if left.as_ref().is_some_and(|left| left.ours.is_empty()) {
+            LOOK_AGAIN
+        } else {
+            Duration::ZERO
         };
         let mut source = Self {
             reading,
@@ -157,7 +164,8 @@ impl KafkaSource {
             progress,
             accounting: Accounting::new(&pipeline, routes, &plan),
             mark: plan.mark(),
-            behind: settings.until_caught_up.then(behind),
+            left,
+            look_again: Instant::now() + pause,
             ready: VecDeque::new(),
             released: Checkpoint::default(),
             ended: false,
@@ -185,6 +193,13 @@ impl KafkaSource {
         }
         let (lanes, start) = (self.plan.lanes.len(), self.mark.to_string());
         info!(pipeline, lanes, start, "reading from Kafka");
+        if let Some(Left { others, .. }) = self.left.as_ref().filter(|left| left.ours.is_empty() && !left.others.is_empty()) {
+            let lanes = others.iter().map(|lane| lane.name()).collect::<Vec<_>>().join(" ");
+            info!(
+                pipeline,
+                lanes, "caught up; waiting for the partitions that other members of the group read"
+            );
+        }
     }
 
     /// Makes a portion part of the flow: its rows, then the mark that contains them.
@@ -200,10 +215,10 @@ impl KafkaSource {
             moved = true;
             self.mark.set(lane.lane.clone(), Position(offset));
             self.progress.read(number, offset);
-            if offset + 1 >= lane.end
-                && let Some(behind) = &mut self.behind
+            if let Some(left) = &mut self.left
+                && left.ours.get(&number).is_some_and(|end| offset + 1 >= *end)
             {
-                behind.remove(&number);
+                left.ours.remove(&number);
             }
         }
         if moved {
@@ -228,8 +243,12 @@ impl Source for KafkaSource {
                 return Ok(Some(flow));
             }
             // With no lanes at all there is nothing to catch up with; but perhaps some have come.
-            let caught_up = self.behind.as_ref().is_some_and(BTreeSet::is_empty) && !self.changes.has_changed().unwrap_or(false);
-            if self.ended || caught_up {
+            let done = self
+                .left
+                .as_ref()
+                .filter(|left| left.ours.is_empty() && !self.changes.has_changed().unwrap_or(false));
+            let waits = done.is_some_and(|left| !left.others.is_empty());
+            if self.ended || (done.is_some() && !waits) {
                 return Ok(None);
             }
             tokio::select! {
@@ -238,6 +257,11 @@ impl Source for KafkaSource {
                 changed = self.changes.changed() => {
                     changed.map_err(|_| Error::bug("the Kafka client has gone"))?;
                     return self.changed().map(Some);
+                }
+                // Before further rows, for there may be no end of them. Cancel safe: the time stays.
+                () = sleep_until(self.look_again), if waits => {
+                    self.ended = true;
+                    return Ok(Some(Flow::Reopen("the tables are looked at for what other members have read".to_owned())));
                 }
                 // Cancel safe: a portion stays in its channel.
                 portion = self.reading.next() => self.take(portion?),

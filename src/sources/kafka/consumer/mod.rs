@@ -37,6 +37,7 @@ use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
 use self::topics::{Topic, Topics};
+use super::catch_up::{CatchUp, Left};
 use super::lanes::{Begun, Plan, Wanted, no_topic, plan};
 use super::options::Properties;
 use super::progress::{Gauged, Progress};
@@ -131,6 +132,8 @@ struct Shared {
     changes: Changes,
     discovery: Duration,
     prefetch_bytes: usize,
+    /// How long the group waits for a member that is silent.
+    session: Duration,
     watched: Mutex<Watched>,
 }
 
@@ -143,6 +146,7 @@ struct Watched {
     board: Option<Board>,
     gauged: Gauged,
     begun: Begun,
+    catch_up: Option<CatchUp>,
     /// Topics of which nothing is read before records are there that say what their tables are.
     awaited: Vec<Lanes>,
     /// Where the records end of each lane that do not say it.
@@ -152,6 +156,8 @@ struct Watched {
 /// A flow that is about to be read.
 pub(super) struct Opened {
     pub plan: Plan,
+    /// What is left of a catch-up; None where it is no catch-up.
+    pub left: Option<Left>,
     /// The group has said which lanes are ours. Where there is no group, all are.
     pub is_joined: bool,
     /// The group's number for it.
@@ -189,12 +195,10 @@ impl KafkaClient {
             brokers: brokers.clone(),
             stopping: AtomicBool::new(false),
         });
+        let session_ms = properties.get("session.timeout.ms").and_then(|ms| ms.parse().ok());
+        let session = Duration::from_millis(session_ms.unwrap_or(SESSION_MS));
         let member = if grouped {
-            let session_ms = properties
-                .get("session.timeout.ms")
-                .and_then(|ms| ms.parse().ok())
-                .unwrap_or(SESSION_MS);
-            let group = Arc::new(Group::new(&changes, Duration::from_millis(session_ms * 2 / 3)));
+            let group = Arc::new(Group::new(&changes, session * 2 / 3));
             Some(Member::join(&config, context(Some(Arc::clone(&group))), group, &brokers)?)
         } else {
             None
@@ -207,6 +211,7 @@ impl KafkaClient {
             changes,
             discovery,
             prefetch_bytes: properties.prefetch_bytes,
+            session,
             watched,
         };
         let shared = Arc::new(shared);
@@ -267,7 +272,15 @@ impl KafkaClient {
             shared.plan(&topics, is_ours, &wanted)
         });
         match planned.await {
-            Ok(plan) => Ok((Opened { plan, is_joined, flow }, changes)),
+            Ok((plan, left)) => {
+                let opened = Opened {
+                    plan,
+                    left,
+                    is_joined,
+                    flow,
+                };
+                Ok((opened, changes))
+            }
             Err(error) => {
                 self.close(flow);
                 Err(error)
@@ -344,6 +357,7 @@ pub(super) struct OwnedWanted {
     pub tables: Vec<(TableId, Lanes)>,
     pub resume: crate::sources::Resume,
     pub policy: super::start::Policy,
+    pub until_caught_up: bool,
 }
 
 impl Shared {
@@ -364,8 +378,13 @@ impl Shared {
         Ok(topics)
     }
 
-    fn plan(&self, topics: &Topics, is_ours: impl Fn(&str, i32) -> bool, wanted: &OwnedWanted) -> Result<Plan> {
-        let OwnedWanted { tables, resume, policy } = wanted;
+    fn plan(&self, topics: &Topics, is_ours: impl Fn(&str, i32) -> bool, wanted: &OwnedWanted) -> Result<(Plan, Option<Left>)> {
+        let OwnedWanted {
+            tables,
+            resume,
+            policy,
+            until_caught_up,
+        } = wanted;
         let begun = self.watched().begun.clone();
         let wanted = Wanted {
             tables,
@@ -377,7 +396,7 @@ impl Shared {
         // Where a table begins with a topic, it begins with all its partitions, whoever reads them.
         let begins = |(name, topic): &(&Arc<str>, &Topic)| self.member.is_some() && wanted.begins(name, topic.id.as_deref());
         let begun_now: BTreeSet<&str> = topics.iter().filter(begins).map(|(name, _)| &**name).collect();
-        let asked = |topic: &str, partition: i32| is_ours(topic, partition) || begun_now.contains(topic);
+        let asked = |topic: &str, partition: i32| *until_caught_up || is_ours(topic, partition) || begun_now.contains(topic);
         let partitions = self.reader.partitions(topics, asked)?;
         self.reader.faults.answered();
         let mut plan = plan(&partitions, &wanted)?;
@@ -386,8 +405,17 @@ impl Shared {
             taken.map(|(_, topic)| topic.partitions.len()).sum()
         };
         plan.partitions = tables.iter().map(|(_, lanes)| fed_from(lanes)).collect();
-        self.watched().begun.extend(plan.begun.clone());
-        Ok(plan)
+        let (mut watched, now) = (self.watched(), Instant::now());
+        watched.begun.extend(plan.begun.clone());
+        if !until_caught_up {
+            return Ok((plan, None));
+        }
+        // What one has alone, it reads to its end in each flow; others may be waited for over many.
+        let kept = watched.catch_up.take().filter(|_| self.member.is_some());
+        let mut catch_up = kept.unwrap_or_else(|| CatchUp::begin(&partitions, self.session, now));
+        let left = catch_up.left(&plan, now);
+        watched.catch_up = Some(catch_up);
+        Ok((plan, Some(left?)))
     }
 
     /// The client's thread: serves its events, looks for new topics and partitions, shows how far the flow is.
