@@ -128,6 +128,21 @@ impl Faults {
     }
 }
 
+/// Why no client can be made.
+pub(super) fn refused(error: KafkaError) -> Error {
+    match &error {
+        KafkaError::ClientConfig(_, reason, name, _) => Error::config(
+            "option_refused",
+            format!("`kafka.options.{name}` is refused by librdkafka: {reason}. Correct or remove it."),
+        ),
+        KafkaError::ClientCreation(reason) => Error::config(
+            "option_refused",
+            format!("The options of `kafka` do not fit together: {reason}. Correct `kafka.tls`, `kafka.sasl` or `kafka.options`."),
+        ),
+        _ => Error::bug("the Kafka client could not be made").because(error),
+    }
+}
+
 /// What an error of the client means, and who acts.
 pub(super) fn explain(code: RDKafkaErrorCode, reason: &str, brokers: &str) -> Error {
     use RDKafkaErrorCode as C;

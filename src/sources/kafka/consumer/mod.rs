@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafka;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
@@ -188,7 +187,7 @@ impl KafkaClient {
             group_id: group_id.clone(),
             group,
         };
-        let consumer: BaseConsumer<Context> = config.create_with_context(context(None)).map_err(refused)?;
+        let consumer: BaseConsumer<Context> = config.create_with_context(context(None)).map_err(faults::refused)?;
         let reader = Arc::new(Reader {
             consumer: Client::new(consumer),
             faults: Arc::clone(&faults),
@@ -484,18 +483,4 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(call)
         .await
         .map_err(|error| Error::bug("a call to the brokers did not end").because(error))?
-}
-
-fn refused(error: KafkaError) -> Error {
-    match &error {
-        KafkaError::ClientConfig(_, reason, name, _) => Error::config(
-            "option_refused",
-            format!("`kafka.options.{name}` is refused by librdkafka: {reason}. Correct or remove it."),
-        ),
-        KafkaError::ClientCreation(reason) => Error::config(
-            "option_refused",
-            format!("The options of `kafka` do not fit together: {reason}. Correct `kafka.tls`, `kafka.sasl` or `kafka.options`."),
-        ),
-        _ => Error::bug("the Kafka client could not be made").because(error),
-    }
 }
