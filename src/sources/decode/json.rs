@@ -1,5 +1,7 @@
 //! One JSON object a message, whose members are the columns.
 //!
+//! Kafka Connect's wrapper around it is opened, as it is around keys, unless a column has the name of one of its parts.
+//!
 //! Members that mean no column are passed over: the schema says what a table holds. A member that stands twice, a value of another
 //! type than its column, a number that does not fit, and a required column that is missing are rejects.
 
@@ -11,7 +13,7 @@ use super::fault::{Fault, Read};
 use super::metadata::Metadata;
 use super::rows::Rows;
 use super::scanner::Scanner;
-use super::{DecodeSpec, Decoded, Decoder, Message, Terms, metadata};
+use super::{DecodeSpec, Decoded, Decoder, Message, Terms, metadata, wrapper};
 use crate::batch::Op;
 use crate::config::{KeyFrom, Tombstones};
 use crate::error::{Error, Result};
@@ -21,6 +23,7 @@ pub(super) struct JsonDecoder {
     schema: SchemaRef,
     rows: Rows,
     metadata: Metadata,
+    may_be_wrapped: bool,
     upsert: bool,
     key_from: KeyFrom,
     tombstones: Tombstones,
@@ -48,6 +51,11 @@ impl JsonDecoder {
             rows,
             schema,
             metadata: Metadata::new(&spec.metadata, &spec.partition_by),
+            may_be_wrapped: !spec
+                .columns
+                .fields()
+                .iter()
+                .any(|column| wrapper::PARTS.contains(&column.name().as_str())),
             upsert,
             key_from: spec.key_from,
             tombstones: spec.tombstones,
@@ -64,13 +72,19 @@ impl JsonDecoder {
         if self.upsert && self.key_from == KeyFrom::MessageKey {
             self.rows.read_message_key(message.key)?;
         }
-        let mut scanner = Scanner::new(value);
+        let wrapped = if self.may_be_wrapped { wrapper::open(value)? } else { None };
+        let is_wrapped = wrapped.is_some();
+        let mut scanner = wrapped.map_or_else(|| Scanner::new(value), |wrapped| wrapped.payload);
         match scanner.peek() {
             b'{' => self.rows.read(&mut scanner)?,
             0 if value.is_empty() => return Err(Fault::malformed("the value is empty")),
             _ => return Err(scanner.not_an_object()),
         }
-        scanner.end()?;
+        if is_wrapped {
+            wrapper::close(&mut scanner)?;
+        } else {
+            scanner.end()?;
+        }
         self.rows.close()?;
         self.rows.must_have_required()?;
         self.rows.must_have_partition()?;
@@ -191,12 +205,31 @@ mod tests {
     }
 
     #[test]
+    fn the_wrapper_of_kafka_connect_is_opened_unless_a_column_is_named_like_a_part_of_it() {
+        let wrapped = r#"{"schema":{"type":"struct"},"payload":{"id":7}}"#;
+        let mut plain = decoder(&spec(vec![Field::new("id", DataType::Int64, true)])).unwrap();
+        let values = [
+            r#"{"id":6}"#,
+            wrapped,
+            r#"{"schema":null,"payload":8}"#,
+            r#"{"schema":"x","payload":{}}"#,
+        ];
+        let decoded = plain.decode(&values.map(message)).unwrap();
+        let ids: Vec<_> = decoded.rows.column(0).as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(ids, [Some(6), Some(7), None], "the last is an object of its own");
+        assert_eq!(decoded.rejects[0].index, 2, "no object");
+        let mut own = decoder(&spec(vec![Field::new("payload", DataType::Utf8, true)])).unwrap();
+        let decoded = own.decode(&[message(r#"{"schema":null,"payload":"x"}"#)]).unwrap();
+        assert_eq!(decoded.rows.column(0).as_string::<i32>().value(0), "x");
+    }
+
+    #[test]
     fn objects_become_rows_and_a_bad_one_leaves_no_trace() {
         let spec = spec(vec![
             Field::new("id", DataType::Int64, false),
             Field::new("name", DataType::Utf8, true),
         ]);
-        let mut decoder = decoder(&spec).unwrap();
+        let mut plain = decoder(&spec).unwrap();
         let messages = [
             r#"{"id":1,"name":"a"}"#,
             r#"{"id":2,"name":7}"#,

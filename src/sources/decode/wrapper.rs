@@ -3,6 +3,9 @@
 use super::fault::{Code, Fault, Read};
 use super::scanner::Scanner;
 
+/// The names of its members.
+pub(super) const PARTS: [&str; 2] = ["schema", "payload"];
+
 /// What is in front of the payload.
 pub(super) struct Wrapped<'a> {
     /// The text of the schema; `null` where there is none.
