@@ -33,23 +33,28 @@ pub struct Reader<S> {
 }
 
 impl<S: Source> Reader<S> {
-    /// Runs until the source ends, its lanes change, or `stop`; then waits for the writers to publish, and releases that too.
+    /// Runs until the source ends, its lanes change, it has something that stops a table, or `stop`; then waits for the writers to publish,
+    /// and releases that too.
     pub async fn run(mut self) -> Result<Ended> {
         let (mut read, mut released) = (Checkpoint::default(), Checkpoint::default());
         let ended = loop {
             let flow = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break Ended::Stopped,
+                () = self.stop.cancelled() => break Ok(Ended::Stopped),
                 // Before the next rows: what is safe frees space at the source.
                 () = self.moved.notified() => {
                     self.release(&read, &mut released).await?;
                     continue;
                 }
-                flow = self.source.next() => flow?,
+                flow = self.source.next() => match flow {
+                    // What was handed over before is good up to the last mark.
+                    Err(error) if error.table.is_some() => break Err(error),
+                    flow => flow?,
+                },
             };
             let sent = match flow {
-                None => break Ended::Finished,
-                Some(Flow::Reopen(why)) => break Ended::Reopen(why),
+                None => break Ok(Ended::Finished),
+                Some(Flow::Reopen(why)) => break Ok(Ended::Reopen(why)),
                 Some(Flow::Copied { table, mark }) => {
                     let queue = &self.outlet(&table)?.queue;
                     queue.send(Flow::Copied { table, mark }).await.is_ok()
@@ -78,8 +83,8 @@ impl<S: Source> Reader<S> {
                 return Ok(Ended::Stopped); // A writer has ended, and says why.
             }
         };
-        self.drain(&read, &mut released).await?;
-        Ok(ended)
+        let drained = self.drain(&read, &mut released).await;
+        ended.and_then(|ended| drained.map(|()| ended))
     }
 
     fn outlet(&self, table: &TableId) -> Result<&Outlet> {

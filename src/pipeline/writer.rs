@@ -191,7 +191,13 @@ impl<K: Sink> Writer<K> {
                     if held_up && !self.publish().await? {
                         break;
                     }
-                    self.stage(batch).await?;
+                    if let Err(error) = self.stage(batch).await {
+                        // Columns are looked at before anything is staged, so what was staged before ends at a mark as it did.
+                        if error.code == "schema_changed" && self.may_publish() && !self.cadence.is_empty() {
+                            self.publish().await?;
+                        }
+                        return Err(error);
+                    }
                 }
                 Some(Flow::Mark(mark)) => self.pass(mark).await?,
                 Some(Flow::Copied { mark: at, .. }) => self.copy = Some(Copy::Staged(at)),
@@ -233,11 +239,12 @@ impl<K: Sink> Writer<K> {
         if rows == 0 {
             return Ok(());
         }
-        let bytes = batch.permit.as_ref().map_or(0, Permit::bytes);
+        let (bytes, newest_ms) = (batch.permit.as_ref().map_or(0, Permit::bytes), batch.newest_ms);
+        self.sink.write(batch).await?;
         self.cadence.stage(rows, bytes, Instant::now());
         self.beyond_mark = true;
-        self.newest_ms = self.newest_ms.max(batch.newest_ms);
-        self.sink.write(batch).await
+        self.newest_ms = self.newest_ms.max(newest_ms);
+        Ok(())
     }
 
     async fn pass(&mut self, mark: Checkpoint) -> Result<()> {

@@ -3,11 +3,11 @@
 mod bad_input;
 mod columns;
 mod debezium;
-mod firsts;
 mod gone;
 mod growth;
 mod properties;
 mod samples;
+mod stops;
 mod truncates;
 
 use std::sync::Arc;

@@ -448,6 +448,10 @@ impl Decoder for DebeziumDecoder {
         &self.schema
     }
 
+    fn is_new(&self, message: &Message<'_>) -> bool {
+        message.value.is_some_and(|value| self.writers.is_new(value))
+    }
+
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded> {
         let mut ops = Vec::with_capacity(messages.len());
         let mut origins = Vec::with_capacity(messages.len());
@@ -466,8 +470,7 @@ impl Decoder for DebeziumDecoder {
             match outcome {
                 Outcome::Rows { ops: those, deleted } => {
                     for &op in those {
-                        let columns = &self.rows.columns;
-                        let unchanged = self.rows.unchanged().iter().map(|column| columns[*column].name());
+                        let unchanged = self.rows.unchanged().iter().map(|column| self.rows.columns[*column].name());
                         self.metadata.push(message, deleted || op != Op::Put, unchanged);
                         self.rows.keep();
                         ops.push(op);

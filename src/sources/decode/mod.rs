@@ -210,6 +210,12 @@ pub trait Decoder: Send {
     /// The columns that `decode` returns so far: messages may bring more, where the spec says to add them.
     fn schema(&self) -> &SchemaRef;
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded>;
+
+    /// Whether a message has a schema that was not read yet. The table may have no place for such a row: what comes before it is better
+    /// decoded by itself.
+    fn is_new(&self, _message: &Message<'_>) -> bool {
+        false
+    }
 }
 
 /// The record's fields; all nullable where rows exist that bring none of them.

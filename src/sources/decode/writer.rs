@@ -182,6 +182,11 @@ impl Writers {
         adopted.map(Some).map_err(Trouble::Stop)
     }
 
+    /// Whether a message has a schema in front, as Kafka Connect's converter writes it, that is not known.
+    pub fn is_new(&self, value: &[u8]) -> bool {
+        value.starts_with(br#"{"schema":{"#) && !self.known.iter().any(|known| value.starts_with(&known.prefix))
+    }
+
     /// Knows no writer any more: the next message's schema is looked at anew.
     pub fn forget(&mut self) {
         self.known.clear();

@@ -210,6 +210,13 @@ impl Batcher {
         self.feeds.iter().map(feed).sum()
     }
 
+    /// Whether a record's schema is new to a table that lacks the record.
+    pub(super) fn is_new(&self, message: &Message<'_>, lane: usize) -> bool {
+        let lacks = |&table: &usize| self.tables[table].wants[lane].is_some_and(|from| message.offset as u64 >= from);
+        let mut feeds = self.feeds.iter();
+        feeds.any(|feed| feed.tables.iter().any(lacks) && feed.decoder.is_new(message))
+    }
+
     /// Makes a portion of a run. The permit is what [`Self::weight`] asked for.
     pub(super) fn portion(&mut self, run: Run<'_>, mut permit: Permit) -> Result<Portion> {
         let counts = vec![Counts::default(); self.tables.len()];

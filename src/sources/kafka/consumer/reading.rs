@@ -223,9 +223,11 @@ impl Worker {
             }
         }
         self.identity.served(&served);
-        let mut from = 0;
+        let (mut from, mut apart) = (0, true);
         while from < messages.len() {
-            let (upto, bytes) = divide(&messages, from, self.portion_bytes);
+            // A record of a new schema may stop its table: a mark in front of it lets the table have what came before.
+            let is_apart = |at: usize| apart && self.batcher.is_new(&messages[at], lanes[at]);
+            let (upto, bytes) = divide(&messages, from, self.portion_bytes, is_apart);
             let Some(permit) = self.permit(self.batcher.weight(upto - from, bytes), doubtful) else {
                 return Ok(());
             };
@@ -240,6 +242,8 @@ impl Worker {
                 portion.reached.append(&mut ends);
             }
             self.pass(portion, doubtful);
+            // What is still new is no row. There may be many, and each would be a portion.
+            apart &= !self.batcher.is_new(&messages[from], lanes[from]);
             from = upto;
         }
         if !ends.is_empty() {
@@ -264,12 +268,12 @@ fn contained(lane: usize, end: i64) -> Option<(usize, u64)> {
     Some((lane, u64::try_from(end).ok()?.checked_sub(1)?))
 }
 
-/// Where a portion that begins at `from` ends, and its bytes: at the limit, but with one message at least.
-fn divide(messages: &[Message<'_>], from: usize, limit: usize) -> (usize, usize) {
+/// Where a portion that begins at `from` ends, and its bytes: at the limit or where one stands apart, but with one message at least.
+fn divide(messages: &[Message<'_>], from: usize, limit: usize, is_apart: impl Fn(usize) -> bool) -> (usize, usize) {
     let mut bytes = 0;
     for (index, message) in messages.iter().enumerate().skip(from) {
         let more = message.bytes();
-        if index > from && bytes + more > limit {
+        if index > from && (bytes + more > limit || is_apart(index)) {
             return (index, bytes);
         }
         bytes += more;

@@ -1,4 +1,4 @@
-//! The first record of a topic whose schema makes no table: it stops that table, and no other.
+//! Records that stop their table: the first of a topic whose schema makes no table, and later ones of another type than the table's.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::program::Site;
 
 const ID: &str = r#"{"type":"int64","optional":false,"field":"id"}"#;
 
-/// A flattened row with its schema: what of it stands beside `id`, or in its place.
+/// A flattened row with its schema.
 fn row(fields: &str, payload: &str) -> String {
     format!(r#"{{"schema":{{"type":"struct","optional":false,"fields":[{fields}]}},"payload":{payload}}}"#)
 }
@@ -88,4 +88,45 @@ async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_
         let line = line.unwrap_or_else(|| panic!("{table}: {said}"));
         assert!(line.contains(what) && line.contains(&format!("of_{table}")), "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s10_a_table_that_a_record_stops_has_all_that_came_before_it() {
+    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    let producer: ThreadedProducer<DefaultProducerContext> = client.create().unwrap();
+    let site = Site::new();
+    let mut text = format!(
+        "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state\"\nmemory = \"64 MiB\"\nhttp = {{ address = \"\" }}\n\
+         [pipelines.p.kafka]\nbrokers = \"{}\"\n",
+        cluster.bootstrap_servers()
+    );
+    let of = |kind: &str, id: i32, value: &str| {
+        let fields = format!(r#"{ID},{{"type":"{kind}","optional":true,"field":"d"}}"#);
+        row(&fields, &format!(r#"{{"id":{id},"d":{value}}}"#))
+    };
+    // The one is refused by the decoder, the other by the table.
+    for (table, bad) in [("retyped", of("string", 3, "\"x\"")), ("widened", of("int64", 3, "3"))] {
+        cluster.create_topic(table, 1, 1).unwrap();
+        text += &format!("[pipelines.p.tables.{table}]\ntopic = \"{table}\"\nformat = \"debezium-json\"\nkey = [\"id\"]\n");
+        for value in [of("int32", 1, "1"), of("int32", 2, "2"), bad] {
+            send(&producer, table, 0, "{}", Some(&value));
+        }
+    }
+    // One that goes on, for the run to end well but for the two.
+    cluster.create_topic("good", 1, 1).unwrap();
+    text += "[pipelines.p.tables.good]\ntopic = \"good\"\nformat = \"debezium-json\"\nkey = [\"id\"]\n";
+    send(&producer, "good", 0, "{}", Some(&row(ID, r#"{"id":1}"#)));
+    producer.flush(Duration::from_secs(30)).unwrap();
+    let config = site.configure("p", &text);
+    let mut program = site.start("stopped", &["run", "--config", config.to_str().unwrap(), "--until-caught-up"]);
+    let exit = program.wait(Duration::from_secs(120)).await;
+    let said = program.log_text();
+    assert_eq!(exit.status.code(), Some(65), "{said}");
+    for table in ["retyped", "widened"] {
+        let rows = read(&site, &format!("SELECT id, d FROM {table} ORDER BY id"), &[table]).await;
+        assert_eq!(rows, [["1", "1"], ["2", "2"]], "{table}: {said}");
+    }
+    assert_eq!(read(&site, "SELECT id FROM good", &["good"]).await, [["1"]]);
 }
