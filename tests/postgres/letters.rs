@@ -205,3 +205,39 @@ async fn a_row_whose_change_is_a_dead_letter_is_not_there_until_it_can_be_read()
     bank.catch_up().await;
     assert_eq!(bank.here(readable, &["public.t"]).await, bank.there(&there).await);
 }
+
+/// A log of changes whose null may mean that a large value did not change would tell another row than there was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_log_that_leaves_a_large_value_out_is_a_dead_letter() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, body text, n int); ALTER TABLE t ALTER body SET STORAGE EXTERNAL; \
+               INSERT INTO t SELECT i, repeat('a', 9000), 1 FROM generate_series(1, 4) i";
+    let log = |name: &str, metadata: &str| {
+        format!("[pipelines.bank.tables.{name}]\ntable = \"public.t\"\nmode = \"append\"\nmetadata = [{metadata}]\n")
+    };
+    let lines = format!(
+        "create = true\n{}{}",
+        log("log", "\"__op\""),
+        log("told", "\"__op\", \"__unchanged\"")
+    );
+    let bank = Bank::new(PostgresServer::shared(), "left_out", sql, &lines).await;
+    bank.catch_up().await;
+    bank.sql("UPDATE t SET n = 2 WHERE id = 1; UPDATE t SET body = NULL WHERE id = 2; UPDATE t SET id = 30 WHERE id = 3; DELETE FROM t WHERE id = 4")
+        .await;
+    bank.catch_up().await;
+    let changes = async |table: &str| {
+        let sql = format!("SELECT __op, id, body IS NULL, n FROM {table} WHERE __op <> 'r'");
+        bank.here(&sql, &[table]).await
+    };
+    assert_eq!(changes("log").await, [["d", "4", "true", "NULL"], ["u", "2", "true", "1"]]);
+    let letters = "SELECT \"table\", code, message LIKE 'column `body`%REPLICA IDENTITY FULL%' FROM bank_dead_letters";
+    let letter = ["log", "unavailable_value", "true"];
+    assert_eq!(bank.here(letters, &["bank_dead_letters"]).await, [letter, letter]);
+    let told = "SELECT id, __unchanged FROM told WHERE __op = 'u'";
+    assert_eq!(bank.here(told, &["told"]).await, [["1", "[body]"], ["2", "[]"], ["30", "[body]"]]);
+    // With all of the old row, the change is whole.
+    bank.sql("ALTER TABLE t REPLICA IDENTITY FULL; UPDATE t SET n = 5 WHERE id = 1")
+        .await;
+    bank.catch_up().await;
+    let whole = bank.here("SELECT length(body) FROM log WHERE n = 5", &["log"]).await;
+    assert_eq!(whole, [["9000"]]);
+}

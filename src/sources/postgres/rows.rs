@@ -36,6 +36,8 @@ pub struct Rows {
     schema: SchemaRef,
     columns: Vec<ColumnBuilder>,
     metadata: Vec<(Metadata, MetadataBuilder)>,
+    /// A cell that was not sent can neither be filled nor told from one that is null.
+    must_be_sent: bool,
     ops: Vec<Op>,
     /// By column, where cells were not sent.
     unchanged: BTreeMap<usize, BooleanBufferBuilder>,
@@ -88,6 +90,7 @@ impl Rows {
             schema: followed.arrow_schema(),
             columns: followed.columns.iter().enumerate().map(builder_of).collect(),
             metadata: followed.metadata.iter().map(builder).collect(),
+            must_be_sent: !matches!(followed.becomes, Becomes::State { .. }) && !followed.metadata.contains(&Metadata::Unchanged),
             ops: Vec::new(),
             unchanged: BTreeMap::new(),
             bad: Vec::new(),
@@ -162,6 +165,7 @@ impl Rows {
                 Cell::Binary(value) if failed.is_none() => column.append_binary(value),
                 Cell::Text(value) if failed.is_none() => column.append_text(value),
                 Cell::Null if failed.is_none() && followed.is_key(number) => Err(BadValue::missing_key()),
+                Cell::Unchanged if failed.is_none() && self.must_be_sent => Err(BadValue::unavailable()),
                 _ => {
                     column.append_null();
                     if cell == Cell::Unchanged {

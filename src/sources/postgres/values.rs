@@ -81,6 +81,16 @@ impl BadValue {
         }
     }
 
+    /// A value that no row of before is there to tell.
+    #[cold]
+    pub(super) fn unavailable() -> Self {
+        Self {
+            code: "unavailable_value",
+            message: "the change does not bring it, because it is large and did not change: ALTER TABLE … REPLICA IDENTITY FULL, or add \
+                      `__unchanged` to the table's `metadata`",
+        }
+    }
+
     /// A true value that the column cannot hold.
     #[cold]
     fn out_of_range(message: &'static str) -> Self {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sources::postgres::catalog::{Column, Identity, PgTable};
+use crate::sources::postgres::followed::Metadata;
 use crate::sources::postgres::pgoutput;
 
 /// Of table `t` with the columns `id`, its key on the server, and `v`.
@@ -32,15 +33,24 @@ fn changes() -> Changes {
 
 /// By the key that was chosen, or that of the server.
 fn following(key: &[String], binary: bool, learned: &Learned) -> Changes {
-    let (types, id) = (Types::new([]), TableId::new("t"));
-    let followed = Followed::new(id, &source(), &types, key, false, Vec::new()).unwrap();
+    let followed = Followed::new(TableId::new("t"), &source(), &Types::new([]), key, false, Vec::new());
+    to(followed.unwrap(), binary, learned)
+}
+
+/// A table of changes with these columns beside the row's own.
+fn changes_of(metadata: &[Metadata]) -> Changes {
+    let followed = Followed::new(TableId::new("t"), &source(), &Types::new([]), &[], true, metadata.to_vec());
+    to(followed.unwrap(), true, &Learned::default())
+}
+
+fn to(followed: Followed, binary: bool, learned: &Learned) -> Changes {
     let names = ["id", "v"].map(str::to_owned);
     let known = Known {
         same: names.to_vec(),
         all: names.into_iter().collect(),
     };
     let reading = Reading {
-        types,
+        types: Types::new([]),
         binary,
         specials: Specials::Null,
         learned: learned.clone(),
@@ -197,6 +207,25 @@ fn a_row_goes_and_comes_where_only_one_of_its_keys_can_be_read() {
     for (before, after, ops, letters) in cases {
         take(&mut changes, &update(before, after)).unwrap();
         assert_eq!(drained(&mut changes), (ops, letters), "{before:?} {after:?}");
+    }
+}
+
+/// An update that does not send `v`, for it is large and did not change.
+#[test]
+fn a_change_with_a_value_that_nothing_tells_is_a_dead_letter() {
+    let new = b"N\0\x02t\0\0\0\x011u";
+    let cases: [(&[Metadata], &[u8], usize); 4] = [
+        (&[Metadata::Op], b"", 1),
+        // Of the row that was there, the key is told, and all of it.
+        (&[Metadata::Op], b"K\0\x02t\0\0\0\x019n", 1),
+        (&[Metadata::Op], b"O\0\x02t\0\0\0\x011t\0\0\0\x01x", 0),
+        (&[Metadata::Op, Metadata::Unchanged], b"", 0),
+    ];
+    for (metadata, old, letters) in cases {
+        let mut changes = changes_of(metadata);
+        take(&mut changes, &relation(&[("id", 23), ("v", 25)])).unwrap();
+        take(&mut changes, &[b"U\0\0\0\x10", old, new].concat()).unwrap();
+        assert_eq!(drained(&mut changes), (vec![Op::Put; 1 - letters], letters), "{metadata:?} {old:?}");
     }
 }
 
