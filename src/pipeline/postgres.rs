@@ -4,6 +4,7 @@ mod columns;
 mod feeds;
 mod look;
 mod relations;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use columns::{Numbers, has_untold_values, known_columns};
 pub use feeds::{PostgresFeed, PostgresFeeds};
 pub use look::Found;
 use relations::Relations;
+use told::must_be_told;
 
 use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
 use super::letters::Behind;
@@ -97,6 +99,10 @@ impl PostgresToDelta {
 
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    fn publication_name(&self) -> String {
+        self.feeds.postgres.publication_name(&self.resolved.name)
     }
 
     /// What is followed, without the tables that are left out, and what these hold.
@@ -224,7 +230,7 @@ impl Open for PostgresToDelta {
             return Err(refused);
         }
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
-        let (slot_name, publication) = (postgres.slot_name(&pipeline), postgres.publication_name(&pipeline));
+        let (slot_name, publication) = (postgres.slot_name(&pipeline), self.publication_name());
         let control = connection::control(&self.address).await?;
         let system = System::of(&self.address).await?;
         let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
@@ -365,6 +371,7 @@ impl PostgresToDelta {
         share: usize,
     ) -> Result<(Arc<Table>, DeltaSink, Feed)> {
         let Fed { source, followed, table } = fed;
+        let told = must_be_told(&followed, &source, &self.publication_name());
         let store = self.tables.store(&table.location).await?;
         let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
         let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
@@ -376,6 +383,8 @@ impl PostgresToDelta {
             Some("it was dropped and made anew, or was out of the publication for a while")
         } else if is_copied && has_untold_values(&sink, &kept, &source, &table) {
             Some("it has columns that its rows have values in, which no change tells")
+        } else if is_copied && told.is_err() && table.mode != Mode::Append {
+            Some("the publication leaves out changes of it")
         } else {
             self.learned.again(&table.id).filter(|_| is_copied)
         };
@@ -395,6 +404,7 @@ impl PostgresToDelta {
             }
             sink = self.tables.sink(&table, store, share).await?;
         }
+        told.map_err(|error| self.of_table(error, &table.id))?;
         let holds = holds(sink.checkpoint(), lane, &table)?;
         let feed = Feed {
             source,

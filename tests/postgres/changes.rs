@@ -294,6 +294,33 @@ async fn columns_that_come_with_values_in_all_rows_are_in_all_rows() {
     assert_eq!(bank.here(&sql("public.t"), &["public.t"]).await, bank.there(&sql("t")).await);
 }
 
+/// No row of the table changes, and so nothing of it is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_come_with_values_are_seen_where_no_row_changes() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1); CREATE TABLE other (id int PRIMARY KEY)";
+    let bank = Bank::new(PostgresServer::shared(), "resting", sql, &format!("{ALL}\ndiscovery = \"200 ms\"")).await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    bank.sql("INSERT INTO other VALUES (1)").await;
+    bank.until_released().await;
+    // What has gone stays as a column, and becomes null.
+    let alterations: [(&str, &[&str]); 2] = [
+        ("ADD d int DEFAULT 7", &["1", "1", "7"]),
+        ("RENAME v TO renamed", &["1", "NULL", "7", "1"]),
+    ];
+    for (alter, row) in alterations {
+        bank.sql(&format!("ALTER TABLE t {alter}")).await;
+        wait_until(alter, async || bank.here("SELECT * FROM public.t", &["public.t"]).await == [row]).await;
+    }
+    // One whose type does not fit is told, too.
+    bank.sql("ALTER TABLE t DROP d; ALTER TABLE t ADD d text DEFAULT 'x'").await;
+    wait_until("it is said", async || service.log_text().contains("schema_changed")).await;
+    service.stop().await;
+    bank.sql("ALTER TABLE t DROP d").await;
+    bank.catch_up().await;
+    bank.agrees("SELECT id, renamed FROM public.t", &["public.t"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_only_have_the_names_of_others_are_copied_again() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, a text, b text, c int); INSERT INTO t SELECT i, 'a' || i, 'b' || i, i FROM generate_series(1, 9) i";

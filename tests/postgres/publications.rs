@@ -236,3 +236,51 @@ async fn a_role_may_read_no_more_than_the_columns_that_are_published() {
     bank.catch_up().await;
     bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
 }
+
+/// What a publication leaves out passes unseen, and nothing tells it afterwards. A table of inserts needs no more than these.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_stops_where_the_publication_leaves_out_changes_of_it_and_is_copied_again_when_it_does_not() {
+    let tables = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2); CREATE TABLE events (id int)";
+    for running in [true, false] {
+        let lines = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.*\"]";
+        let bank = Bank::new(PostgresServer::shared(), "narrowed", tables, lines).await;
+        bank.catch_up().await;
+        let tells = async |kinds: &str| {
+            bank.sql(&format!("ALTER PUBLICATION pub_{} SET (publish = '{kinds}')", bank.database))
+                .await;
+        };
+        let mut service = running.then(|| bank.site.run("service", &bank.config));
+        if running {
+            bank.sql("INSERT INTO events VALUES (1)").await;
+            bank.until_released().await;
+        }
+        tells("insert").await;
+        bank.sql("UPDATE t SET v = 100; DELETE FROM t WHERE id = 2; INSERT INTO events VALUES (2)")
+            .await;
+        if let Some(service) = &mut service {
+            wait_until("it is said", async || service.log_text().contains("publication_partial")).await;
+            bank.sql("INSERT INTO events VALUES (3)").await;
+            let there = bank.there("SELECT id FROM events").await;
+            wait_until("the other goes on", async || {
+                bank.here("SELECT id FROM public.events", &["public.events"]).await == there
+            })
+            .await;
+            service.stop().await;
+        }
+        let (code, said) = bank.check().await;
+        assert!(
+            code == 78 && said.contains("does not tell delete, truncate, update of public.t"),
+            "{code}: {said}"
+        );
+        let (code, said) = bank.refused().await;
+        assert!(
+            code == 78 && said.contains("publication_partial") && said.contains("public.t"),
+            "{code}: {said}"
+        );
+        bank.agrees("SELECT id FROM public.events", &["public.events"]).await;
+        tells("insert, update, delete, truncate").await;
+        bank.catch_up().await;
+        bank.agrees("SELECT * FROM public.t", &["public.t"]).await;
+        assert_eq!(bank.copied_again("public.t"), 1, "it is copied once");
+    }
+}

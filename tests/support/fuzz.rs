@@ -224,6 +224,7 @@ fn pg_table(id: &str, append: bool) -> Followed {
         primary_key: vec!["id".to_owned()],
         identity_index: Vec::new(),
         unique: Vec::new(),
+        untold: Vec::new(),
     };
     let metadata = Metadata::ALL.iter().map(|(_, metadata)| *metadata).collect();
     let key = if append { Vec::new() } else { vec!["id".to_owned()] };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{PostgresToDelta, holds};
+use super::told::must_be_told;
+use super::{Fed, PostgresToDelta, holds};
 use crate::error::Result;
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sources::postgres::connection;
@@ -42,10 +43,7 @@ impl PostgresToDelta {
     /// Looks at the database, and changes nothing.
     pub async fn look(&self) -> Result<Found> {
         let postgres = &self.feeds.postgres;
-        let (slot_name, publication) = (
-            postgres.slot_name(&self.resolved.name),
-            postgres.publication_name(&self.resolved.name),
-        );
+        let (slot_name, publication) = (postgres.slot_name(&self.resolved.name), self.publication_name());
         let control = connection::control(&self.address).await?;
         let candidates = catalog::candidates(&control).await?;
         let followed = candidates.into_iter().filter(|(schema, table)| self.feeds.follows(schema, table));
@@ -82,7 +80,8 @@ impl PostgresToDelta {
         }
         let tables = feeds.into_iter().map(|(feed, source)| {
             let fed = self.fed_by(&feed, source, &types, &lane);
-            (feed.id, fed.map(|fed| fed.table))
+            let told = |fed: Fed| must_be_told(&fed.followed, &fed.source, &publication).map(|()| fed.table);
+            (feed.id, fed.and_then(told))
         });
         Ok(Found {
             lag: slot::lag(&control, &slot_name).await?,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::connection::Control;
-use super::publication::{Shown, entries_sql, published_sql, relation};
+use super::publication::{Shown, UNTOLD_SQL, entries_sql, published_sql, relation};
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
@@ -23,6 +23,9 @@ pub enum Identity {
     /// The columns of a unique index.
     Index,
 }
+
+/// Of a row of pg_attribute: `Column::has_default`.
+pub(super) const HAS_DEFAULT_SQL: &str = "atthasdef OR atthasmissing OR attidentity <> ''";
 
 /// A column of a table, as the publication shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct PgTable {
     pub identity_index: Vec<String>,
     /// What keeps its rows apart, in no order.
     pub unique: Vec<Unique>,
+    /// The kinds of its changes that the publication does not tell, as SQL names them.
+    pub untold: Vec<String>,
 }
 
 /// A unique index of whole columns, on all rows.
@@ -85,7 +90,8 @@ impl PgTable {
     pub fn shown(&self) -> Shown {
         Shown {
             relation: self.relation,
-            columns: self.numbers(),
+            columns: self.columns.clone(),
+            untold: self.untold.clone(),
         }
     }
 
@@ -154,7 +160,7 @@ pub async fn tables_of(control: &Control, publication: &str, only: Option<&[u32]
                    ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k(number, place) \
                          JOIN pg_attribute a ON a.attnum = k.number WHERE a.attrelid = c.oid AND k.place <= i.indnkeyatts))::text \
                FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
-               ORDER BY i.indexrelid) \
+               ORDER BY i.indexrelid), {UNTOLD_SQL} \
          FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE $2::oid[] IS NULL OR c.oid = ANY ($2)",
         published_sql(version),
@@ -178,6 +184,7 @@ pub async fn tables_of(control: &Control, publication: &str, only: Option<&[u32]
             primary_key: row.get(5),
             identity_index: row.get(6),
             unique: unique(&row.get::<_, Vec<String>>(8))?,
+            untold: row.get(9),
         };
         tables.insert((table.schema.clone(), table.name.clone()), table);
     }
@@ -251,10 +258,12 @@ pub async fn end_of_wal(control: &Control) -> Result<u64> {
 
 /// The columns of tables, in the order that each has them: all in one answer, for a database has many.
 async fn columns(control: &Control, oids: &[u32]) -> Result<BTreeMap<u32, Vec<Column>>> {
-    let sql = "SELECT attrelid, attname::text, attnum, atttypid, atttypmod, atthasdef OR atthasmissing OR attidentity <> '' FROM pg_attribute \
-               WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum";
+    let sql = format!(
+        "SELECT attrelid, attname::text, attnum, atttypid, atttypmod, {HAS_DEFAULT_SQL} FROM pg_attribute \
+         WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum"
+    );
     let mut columns: BTreeMap<u32, Vec<Column>> = BTreeMap::new();
-    for row in control.query(sql, &[&oids]).await? {
+    for row in control.query(&sql, &[&oids]).await? {
         columns.entry(row.get(0)).or_default().push(Column {
             name: row.get(1),
             number: row.get(2),

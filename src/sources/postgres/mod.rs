@@ -344,8 +344,8 @@ impl PostgresSource {
         streaming.is_some_and(Streaming::is_at_its_end)
     }
 
-    /// Now and then: whether the publication has the tables that it had. Copies are not given up for others: these are seen when they are
-    /// whole. A look that is dropped is taken again at the next time.
+    /// Now and then: whether the publication shows what it did: the same tables with the same columns, and the same kinds of their changes.
+    /// Copies are not given up for others: these are seen when they are whole. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
         if !due {
@@ -354,17 +354,11 @@ impl PostgresSource {
         if self.copying.is_some() {
             return Ok(true);
         }
-        let (before, now) = (
-            &self.settings.published,
-            publication::published(&self.control, &self.settings.publication).await?,
-        );
+        let now = publication::published(&self.control, &self.settings.publication).await?;
         if self.settings.create {
             identity::of_new_partitions(&self.control, now.keys().cloned()).await?;
         }
-        Ok(now.len() == before.len()
-            && now
-                .iter()
-                .all(|(name, now)| before.get(name).is_some_and(|before| now.is_still(before))))
+        Ok(now == self.settings.published)
     }
 }
 

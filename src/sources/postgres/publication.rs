@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::catalog::{candidates, server_version};
+use super::catalog::{Column, HAS_DEFAULT_SQL, candidates, server_version};
 use super::connection::{Control, identifier, qualified};
 use super::identity::{self, Obstacle, Unidentified};
 use crate::error::{Error, Result};
@@ -80,39 +80,49 @@ pub fn relation(table: u32, entries: &[u32]) -> u64 {
     (xxh3_64(&numbers) >> 2).max(1)
 }
 
-/// What tells a table and its columns from others of their names.
+/// An expression for the kinds of changes that the publication `$1` leaves out.
+pub const UNTOLD_SQL: &str = "ARRAY(SELECT o.name FROM pg_publication q CROSS JOIN LATERAL (VALUES ('insert', q.pubinsert), \
+     ('update', q.pubupdate), ('delete', q.pubdelete), ('truncate', q.pubtruncate)) o(name, told) WHERE q.pubname = $1 AND NOT o.told ORDER BY 1)";
+
+/// What a publication shows of a table: whether it is still the one that it was, with all that a flow was opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     pub relation: u64,
-    /// The columns' numbers.
-    pub columns: BTreeMap<String, i16>,
-}
-
-impl Shown {
-    /// Whether this is still the table that it was, though it may have gained and lost columns: of those, changes tell.
-    pub fn is_still(&self, before: &Self) -> bool {
-        let is_another = |(name, number): (&String, &i16)| self.columns.get(name).is_some_and(|now| now != number);
-        self.relation == before.relation && !before.columns.iter().any(is_another)
-    }
+    pub columns: Vec<Column>,
+    /// The kinds of changes that are not told.
+    pub untold: Vec<String>,
 }
 
 /// The publication's tables by schema and name: what is cheap to ask now and then.
 pub async fn published(control: &Control, publication: &str) -> Result<BTreeMap<(String, String), Shown>> {
     let version = server_version(control).await?;
     let sql = format!(
-        "{} SELECT n.nspname::text, c.relname::text, c.oid, {}, \
-         ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (p.columns) ORDER BY a.attnum), \
-         ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = ANY (p.columns) ORDER BY a.attnum) \
-         FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace",
+        "{} SELECT n.nspname::text, c.relname::text, c.oid, {}, {UNTOLD_SQL}, a.names, a.numbers, a.types, a.modifiers, a.defaults \
+         FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         CROSS JOIN LATERAL (SELECT coalesce(array_agg(attname::text ORDER BY attnum), '{{}}') AS names, \
+             coalesce(array_agg(attnum ORDER BY attnum), '{{}}') AS numbers, coalesce(array_agg(atttypid ORDER BY attnum), '{{}}') AS types, \
+             coalesce(array_agg(atttypmod ORDER BY attnum), '{{}}') AS modifiers, coalesce(array_agg({HAS_DEFAULT_SQL} ORDER BY attnum), '{{}}') AS defaults \
+             FROM pg_attribute WHERE attrelid = c.oid AND attname = ANY (p.columns)) a",
         published_sql(version),
         entries_sql(version)
     );
     let rows = control.query(&sql, &[&publication]).await?;
     let tables = rows.iter().map(|row| {
-        let (names, numbers): (Vec<String>, Vec<i16>) = (row.get(4), row.get(5));
+        let (names, numbers, types): (Vec<String>, Vec<i16>, Vec<u32>) = (row.get(5), row.get(6), row.get(7));
+        let (modifiers, defaults): (Vec<i32>, Vec<bool>) = (row.get(8), row.get(9));
+        let columns = names.into_iter().zip(numbers).zip(types).zip(modifiers).zip(defaults);
         let shown = Shown {
             relation: relation(row.get(2), &row.get::<_, Vec<u32>>(3)),
-            columns: names.into_iter().zip(numbers).collect(),
+            columns: columns
+                .map(|((((name, number), type_oid), type_modifier), has_default)| Column {
+                    name,
+                    number,
+                    type_oid,
+                    type_modifier,
+                    has_default,
+                })
+                .collect(),
+            untold: row.get(4),
         };
         ((row.get(0), row.get(1)), shown)
     });

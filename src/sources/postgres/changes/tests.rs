@@ -24,6 +24,7 @@ fn source() -> PgTable {
         primary_key: vec!["id".to_owned()],
         identity_index: Vec::new(),
         unique: Vec::new(),
+        untold: Vec::new(),
     }
 }
 

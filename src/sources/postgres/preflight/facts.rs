@@ -212,7 +212,7 @@ fn table(
             let (whole, columns) = (row.truth()?, row.text()?);
             let columns: Vec<&str> = columns.split(' ').collect();
             let is_readable = |number: &i16| columns.contains(&number.to_string().as_str());
-            whole || shown.is_some_and(|shown| shown.columns.values().all(is_readable))
+            whole || shown.is_some_and(|shown| shown.columns.iter().all(|column| is_readable(&column.number)))
         },
         rows_hidden: row.truth()?,
         published: shown.is_some(),
