@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use columns::{Numbers, has_untold_values, known_columns};
+use columns::{Origins, known_columns, untold_values};
 pub use feeds::{PostgresFeed, PostgresFeeds};
 pub use look::Found;
 use relations::Relations;
@@ -203,7 +203,7 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
         return Err(Error::config("no_columns", what));
     }
     let mut properties = options.properties.clone();
-    properties.extend([Numbers::of(&source).property()?]);
+    properties.extend([Origins::of(&source).property()?]);
     let table = Table {
         id: feed.id.clone(),
         location: feed.location.clone(),
@@ -377,11 +377,16 @@ impl PostgresToDelta {
         let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
         let is_copied = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
         let is_another = relations.is_another(lane, &table, &source, is_copied);
-        let kept = Numbers::kept(&sink.log().snapshot().properties, table.id.as_str());
+        let kept = Origins::kept(&sink.log().snapshot().properties, table.id.as_str());
         let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
+        let untold = untold_values(&sink, &kept, &source, &table).join("`, `");
+        let untold = Some(untold).filter(|columns| is_copied && !columns.is_empty());
+        if let (Some(columns), Mode::Append) = (&untold, &table.mode) {
+            warn!(table = %table.id, "`{columns}` came with values, or has another name or type: it only grows, and rows that are there stay as they are");
+        }
         let why = if is_another.map_err(|error| self.of_table(error, &table.id))? {
             Some("it was dropped and made anew, or was out of the publication for a while")
-        } else if is_copied && has_untold_values(&sink, &kept, &source, &table) {
+        } else if untold.is_some() && table.mode != Mode::Append {
             Some("it has columns that its rows have values in, which no change tells")
         } else if is_copied && told.is_err() && table.mode != Mode::Append {
             Some("the publication leaves out changes of it")
@@ -389,7 +394,7 @@ impl PostgresToDelta {
             self.learned.again(&table.id).filter(|_| is_copied)
         };
         let known = known_columns(&sink, &kept, &source);
-        let now = Numbers::of(&source);
+        let now = Origins::of(&source);
         let now = if is_copied && why.is_none() { kept.and(now) } else { now };
         if why.is_some() || now != kept {
             sink.close();

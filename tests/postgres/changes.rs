@@ -321,6 +321,38 @@ async fn columns_that_come_with_values_are_seen_where_no_row_changes() {
     bank.agrees("SELECT id, renamed FROM public.t", &["public.t"]).await;
 }
 
+/// A table that only grows cannot be copied again: the log says which columns its rows lack.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_come_with_values_in_a_table_that_only_grows_are_named_once() {
+    let sql = "CREATE TABLE e (a int, b text); INSERT INTO e VALUES (1, 'x')";
+    let bank = Bank::new(PostgresServer::shared(), "grows", sql, &format!("{ALL}\ndiscovery = \"200 ms\"")).await;
+    bank.catch_up().await;
+    let alterations = [
+        ("RENAME b TO c", "`c`"),
+        ("ADD d int DEFAULT 7", "`d`"),
+        ("ALTER c TYPE char(5)", "`c`"),
+        ("ADD plain int", ""),
+    ];
+    let mut service = bank.site.run("service", &bank.config);
+    for (alter, named) in alterations {
+        let said = format!("{named} came with values");
+        let before = service.log_text().matches(&said).count();
+        bank.sql(&format!("ALTER TABLE e {alter}; INSERT INTO e (a) VALUES (2)")).await;
+        if named.is_empty() {
+            bank.until_released().await;
+            assert_eq!(service.log_text().matches(&said).count(), before, "{}", service.log_text());
+        } else {
+            wait_until(alter, async || service.log_text().matches(&said).count() == before + 1).await;
+        }
+    }
+    service.stop().await;
+    let mut again = bank.start();
+    assert_eq!(again.wait(std::time::Duration::from_secs(60)).await.status.code(), Some(0));
+    assert!(!again.log_text().contains("came with values"), "{}", again.log_text());
+    let here = bank.here("SELECT a, b, c, d FROM public.e WHERE a = 1", &["public.e"]).await;
+    assert_eq!(here, [["1", "x", "NULL", "NULL"]]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_only_have_the_names_of_others_are_copied_again() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, a text, b text, c int); INSERT INTO t SELECT i, 'a' || i, 'b' || i, i FROM generate_series(1, 9) i";

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::connection::Control;
 use super::publication::{Shown, UNTOLD_SQL, entries_sql, published_sql, relation};
+use super::rewriting::keeps_values;
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
@@ -37,6 +38,39 @@ pub struct Column {
     pub type_modifier: i32,
     /// Rows get a value that nobody has given: a default, an identity, an expression.
     pub has_default: bool,
+}
+
+impl Column {
+    pub fn origin(&self) -> Origin {
+        Origin::Typed(self.number, self.type_oid, self.type_modifier)
+    }
+}
+
+/// The column of the database that a table has values of, and what these were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// Its number, and its type then.
+    Typed(i16, u32, i32),
+    /// As older programs have kept it.
+    Number(i16),
+}
+
+impl Origin {
+    pub fn number(self) -> i16 {
+        match self {
+            Origin::Typed(number, ..) | Origin::Number(number) => number,
+        }
+    }
+
+    /// Whether this is the column, and it still has the values that it had.
+    fn is_still(self, now: &Column) -> bool {
+        let keeps = match self {
+            Origin::Typed(_, oid, modifier) => keeps_values((oid, modifier), (now.type_oid, now.type_modifier)),
+            Origin::Number(_) => true,
+        };
+        keeps && self.number() == now.number
+    }
 }
 
 /// A table of the publication.
@@ -95,9 +129,9 @@ impl PgTable {
         }
     }
 
-    /// By a column's name what tells it from others of that name.
-    pub fn numbers(&self) -> BTreeMap<String, i16> {
-        self.columns.iter().map(|column| (column.name.clone(), column.number)).collect()
+    /// Where the values of each column are from, by its name.
+    pub fn origins(&self) -> BTreeMap<String, Origin> {
+        self.columns.iter().map(|column| (column.name.clone(), column.origin())).collect()
     }
 
     /// The columns that updates and deletes tell of the row that was there; none where they tell nothing, or everything.
@@ -126,17 +160,25 @@ impl PgTable {
     }
 }
 
-/// Whether a table that had the columns `known`, and has these now, may have values in old rows which no change tells: a default that came
-/// with a column, the values of one that was renamed, or that the publication has shown from now on, or of another one of the same name.
-/// `known`: by name the number, where it is known.
-pub fn has_untold_values(known: &BTreeMap<&str, Option<i16>>, now: &[Column]) -> bool {
-    let is_new = |column: &&Column| !known.contains_key(column.name.as_str());
-    let new: Vec<&Column> = now.iter().filter(is_new).collect();
-    let mut gone = known.iter().filter(|(name, _)| now.iter().all(|column| column.name != **name));
-    let is_renamed = gone.any(|(_, number)| new.iter().any(|column| number.is_none_or(|number| number == column.number)));
-    let is_behind = now.iter().rev().take(new.len()).all(|column| is_new(&column));
-    let is_another = |column: &Column| matches!(known.get(column.name.as_str()), Some(Some(number)) if *number != column.number);
-    is_renamed || !is_behind || new.iter().any(|column| column.has_default) || now.iter().any(is_another)
+/// The columns of a table that may have values in old rows which no change tells: a default that came with a column, the values of one that
+/// was renamed, or that the publication has shown from now on, or of another one of the same name, or what another type has made of them.
+/// `known`: the columns that the table had, and where their values are from, as far as that is known.
+pub fn untold_values<'c>(known: &BTreeMap<&str, Option<Origin>>, now: &'c [Column]) -> Vec<&'c str> {
+    let is_new = |column: &Column| !known.contains_key(column.name.as_str());
+    let last_known = now.iter().rposition(|column| !is_new(column));
+    let gone = known.iter().filter(|(name, _)| now.iter().all(|column| column.name != **name));
+    let gone: Vec<Option<i16>> = gone.map(|(_, origin)| origin.map(Origin::number)).collect();
+    let untold = now
+        .iter()
+        .enumerate()
+        .filter(|(place, column)| match known.get(column.name.as_str()) {
+            Some(origin) => origin.is_some_and(|origin| !origin.is_still(column)),
+            None => {
+                let is_renamed = gone.iter().any(|number| number.is_none_or(|number| number == column.number));
+                column.has_default || is_renamed || last_known.is_some_and(|last| *place < last)
+            }
+        });
+    untold.map(|(_, column)| column.name.as_str()).collect()
 }
 
 /// All tables of a publication, by schema and name.
@@ -324,4 +366,46 @@ fn identity(letter: &str) -> Result<Identity> {
             return Err(Error::config("postgres_version", what));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_have_untold_values_where_nothing_told_them() {
+        let column = |name: &str, number: i16| Column {
+            name: name.to_owned(),
+            number,
+            type_oid: 25,
+            type_modifier: -1,
+            has_default: name.starts_with("default"),
+        };
+        let known = BTreeMap::from([("a", Some(Origin::Number(1))), ("b", Some(Origin::Typed(2, 25, -1))), ("old", None)]);
+        let character = Column {
+            type_oid: 1042,
+            ..column("b", 2)
+        };
+        let old = column("old", 3);
+        let cases: [(Vec<Column>, &[&str]); 9] = [
+            (vec![column("a", 1), column("b", 2), old.clone()], &[]),
+            (vec![column("a", 1), column("b", 2), old.clone(), column("new", 4)], &[]),
+            (
+                vec![column("a", 1), column("b", 2), old.clone(), column("default", 4)],
+                &["default"],
+            ),
+            // Shown from now on.
+            (vec![column("a", 1), column("new", 4), column("b", 2), old.clone()], &["new"]),
+            // Renamed, or what has gone may have been.
+            (vec![column("a", 1), old.clone(), column("c", 2)], &["c"]),
+            (vec![column("a", 1), old.clone(), column("c", 4)], &[]),
+            (vec![column("a", 1), column("b", 2), column("c", 4)], &["c"]),
+            // Another one of the name, and one of another type.
+            (vec![column("b", 2), old.clone(), column("a", 4)], &["a"]),
+            (vec![column("a", 1), character, old], &["b"]),
+        ];
+        for (now, expected) in cases {
+            assert_eq!(untold_values(&known, &now), expected, "{now:?}");
+        }
+    }
 }

@@ -4,11 +4,14 @@
 //! is missing: the end of a transaction, or the point at which it was copied. So a transaction whose commit record begins before that
 //! position is in the table, whole, and any other is not in it at all.
 
+mod doubt;
 mod grow;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use doubt::Doubt;
+use doubt::doubt;
 use grow::grow;
 use target::Target;
 
@@ -50,15 +53,6 @@ pub struct Counts {
     pub written: u64,
     pub deduplicated: u64,
     pub dead_letter: u64,
-}
-
-/// A table of rows as they stand, of which the stream alone does not tell whether changes tell enough: the catalog has to be asked before
-/// any of them is handed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
-    pub table: TableId,
-    /// Columns that the relation had, and has not now, or at another place. Where the catalog has them, they had another name meanwhile.
-    pub lost: Vec<String>,
 }
 
 /// A table, and what is known of it when the stream begins.
@@ -318,8 +312,9 @@ impl Changes {
                 self.reopen = Some(new_type(column, &table.followed));
                 return Ok(());
             }
-            self.doubts.extend(table.doubt(relation));
-            let grown = grow(&table.followed, relation, &self.reading.types, table.told.is_some()).map_err(|error| error.of(&id))?;
+            self.doubts
+                .extend(doubt(&table.followed, &table.known, table.told.as_deref(), relation));
+            let grown = grow(&table.followed, relation, &self.reading.types).map_err(|error| error.of(&id))?;
             table.told = Some(relation.columns.iter().map(|column| column.name.clone()).collect());
             if grown != table.followed {
                 self.done.extend(table.rows.take(&table.followed)?);
@@ -338,29 +333,6 @@ impl Changes {
 }
 
 impl TableState {
-    /// What the catalog has to be asked now that the relation looks like this.
-    fn doubt(&self, relation: &Relation) -> Option<Doubt> {
-        let now: Vec<&str> = relation.columns.iter().map(|column| column.name.as_str()).collect();
-        let follows = |name: &str| self.followed.columns.iter().any(|column| column.name == name);
-        let (lost, other_columns, untold_key) = match &self.followed.becomes {
-            Becomes::State { chosen, .. } => {
-                let lost = match &self.told {
-                    Some(told) => lost(told, &now),
-                    // What the catalog has may be what came later.
-                    None if now.iter().all(|name| follows(name) || self.known.all.contains(*name)) => moved(&self.known.same, &now),
-                    None => lost(&self.known.same, &now),
-                };
-                (lost, now.iter().any(|name| !follows(name)), relation.tells_all() && !chosen)
-            }
-            Becomes::Inserts | Becomes::Changes => (Vec::new(), false, false),
-        };
-        let other_name = (&self.followed.schema, &self.followed.table) != (&relation.namespace, &relation.name);
-        (!lost.is_empty() || other_columns || other_name || untold_key).then(|| Doubt {
-            table: self.followed.id.clone(),
-            lost,
-        })
-    }
-
     /// The next change's number among those of the table in its transaction, by which its letter is known: the same at every reading,
     /// whichever other tables are read beside it.
     fn number_within(&mut self, of: &Transaction) -> u64 {
@@ -442,20 +414,6 @@ impl TableState {
         );
         Error::data("append_only", what).of(&self.followed.id)
     }
-}
-
-/// Columns of before that are not there now, or at another place.
-fn lost(before: &[String], now: &[&str]) -> Vec<String> {
-    let gone = before.iter().filter(|name| !now.contains(&name.as_str())).cloned();
-    gone.chain(moved(before, now)).collect()
-}
-
-/// Columns of before that stand in another order now: they have each other's names.
-fn moved(before: &[String], now: &[&str]) -> Vec<String> {
-    let is_there = |name: &&String| now.contains(&name.as_str());
-    let still = now.iter().filter(|name| before.iter().any(|before| before == *name));
-    let moved = before.iter().filter(is_there).zip(still).filter(|(before, now)| before != *now);
-    moved.map(|(before, _)| before.clone()).collect()
 }
 
 fn new_type(column: &str, followed: &Followed) -> String {

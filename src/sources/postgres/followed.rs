@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::catalog::PgTable;
+use super::rewriting::Declared;
 use super::types::{ColumnType, Types};
 use crate::error::{Error, Result};
 use crate::table::{NOT_IN_COLUMN_NAMES, TableId};
@@ -85,6 +86,8 @@ pub enum Becomes {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FollowedColumn {
     pub name: String,
+    /// Its type, as the server says it.
+    pub declared: Declared,
     pub kind: ColumnType,
 }
 
@@ -114,6 +117,7 @@ impl Followed {
             .iter()
             .map(|column| FollowedColumn {
                 name: column.name.clone(),
+                declared: (column.type_oid, column.type_modifier),
                 kind: types.column(column.type_oid, column.type_modifier),
             })
             .collect();

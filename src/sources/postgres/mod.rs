@@ -28,6 +28,7 @@ pub mod preflight;
 mod prepared;
 mod progress;
 pub mod publication;
+pub mod rewriting;
 pub mod rows;
 pub mod slot;
 mod snapshot;
@@ -303,9 +304,9 @@ impl PostgresSource {
             let Some(now) = now.iter().find(|table| table.oid == before.oid) else {
                 continue;
             };
-            // They had other names meanwhile, and what was told under these is lost.
+            // They had other names or types meanwhile, and what was told under these is lost.
             if now.columns.iter().any(|column| doubt.lost.contains(&column.name)) {
-                let why = "columns of it had other names for a while";
+                let why = "columns of it had other names or types for a while";
                 self.settings.learned.copy_again(&doubt.table, why);
                 return Ok(Some(format!("{}: {why}", before.full_name())));
             }
@@ -417,10 +418,10 @@ impl Source for PostgresSource {
 
 /// What a table is no longer, where its changes do not tell all of it.
 fn differs(before: &PgTable, now: &PgTable) -> Option<&'static str> {
-    let known = before.columns.iter().map(|column| (column.name.as_str(), Some(column.number)));
+    let known = before.columns.iter().map(|column| (column.name.as_str(), Some(column.origin())));
     if (&now.schema, &now.name) != (&before.schema, &before.name) {
         Some("has another name")
-    } else if catalog::has_untold_values(&known.collect(), &now.columns) {
+    } else if !catalog::untold_values(&known.collect(), &now.columns).is_empty() {
         Some("has other columns, which its rows have values in")
     } else if (now.key(), &now.unique) != (before.key(), &before.unique) {
         Some("has other keys")

@@ -10,18 +10,22 @@ use crate::widening::widened;
 
 /// Columns that the relation has and the table does not are added behind the table's own; those that have gone stay, and become null.
 /// Those of another type are read as of that type, where one column of the table could hold both: its sink says whether it does.
-pub(super) fn grow(followed: &Followed, relation: &Relation, types: &Types, told: bool) -> Result<Followed> {
+pub(super) fn grow(followed: &Followed, relation: &Relation, types: &Types) -> Result<Followed> {
     let mut grown = followed.clone();
     for column in &relation.columns {
+        let declared = (column.type_oid, column.type_modifier);
         let kind = types.column(column.type_oid, column.type_modifier);
         match grown.columns.iter_mut().find(|known| known.name == column.name) {
             None => grown.columns.push(FollowedColumn {
                 name: column.name.clone(),
+                declared,
                 kind,
             }),
-            Some(known) if known.kind == kind => {}
             // Another type of the server may be the same to the table, like text and varchar.
-            Some(known) if follows(&known.kind.data_type(), &kind.data_type(), told) => known.kind = kind,
+            Some(known) if known.kind == kind || follows(&known.kind.data_type(), &kind.data_type()) => {
+                known.declared = declared;
+                known.kind = kind;
+            }
             Some(known) => {
                 let what = format!(
                     "column `{}` of {} is {} now and was {}: table `{}` cannot hold both. Copy it again into a new table, or change the column back",
@@ -38,24 +42,10 @@ pub(super) fn grow(followed: &Followed, relation: &Relation, types: &Types, told
     Ok(grown)
 }
 
-/// Whether the rows of a table can go on with a column of another type. Not where the server has rounded those that it has: what the
-/// table holds of them would be wrong. `told`: whether the type before is what the server told; else it is the catalog's, and the type
-/// now may be an older one.
-fn follows(before: &DataType, now: &DataType, told: bool) -> bool {
+/// Whether the rows of a table can go on with a column of another type.
+fn follows(before: &DataType, now: &DataType) -> bool {
     match (before, now) {
-        (DataType::List(before), DataType::List(now)) => follows(before.data_type(), now.data_type(), told),
-        _ => widened(before, now).is_some() && (!told || fineness(now) >= fineness(before)),
-    }
-}
-
-/// Which of two types that one column can hold tells values apart that the other does not. What lies beyond a type's ends is not the
-/// matter: there the server makes errors, and no other values.
-fn fineness(kind: &DataType) -> i8 {
-    match kind {
-        DataType::Float64 => i8::MAX,
-        DataType::Float32 => i8::MAX - 1,
-        DataType::Decimal128(_, places) => *places,
-        DataType::Timestamp(..) => 1,
-        _ => 0,
+        (DataType::List(before), DataType::List(now)) => follows(before.data_type(), now.data_type()),
+        _ => widened(before, now).is_some(),
     }
 }

@@ -270,3 +270,38 @@ fn a_type_that_came_later_is_read_anew_and_then_as_text() {
         assert_eq!(drained(&mut changes), (vec![Op::Put; usize::from(!reopens)], 0));
     }
 }
+
+#[test]
+fn a_type_that_makes_other_values_of_those_that_were_there_is_asked_about() {
+    let doubt = |lost: &[&str]| {
+        let lost = lost.iter().map(|name| (*name).to_owned()).collect();
+        [Doubt {
+            table: TableId::new("t"),
+            lost,
+        }]
+        .to_vec()
+    };
+    let (text, varchar, character) = (25, 1043, 1042);
+    let cases: [(&[u32], _); 6] = [
+        (&[text], Vec::new()),
+        (&[varchar], Vec::new()),
+        // The catalog may have what came later: it tells.
+        (&[character], doubt(&[])),
+        (&[text, varchar], Vec::new()),
+        (&[text, character], doubt(&["v"])),
+        (&[varchar, varchar, text, text], Vec::new()),
+    ];
+    for (types, expected) in cases {
+        let mut changes = changes();
+        for kind in types {
+            take(&mut changes, &relation(&[("id", 23), ("v", *kind)])).unwrap();
+        }
+        assert_eq!(*changes.doubts(), expected, "{types:?}");
+    }
+    // A log of changes has each row as it was.
+    let mut changes = changes_of(&[Metadata::Op]);
+    for kind in [text, character] {
+        take(&mut changes, &relation(&[("id", 23), ("v", kind)])).unwrap();
+    }
+    assert_eq!(*changes.doubts(), []);
+}
