@@ -1,7 +1,7 @@
 //! What a server refuses a replication session, each with its fix.
 
 use alluvium::error::{Error, Kind};
-use alluvium::sources::postgres::connection::{Address, Replication, Stream};
+use alluvium::sources::postgres::connection::{Address, Replication, Stream, control};
 
 use crate::support::postgres::{Installation, Options, PostgresServer};
 
@@ -64,6 +64,34 @@ async fn every_version_names_a_slot_that_is_missing_in_use_or_of_a_missing_publi
         is(&error, Kind::Config, "publication_missing", "nowhere");
         let again = stream.next().await.unwrap_err();
         is(&again, Kind::Transient, "postgres_unreachable", "has ended");
+    }
+}
+
+#[tokio::test]
+async fn every_version_takes_a_snapshot_whose_session_has_ended_for_a_matter_of_the_moment() {
+    for installation in Installation::all() {
+        let server = PostgresServer::start(Options::default().on(&installation));
+        let address = server.address("postgres");
+        let mut exporting = Replication::open(&address).await.unwrap();
+        let made = exporting
+            .query("CREATE_REPLICATION_SLOT short TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT")
+            .await
+            .unwrap();
+        let snapshot = made[0][2].clone().unwrap();
+        exporting.close().await;
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'");
+        let error = control(&address).await.unwrap().batch_execute(&begin).await.unwrap_err();
+        is(&error, Kind::Transient, "postgres_error", "snapshot");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_what_was_dropped_meanwhile_is_a_matter_of_the_moment() {
+    let server = PostgresServer::shared();
+    let session = control(&server.address("postgres")).await.unwrap();
+    for gone in ["SELECT \"a\" FROM ONLY \"public\".\"gone\"", "SELECT \"gone\" FROM pg_class", "SELECT 1 FROM gone.t"] {
+        let error = session.copy_out(&format!("COPY ({gone}) TO STDOUT")).await.err().unwrap();
+        is(&error, Kind::Transient, "table_changed", "gone");
     }
 }
 

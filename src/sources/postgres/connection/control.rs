@@ -107,7 +107,8 @@ impl Control {
     /// `COPY … TO STDOUT`: the bytes as they come, one piece per row as a rule. The server waits while nobody reads. To end it early, drop
     /// the session.
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut> {
-        let stream = self.client.copy_out(sql).await.map_err(|error| self.failed(sql, error))?;
+        let failed = |error| refusals::failed_copy(&self.address, &format!("run `{}`", shortened(sql)), error);
+        let stream = self.client.copy_out(sql).await.map_err(failed)?;
         Ok(CopyOut {
             stream: Box::pin(stream),
             address: Arc::clone(&self.address),

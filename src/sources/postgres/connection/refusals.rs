@@ -79,8 +79,8 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
     let says = |words: &str| refusal.message.contains(words) || refusal.detail.contains(words);
     let user = identifier(&address.user);
     match refusal.code.as_str() {
-        // Starting up, shutting down, recovering; ended by an administrator, by a crash, by a limit on idle time.
-        "57P01" | "57P02" | "57P03" | "57P05" => (Kind::Transient, "postgres_unreachable", String::new()),
+        // Starting up, shutting down, recovering; ended by an administrator, by a crash, by a limit on time.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => (Kind::Transient, "postgres_unreachable", String::new()),
         "08P01" if says("startup parameter") => (
             Kind::Config,
             "postgres_pooler",
@@ -88,11 +88,17 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
         ),
         code if code.starts_with("08") => (Kind::Transient, "postgres_unreachable", String::new()),
         "28P01" => denied("Check the user and the password"),
-        "28000" if says("pg_hba.conf") => denied(&format!(
-            "Add a line for user {}, database {} and our address to pg_hba.conf, and reload it (a replication slot's connection needs the line of its \
-             database, not one of `replication`)",
-            address.user, address.database
-        )),
+        "28000" if says("pg_hba.conf") => {
+            let tls = match address.tls {
+                None if !address.is_unix() => "Set `tls = {}`, for a line may take encrypted connections only (hostssl). Or: ",
+                _ => "",
+            };
+            denied(&format!(
+                "{tls}Add a line for user {}, database {} and our address to pg_hba.conf, and reload it (a replication slot's connection needs the \
+                 line of its database, not one of `replication`)",
+                address.user, address.database
+            ))
+        }
         "28000" => denied("Check the user and how it may log in (pg_hba.conf)"),
         // 14 and 15 say "must be superuser or replication role", later versions "permission denied to start WAL sender".
         "42501" if says("replication") || says("WAL sender") || says("REPLICATION") => denied(&format!(
@@ -130,6 +136,10 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
             "publication_missing",
             "A publication must be there before its slot: create it, then drop the slot, so that it is made anew".to_owned(),
         ),
+        // The session that exported it has ended: the server restarts, or somebody has ended the session. Each of these is of some version.
+        "22023" | "42704" | "55000" if says("snapshot identifier") || says("snapshot \"") || says("import the requested snapshot") => {
+            (Kind::Transient, "postgres_error", "It is begun anew".to_owned())
+        }
         "42704" if says("replication slot") => (
             Kind::Config,
             "slot_missing",
@@ -201,6 +211,21 @@ pub(super) fn in_clear(address: &Address) -> Error {
 pub(super) fn too_late(address: &Address) -> Error {
     let what = format!("Cannot connect to {address}: no answer within {:?}", address.connect_timeout);
     Error::transient("postgres_unreachable", what)
+}
+
+/// What tokio-postgres reports of a COPY. What it names was there when it was made: what is not there any more was dropped or renamed since.
+pub(super) fn failed_copy(address: &Address, doing: &str, error: tokio_postgres::Error) -> Error {
+    let code = error.code().map(|state| state.code().to_owned()).unwrap_or_default();
+    let failed = failed(address, doing, error);
+    match is_undefined(&code) {
+        true => Error::transient("table_changed", failed.what),
+        false => failed,
+    }
+}
+
+/// A schema, a table or a column is not there.
+fn is_undefined(sqlstate: &str) -> bool {
+    matches!(sqlstate, "3F000" | "42P01" | "42703")
 }
 
 /// What tokio-postgres reports.
@@ -312,6 +337,38 @@ mod tests {
                 75,
             ),
             (
+                "25P03",
+                "terminating connection due to idle-in-transaction timeout",
+                "",
+                Kind::Transient,
+                "postgres_unreachable",
+                69,
+            ),
+            (
+                "22023",
+                "invalid snapshot identifier: \"00000006-00000011-1\"",
+                "",
+                Kind::Transient,
+                "postgres_error",
+                75,
+            ),
+            (
+                "42704",
+                "snapshot \"00000006-00000011-1\" does not exist",
+                "",
+                Kind::Transient,
+                "postgres_error",
+                75,
+            ),
+            (
+                "55000",
+                "could not import the requested snapshot",
+                "The source process with PID 77 is not running anymore.",
+                Kind::Transient,
+                "postgres_error",
+                75,
+            ),
+            (
                 "42704",
                 "replication slot \"s\" does not exist",
                 "",
@@ -358,6 +415,19 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn where_no_line_of_pg_hba_fits_tls_may_be_what_lacks() {
+        let message = "no pg_hba.conf entry for host \"10.0.0.1\", user \"ann\", database \"shop\", no encryption";
+        let said = error("28000", message, "").to_string();
+        assert!(said.contains("Set `tls = {}`") && said.contains("Add a line for user ann"), "{said}");
+    }
+
+    #[test]
+    fn what_is_gone_is_told_from_what_is_refused() {
+        assert!(["3F000", "42P01", "42703"].into_iter().all(is_undefined));
+        assert!(!is_undefined("42501"));
     }
 
     #[test]
