@@ -115,11 +115,10 @@ impl Report {
         self.line(&format!("postgres {}: reachable, {}{lag}", opener.address(), found.slot()));
         // First: what some of the statements below bring with them.
         for advice in &found.advice {
-            self.line(&format!("postgres: note: {}. {}", advice.what, advice.fix));
+            self.line(&format!("postgres: note: {advice}"));
         }
         for problem in &found.problems {
-            let wrong = Error::config(problem.code, format!("{}. {}", problem.what, problem.fix));
-            self.wrong("postgres", &wrong);
+            self.wrong("postgres", &problem.error());
         }
         let mut marks = Vec::new();
         let slot = Some(&found.lane);

@@ -39,7 +39,7 @@ use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, Holds, PostgresSource, Settings};
-use crate::sources::postgres::{identity, publication};
+use crate::sources::postgres::{identity, preflight, publication};
 use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
@@ -58,6 +58,8 @@ pub struct PostgresToDelta {
     /// Tables that what the server sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
     held: Vec<(Lanes, Checkpoint)>,
+    /// Those of them that the server keeps WAL for, as was said.
+    kept_for: BTreeSet<TableId>,
     /// Tables whose source is gone, as was said.
     gone: BTreeSet<String>,
     /// How many tables there are beside these.
@@ -90,6 +92,7 @@ impl PostgresToDelta {
             until_caught_up,
             left_out: BTreeSet::new(),
             held: Vec::new(),
+            kept_for: BTreeSet::new(),
             gone: BTreeSet::new(),
             open: 0,
             refused: Vec::new(),
@@ -126,6 +129,9 @@ impl PostgresToDelta {
             let marks = log.map(|log| log.checkpoint()).unwrap_or_default();
             // One that is yet to be copied needs nothing of what comes before its copy.
             if marks.get(lane).is_some_and(|at| at != FORGOTTEN) {
+                if self.kept_for.insert(feed.id.clone()) {
+                    warn!(table = %feed.id, "the server keeps the WAL that it lacks until it is mended and the pipeline is started again");
+                }
                 held.push((Lanes::Slot(lane.clone()), marks));
             }
         }
@@ -135,8 +141,7 @@ impl PostgresToDelta {
     /// The tables that the configuration asks for, given those of the publication.
     fn fed(&mut self, publication: &str, feeds: Vec<(PostgresFeed, PgTable)>, types: &Types, lane: &Lane) -> Result<Vec<Fed>> {
         if feeds.is_empty() {
-            let nothing = self.nothing_to_follow(publication);
-            return Err(Error::config(nothing.code, format!("{}. {}", nothing.what, nothing.fix)));
+            return Err(self.nothing_to_follow(publication).error());
         }
         let (fed, refused): (Vec<_>, Vec<_>) = feeds
             .into_iter()
@@ -274,6 +279,7 @@ impl Open for PostgresToDelta {
                 Err(error) => return Err(error),
             }
         }
+        refused.extend(self.denied(&control, &publication, &feeds).await?);
         self.refuse(refused)?;
         if let Some(lowest) = feeds.iter().filter_map(Feed::held).min() {
             let logs: Vec<&Log> = sinks.iter().map(|(_, sink)| sink.log()).collect();
@@ -351,7 +357,6 @@ impl Open for PostgresToDelta {
         let leaves_out = *table != self.resolved.dead_letters.id && self.open != 1 && self.left_out.insert(table.clone());
         if leaves_out {
             self.open = self.open.saturating_sub(1);
-            warn!(%table, "the server keeps the WAL that it lacks until it is mended, or told to be copied again (alluvium resnapshot), and the pipeline is started again");
         }
         leaves_out
     }
@@ -419,6 +424,15 @@ impl PostgresToDelta {
             marks: Vec::new(),
         };
         Ok((Arc::new(table), sink, feed))
+    }
+
+    /// Tables that are to be copied and may not be read. Each stops alone.
+    async fn denied(&self, control: &Control, publication: &str, feeds: &[Feed]) -> Result<Vec<Error>> {
+        let name = |feed: &Feed| (feed.source.schema.clone(), feed.source.name.clone());
+        let to_copy = || feeds.iter().filter(|feed| feed.held().is_none());
+        let denials = preflight::denials(control, publication, &self.address.user, to_copy().map(name).collect()).await?;
+        let denied = to_copy().filter_map(|feed| Some(denials.get(&name(feed))?.error().alone(&feed.followed.id)));
+        Ok(denied.collect())
     }
 
     /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.

@@ -15,6 +15,7 @@ mod printed;
 mod publications;
 mod refusals;
 mod relations;
+mod rights;
 mod servers;
 mod slots;
 mod stream;

@@ -57,6 +57,11 @@ async fn every_version_is_right_when_all_that_is_advised_was_run() {
             assert!(seen.contains(&code), "{code} in {seen:?}");
         }
         Replication::open(&address).await.unwrap();
+        let session = control(&address).await.unwrap();
+        for table in ["keyed", "\"Odd \"\"one\"", "part_1", "secret"] {
+            let sql = format!("COPY (SELECT id FROM ONLY public.{table}) TO STDOUT");
+            session.copy_out(&sql).await.unwrap();
+        }
     }
 }
 

@@ -226,7 +226,7 @@ fn each_mistake_is_named() {
 
 #[test]
 fn pipelines_that_share_a_topic_do_not_share_a_group() {
-    // The first reads `orders`.
+    // That of `with` reads `orders`.
     let both = |brokers: &str, group: &str, topics: &str| {
         let second = format!(
             "[pipelines.b.kafka]\nbrokers = \"{brokers}\"\n{group}\n[pipelines.b.tables.b]\n{topics}\nschema = \"orders.avsc\"\n\
@@ -239,8 +239,8 @@ fn pipelines_that_share_a_topic_do_not_share_a_group() {
         let found = both(same, group, topics);
         let [only] = &found[..] else { panic!("{topics}: {found:?}") };
         for part in [
-            "11:1 pipelines.b.kafka.group",
-            "`pipelines.shop.kafka.group`",
+            "4:1 pipelines.shop.kafka.group",
+            "`pipelines.b.kafka.group`",
             "`g`",
             "topic `orders`",
         ] {

@@ -3,9 +3,11 @@
 
 mod facts;
 
-pub use facts::{Facts, Found, Publication, Room, Table, Wanted, gather};
+pub use facts::{Facts, Found, Publication, Room, Table, Wanted, denials, gather};
 
-use crate::error::{Error, Kind};
+use std::fmt;
+
+use crate::error::Error;
 use crate::sources::postgres::connection::{identifier, qualified};
 use crate::sources::postgres::identity::Obstacle;
 use crate::sources::postgres::slot::Slot;
@@ -18,14 +20,24 @@ pub struct Problem {
     pub fix: String,
 }
 
+impl Problem {
+    /// As an error of the operator's.
+    pub fn error(&self) -> Error {
+        Error::config(self.code, self.to_string())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.what, self.fix)
+    }
+}
+
 /// All problems as one error, in the order in which they are best solved. None: all is well.
 pub fn refusal(problems: &[Problem]) -> Option<Error> {
     let first = problems.first()?;
-    let texts: Vec<String> = problems
-        .iter()
-        .map(|problem| format!("{}. {}", problem.what, problem.fix))
-        .collect();
-    Some(Error::new(Kind::Config, first.code, texts.join("\n")))
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Some(Error::config(first.code, texts.join("\n")))
 }
 
 /// The oldest version that still gets fixes, and that these tests run on.
@@ -139,53 +151,53 @@ fn publication(facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     Some(problem("publication_partial", what, fix))
 }
 
-/// What keeps a table from being followed, the first of it: the rest shows when that is solved.
-fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
+/// What keeps a table from being followed.
+fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
     let name = qualified(&table.schema, &table.name);
-    let role = identifier(&facts.role);
     let Some(found) = &table.found else {
         let what = format!("There is no table {name} in {}", facts.database);
-        return Some(problem("table_missing", what, "Create it, or name another"));
+        return vec![problem("table_missing", what, "Create it, or name another")];
     };
     if !is_table(found) {
         let what = format!("{name} is no table but a {}", kind(found.kind));
-        return Some(problem(
-            "table_kind",
-            what,
-            "Only tables have changes: name those that it stands on",
-        ));
+        let fix = "Only tables have changes: name those that it stands on";
+        return vec![problem("table_kind", what, fix)];
     }
+    let mut lacks = Vec::new();
     if !found.logged {
         let what = format!("{name} is not written to the log");
-        return Some(problem("table_unlogged", what, format!("Run: ALTER TABLE {name} SET LOGGED;")));
+        lacks.push(problem("table_unlogged", what, format!("Run: ALTER TABLE {name} SET LOGGED;")));
     }
-    if !found.usable_schema || !found.readable {
-        let schema = identifier(&table.schema);
-        let usage = if found.usable_schema {
-            String::new()
-        } else {
-            format!("GRANT USAGE ON SCHEMA {schema} TO {role}; ")
-        };
-        let select = if found.readable {
-            String::new()
-        } else {
-            format!("GRANT SELECT ON {name} TO {role};")
-        };
-        let what = format!("{role} may not read {name}, which has to be copied first");
-        return Some(problem(
-            "postgres_denied",
-            what,
-            format!("Run: {usage}{select}").trim_end().to_owned(),
-        ));
+    lacks.extend(denied(table, found, &facts.role));
+    // As it is when the above was run.
+    let logged = Found {
+        logged: true,
+        ..found.clone()
+    };
+    if !found.published && !is_made(&logged, facts, wanted) {
+        lacks.extend(unpublished(table, found, facts, wanted));
+    }
+    lacks
+}
+
+/// Why the role may not read a table, which has to be copied first.
+fn denied(table: &Table, found: &Found, role: &str) -> Option<Problem> {
+    let (name, role) = (qualified(&table.schema, &table.name), identifier(role));
+    let (mut whys, mut runs) = (Vec::new(), Vec::new());
+    if !found.usable_schema {
+        runs.push(format!("GRANT USAGE ON SCHEMA {} TO {role};", identifier(&table.schema)));
+    }
+    if !found.unreadable.is_empty() {
+        runs.push(format!("GRANT SELECT ON {} TO {role};", found.unreadable.join(", ")));
+    }
+    if !runs.is_empty() {
+        whys.push(format!("{role} may not read {name}, which has to be copied first"));
     }
     if found.rows_hidden {
-        let what = format!("Row security hides rows of {name} from {role}");
-        return Some(problem("postgres_denied", what, format!("Run: ALTER ROLE {role} BYPASSRLS;")));
+        whys.push(format!("Row security hides rows of {name} from {role}"));
+        runs.push(format!("ALTER ROLE {role} BYPASSRLS;"));
     }
-    match found.published || is_made(found, facts, wanted) {
-        true => None,
-        false => unpublished(table, found, facts, wanted),
-    }
+    (!runs.is_empty()).then(|| problem("postgres_denied", whys.join(". "), format!("Run: {}", runs.join(" "))))
 }
 
 /// Of a table that nobody puts into the publication: what does.

@@ -220,9 +220,14 @@ impl Shared {
         loop {
             let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((number, job)) = job else { return Ok(()) };
-            let mut copy = control.copy_out(&job.sql).await?;
+            // What the role may not read stops this table only.
+            let stops = |error: Error| match error.code {
+                "postgres_denied" => error.alone(&self.tables[job.table].followed.id),
+                _ => error,
+            };
+            let mut copy = control.copy_out(&job.sql).await.map_err(stops)?;
             let mut part = CopiedPart::new(self, &job, number as u64);
-            while let Some(bytes) = copy.next().await? {
+            while let Some(bytes) = copy.next().await.map_err(stops)? {
                 part.progress.receive(bytes.len());
                 part.take(&bytes)?;
                 if part.rows.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {

@@ -139,7 +139,7 @@ impl CopyOut {
     /// The next bytes, or None at the end. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         let next = self.stream.next().await.transpose();
-        next.map_err(|error| refusals::failed(&self.address, "copy rows", error))
+        next.map_err(|error| refusals::failed_copy(&self.address, "copy rows", error))
     }
 }
 

@@ -213,19 +213,23 @@ pub(super) fn too_late(address: &Address) -> Error {
     Error::transient("postgres_unreachable", what)
 }
 
-/// What tokio-postgres reports of a COPY. What it names was there when it was made: what is not there any more was dropped or renamed since.
+/// What tokio-postgres reports of a COPY.
 pub(super) fn failed_copy(address: &Address, doing: &str, error: tokio_postgres::Error) -> Error {
-    let code = error.code().map(|state| state.code().to_owned()).unwrap_or_default();
-    let failed = failed(address, doing, error);
-    match is_undefined(&code) {
-        true => Error::transient("table_changed", failed.what),
-        false => failed,
+    match error.as_db_error() {
+        Some(refusal) => refused_copy(address, doing, &Refusal::of(refusal)),
+        None => failed(address, doing, error),
     }
 }
 
-/// A schema, a table or a column is not there.
-fn is_undefined(sqlstate: &str) -> bool {
-    matches!(sqlstate, "3F000" | "42P01" | "42703")
+/// A COPY reads what was there when it was made, and its rights were looked at.
+fn refused_copy(address: &Address, doing: &str, refusal: &Refusal) -> Error {
+    let what = format!("Cannot {doing} on {address}: {refusal}");
+    match refusal.code.as_str() {
+        // A schema, a table or a column was dropped or renamed since.
+        "3F000" | "42P01" | "42703" => Error::transient("table_changed", what),
+        "42501" => Error::config("postgres_denied", format!("{what}. alluvium check prints the statement that grants it")),
+        _ => refused(address, doing, refusal),
+    }
 }
 
 /// What tokio-postgres reports.
@@ -425,9 +429,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_told_from_what_is_refused() {
-        assert!(["3F000", "42P01", "42703"].into_iter().all(is_undefined));
-        assert!(!is_undefined("42501"));
+    fn what_a_copy_does_not_find_any_more_is_told_from_what_it_may_not_read() {
+        let cases = [
+            ("3F000", Kind::Transient, "table_changed"),
+            ("42P01", Kind::Transient, "table_changed"),
+            ("42703", Kind::Transient, "table_changed"),
+            ("42501", Kind::Config, "postgres_denied"),
+            ("57P01", Kind::Transient, "postgres_unreachable"),
+        ];
+        for (sqlstate, kind, code) in cases {
+            let refusal = Refusal {
+                code: sqlstate.to_owned(),
+                ..Refusal::default()
+            };
+            let error = refused_copy(&Address::new("db", "ann", "shop"), "copy", &refusal);
+            assert_eq!((error.kind, error.code), (kind, code), "{sqlstate}");
+        }
     }
 
     #[test]

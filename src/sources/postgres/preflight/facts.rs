@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::{Problem, denied};
 use crate::error::{Error, Result};
-use crate::sources::postgres::connection::{Control, literal};
+use crate::sources::postgres::connection::{Control, literal, qualified};
 use crate::sources::postgres::identity::{self, Unidentified};
 use crate::sources::postgres::publication::{self, Shown};
 use crate::sources::postgres::slot::{self, Slot};
@@ -88,18 +89,32 @@ pub struct Found {
     /// Of a primary key that is deferrable, what ALTER TABLE makes another of it with.
     pub deferrable: Option<String>,
     pub usable_schema: bool,
-    /// What is published of it; or all of it.
-    pub readable: bool,
-    /// Row security hides rows from the role.
+    /// What of it may not be read, as statements name it: itself, where that goes for what is published of it, or partitions of it.
+    pub unreadable: Vec<String>,
+    /// Row security hides rows from the role, of it or of a partition.
     pub rows_hidden: bool,
     pub published: bool,
+}
+
+/// What keeps these tables from being copied, by schema and name: what the role may not read.
+pub async fn denials(
+    control: &Control,
+    publication: &str,
+    role: &str,
+    tables: Vec<(String, String)>,
+) -> Result<BTreeMap<(String, String), Problem>> {
+    let each = self::tables(control, publication, &tables).await?.into_iter().filter_map(|table| {
+        let denied = denied(&table, table.found.as_ref()?, role)?;
+        Some(((table.schema, table.name), denied))
+    });
+    Ok(each.collect())
 }
 
 /// Asks for all of it.
 pub async fn gather(control: &Control, wanted: &Wanted) -> Result<Facts> {
     let mut facts = server(control).await?;
     facts.publication = publication(control, &wanted.publication).await?;
-    facts.tables = tables(control, wanted).await?;
+    facts.tables = tables(control, &wanted.publication, &wanted.tables).await?;
     facts.slot = slot::find(control, &wanted.slot).await?;
     Ok(facts)
 }
@@ -158,11 +173,11 @@ async fn publication(control: &Control, name: &str) -> Result<Option<Publication
     }))
 }
 
-async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
-    if wanted.tables.is_empty() {
+async fn tables(control: &Control, publication: &str, wanted: &[(String, String)]) -> Result<Vec<Table>> {
+    if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let names = wanted.tables.iter().enumerate();
+    let names = wanted.iter().enumerate();
     let names: Vec<String> = names
         .map(|(at, (schema, name))| format!("({at}, {}, {})", literal(schema), literal(name)))
         .collect();
@@ -174,16 +189,22 @@ async fn tables(control: &Control, wanted: &Wanted) -> Result<Vec<Table>> {
           FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND k.condeferrable), \
          has_schema_privilege(n.oid, 'USAGE'), has_table_privilege(c.oid, 'SELECT'), \
          array_to_string(ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-             AND has_column_privilege(c.oid, a.attnum, 'SELECT')), ' '), row_security_active(c.oid) \
+             AND has_column_privilege(c.oid, a.attnum, 'SELECT')), ' '), parts.unreadable, parts.hidden \
          FROM (VALUES {}) w(at, schema, name) \
          LEFT JOIN pg_namespace n ON n.nspname = w.schema \
          LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') \
+         LEFT JOIN LATERAL (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid \
+                 JOIN pg_class p ON p.oid = i.inhrelid WHERE p.relispartition) \
+             SELECT coalesce(json_agg(format('%I.%I', m.nspname, r.relname) ORDER BY m.nspname, r.relname) \
+                     FILTER (WHERE r.oid <> c.oid AND NOT has_any_column_privilege(r.oid, 'SELECT')), '[]')::text AS unreadable, \
+                 coalesce(bool_or(row_security_active(r.oid)), false) AS hidden \
+             FROM tree JOIN pg_class r ON r.oid = tree.oid JOIN pg_namespace m ON m.oid = r.relnamespace WHERE r.relkind IN ('r', 'p')) parts ON true \
          ORDER BY w.at",
         names.join(", ")
     );
     let rows = control.rows(&sql).await?;
-    let published = publication::published(control, &wanted.publication).await?;
-    let unidentified = identity::unidentified(control, &wanted.tables).await?;
+    let published = publication::published(control, publication).await?;
+    let unidentified = identity::unidentified(control, wanted).await?;
     let each = rows
         .into_iter()
         .map(|row| table(Fields::of(Some(row), "a table")?, &published, &unidentified));
@@ -201,22 +222,26 @@ fn table(
     let Some(kind) = row.optional()?.and_then(|kind| kind.chars().next()) else {
         return Ok(Table { schema, name, found: None });
     };
-    let found = Found {
+    let mut found = Found {
         kind,
         logged: row.truth()?,
         is_partition: row.truth()?,
         unidentified: unidentified.get(&key).cloned().unwrap_or_default(),
         deferrable: row.optional()?,
         usable_schema: row.truth()?,
-        readable: {
-            let (whole, columns) = (row.truth()?, row.text()?);
-            let columns: Vec<&str> = columns.split(' ').collect();
-            let is_readable = |number: &i16| columns.contains(&number.to_string().as_str());
-            whole || shown.is_some_and(|shown| shown.columns.iter().all(|column| is_readable(&column.number)))
-        },
-        rows_hidden: row.truth()?,
+        unreadable: Vec::new(),
+        rows_hidden: false,
         published: shown.is_some(),
     };
+    let (whole, columns) = (row.truth()?, row.text()?);
+    let columns: Vec<&str> = columns.split(' ').collect();
+    let is_readable = |number: &i16| columns.contains(&number.to_string().as_str());
+    if !whole && !shown.is_some_and(|shown| shown.columns.iter().all(|column| is_readable(&column.number))) {
+        found.unreadable.push(qualified(&schema, &name));
+    }
+    let parts: Vec<String> = serde_json::from_str(&row.text()?).map_err(|e| unreadable("a table").because(e))?;
+    found.unreadable.extend(parts);
+    found.rows_hidden = row.truth()?;
     Ok(Table {
         schema,
         name,

@@ -22,7 +22,7 @@ fn found() -> Found {
         unidentified: Unidentified::default(),
         deferrable: None,
         usable_schema: true,
-        readable: true,
+        unreadable: Vec::new(),
         rows_hidden: false,
         published: true,
     }
@@ -161,7 +161,7 @@ fn each_lack_is_named_with_what_helps() {
         ),
         (
             Found {
-                readable: false,
+                unreadable: vec!["\"public\".\"t\"".to_owned()],
                 ..found()
             },
             "postgres_denied",
@@ -244,6 +244,36 @@ fn a_table_that_is_not_published_is_told_of_beside_what_else_it_lacks() {
     let codes: Vec<_> = found.iter().map(|problem| problem.code).collect();
     assert_eq!(codes, ["table_identity", "table_unpublished"], "{found:?}");
     assert!(found[0].what.contains("as soon as it is published"), "{found:?}");
+}
+
+#[test]
+fn all_that_a_table_lacks_is_told_at_once() {
+    let lacks = Found {
+        logged: false,
+        unreadable: vec!["\"public\".\"t\"".to_owned(), "\"public\".\"part\"".to_owned()],
+        usable_schema: false,
+        rows_hidden: true,
+        published: false,
+        unidentified: unidentified(),
+        ..found()
+    };
+    let said = problems(&facts(lacks.clone()), &wanted());
+    let codes: Vec<_> = said.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["table_unlogged", "postgres_denied", "table_unpublished"], "{said:?}");
+    assert_eq!(
+        said[1].fix,
+        "Run: GRANT USAGE ON SCHEMA \"public\" TO \"ann\"; GRANT SELECT ON \"public\".\"t\", \"public\".\"part\" TO \"ann\"; ALTER ROLE \"ann\" BYPASSRLS;"
+    );
+    // One without a key as well, though its updates tell nothing: the rows that it has are copied.
+    let keyless = Found { logged: true, ..lacks };
+    let said = problems(&facts(keyless.clone()), &wanted());
+    let codes: Vec<_> = said.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["table_identity", "postgres_denied", "table_unpublished"], "{said:?}");
+    // What a run publishes is not told of.
+    let create = Wanted { create: true, ..wanted() };
+    let said = problems(&facts(Found { logged: false, ..keyless }), &create);
+    let codes: Vec<_> = said.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["table_unlogged", "postgres_denied"], "{said:?}");
 }
 
 #[test]
