@@ -130,7 +130,7 @@ impl Report {
         }
         for lacking in &found.unpublished {
             let table = full_name(&lacking.schema, &lacking.table);
-            self.line(&format!("table {table}: will be added to the publication, and copied"));
+            self.line(&format!("table {table}: a run adds it to the publication when it starts, and copies it"));
             if !lacking.unidentified.tables.is_empty() {
                 self.line(&format!(
                     "table {table}: note: nothing identifies its rows, so the server would refuse UPDATE and DELETE of it once it is published. A run \
@@ -142,8 +142,9 @@ impl Report {
             }
         }
         let kept = self.look_at(&pipeline.dead_letters, pipeline, slot).await;
-        if let Err(wrong) = found.continues(&marks, &kept) {
-            self.wrong("postgres", &wrong);
+        match found.continues(&marks, &kept) {
+            Ok(will) => will.iter().for_each(|will| self.line(&format!("postgres: {will}"))),
+            Err(wrong) => self.wrong("postgres", &wrong),
         }
     }
 

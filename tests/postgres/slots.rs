@@ -21,6 +21,9 @@ async fn refused_with(bank: &Bank<'_>, code: i32, words: &[&str]) {
 async fn what_is_missing_is_named_with_the_sql_that_makes_it() {
     let bank = Bank::new(PostgresServer::shared(), "missing", TABLE, "follow = [\"public.t\"]").await;
     refused_with(&bank, 78, &["PUBLICATION"]).await;
+    // A look says all at once.
+    let (_, said) = bank.check().await;
+    assert!(said.contains("pg_create_logical_replication_slot"), "{said}");
     bank.sql(&format!("CREATE PUBLICATION pub_{} FOR TABLE t", bank.database)).await;
     refused_with(&bank, 78, &["pg_create_logical_replication_slot", &bank.slot()]).await;
 }
@@ -32,6 +35,7 @@ async fn p3_a_slot_that_is_gone_or_was_made_anew_stops_the_tables() {
     bank.sql(&format!("SELECT pg_drop_replication_slot('{}')", bank.slot())).await;
     bank.sql("INSERT INTO t VALUES (2)").await;
     refused_with(&bank, 65, &[&bank.slot(), "resnapshot"]).await;
+    assert!(!bank.check().await.1.contains("will be made"), "what is gone is not made");
     bank.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", bank.slot()))
         .await;
     refused_with(&bank, 65, &["gone", "public.t", "resnapshot"]).await;
@@ -159,7 +163,7 @@ async fn check_tells_of_each_table_what_a_run_would_do_with_it() {
     let (code, said) = bank.check().await;
     assert_eq!(code, 0, "{said}");
     for table in ["public.t", "public.bent", "public.u"] {
-        assert!(said.contains(&format!("{table}: will be added to the publication")), "{said}");
+        assert!(said.contains(&format!("{table}: a run adds it to the publication")), "{said}");
     }
     let _ = bank.refused().await;
     bank.sql("CREATE TABLE later (id int PRIMARY KEY)").await;
@@ -169,7 +173,7 @@ async fn check_tells_of_each_table_what_a_run_would_do_with_it() {
         "public.bent: WRONG",
         "public.t (upsert by id)",
         "public.u (upsert by id)",
-        "public.later: will be added",
+        "public.later: a run adds it",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }

@@ -114,30 +114,35 @@ impl PostgresToDelta {
 }
 
 impl Found {
-    /// The slot, for a person.
+    /// The slot, for a person. Of one that is not there, [`Found::continues`] says whether a run makes it.
     pub fn slot(&self) -> String {
         let name = &self.slot_name;
         match &self.slot {
             Some(slot) => format!("slot `{name}` at {}", Lsn(slot.confirmed)),
-            None if self.is_made => format!("slot `{name}` will be made"),
-            None => format!("slot `{name}` is missing"),
+            None => format!("no slot `{name}`"),
         }
     }
 
-    /// Whether the server has what the tables lack, and what they hold. `marks`: what each table holds; `kept`: what the dead-letter table does.
-    pub fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<()> {
-        let Some(system) = &self.system else { return Ok(()) };
+    /// Whether the server has what the tables lack, and what they hold; what a run does for it. `marks`: what each table holds; `kept`: what the
+    /// dead-letter table does.
+    pub fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<Option<String>> {
         let mut held = Vec::new();
         for (table, marks) in marks {
-            if let Holds::UpTo(at) = holds(marks, &self.lane, table)? {
+            // Which server this is may not be known yet.
+            let named = marks.named(self.lane.name()).map(|(lane, _)| lane.clone());
+            let lane = named.filter(|_| self.system.is_none()).unwrap_or_else(|| self.lane.clone());
+            if let Holds::UpTo(at) = holds(marks, &lane, table)? {
                 held.push((table.id.as_str(), at));
             }
         }
-        system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
-        match &self.slot {
-            Some(slot) => slot::check(slot, &self.database, &held, self.end),
-            None if held.is_empty() && self.is_made => Ok(()),
-            None => Err(slot::missing(&self.slot_name, &held)),
+        if let Some(system) = &self.system {
+            system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
+        }
+        match (&self.slot, &self.system) {
+            (Some(slot), Some(_)) => slot::check(slot, &self.database, &held, self.end).map(|()| None),
+            (Some(_), None) => Ok(None),
+            (None, _) if held.is_empty() && self.is_made => Ok(Some(format!("slot `{}` will be made", self.slot_name))),
+            (None, _) => Err(slot::missing(&self.slot_name, &held)),
         }
     }
 }
