@@ -103,6 +103,11 @@ async fn the_others_go_on_while_a_table_waits_for_its_copy() {
         if stop {
             service.stop().await;
             service = bank.site.run("service", &bank.config);
+        } else {
+            let waits_for = bank
+                .value("SELECT 'process ' || pid FROM pg_stat_activity WHERE query LIKE 'BEGIN; DELETE FROM t %'")
+                .await;
+            wait_until("the log tells what is waited for", async || service.log_text().contains(&waits_for)).await;
         }
     }
     long.batch_execute("COMMIT").await.expect("the end");

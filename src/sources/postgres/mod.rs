@@ -37,6 +37,7 @@ mod streaming;
 pub mod timeline;
 pub mod types;
 pub mod values;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;

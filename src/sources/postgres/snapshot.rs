@@ -26,7 +26,7 @@ use super::progress::{PartProgress, Progress};
 use super::publication;
 use super::rows::{Event, Rows};
 use super::values::Specials;
-use super::{Feed, Holds, Settings};
+use super::{Feed, Holds, Settings, waiting};
 use crate::batch::{ChangeBatch, Flow, Op};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
@@ -104,7 +104,8 @@ impl Copies {
         }
         let tables = first_group(&control, missing).await?;
         let mut slot = Replication::open(&settings.address).await?;
-        let (point, snapshot) = consistent_point(&mut slot).await?;
+        let process = slot.process();
+        let (point, snapshot) = waiting::told(consistent_point(&mut slot), &settings.pipeline, &control, process).await?;
         must_be_as_before(&tables, &catalog::tables(&control, &settings.publication).await?)?;
         // What there is once the point is there: what is added later is not copied.
         let mut jobs = Vec::new();

@@ -47,6 +47,11 @@ impl Replication {
         Ok(replication)
     }
 
+    /// The server's process that answers us, as far as it is known.
+    pub fn process(&self) -> Option<u32> {
+        self.process
+    }
+
     /// Runs a command or a query; its rows as text.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let doing = || format!("run `{sql}`");
