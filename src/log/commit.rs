@@ -25,14 +25,14 @@ use metrics::counter;
 use rand::Rng;
 use tracing::{info, warn};
 
-use crate::error::{Error, Result};
-use crate::log::Log;
+use crate::error::{Error, Kind, Result};
 use crate::log::change::{Change, Outcome};
 use crate::log::columns::Growth;
 use crate::log::entries::{Commit, commit_path};
 use crate::log::plan::Plan;
 use crate::log::snapshot::Moves;
 use crate::log::store::fault;
+use crate::log::{FORGOTTEN, Log, TOLD_AGAIN};
 use crate::position::Position;
 use crate::table::{Mode, Version};
 use crate::telemetry;
@@ -137,6 +137,10 @@ impl Log {
         let held = self.snapshot.marks.get(&*self.pipeline);
         for (lane, to) in change.mark.iter() {
             let (base, there) = (change.base.get(lane), held.and_then(|held| held.get(lane)));
+            if there == Some(FORGOTTEN) && base.is_some() && lane.topic_partition().is_none() {
+                let what = format!("{} is to be loaded again: it was asked for (alluvium resnapshot)", self.url);
+                return Err(Error::new(Kind::Fenced, TOLD_AGAIN, what));
+            }
             if there != base {
                 let say = |at: Option<Position>| at.map_or_else(|| "unread".to_owned(), |at| lane.show(at));
                 let what = format!(

@@ -1,7 +1,8 @@
 //! How a table is told to be loaded again: the one commit by which a mark goes back.
 //!
 //! The mark of a lane becomes 0, which no source ever reaches; the rows stay as they are, until whoever feeds the table replaces them and
-//! sets the mark anew in one version. A writer that is at work meanwhile is fenced by it, opens again from the log, and sees what is asked.
+//! sets the mark anew in one version. A writer that is at work meanwhile is fenced by it ([`TOLD_AGAIN`]), opens again
+//! from the log, and sees what is asked.
 
 use tracing::info;
 
@@ -12,6 +13,9 @@ use crate::table::Version;
 
 /// Of a lane whose rows are to be loaded again.
 pub const FORGOTTEN: Position = Position(0);
+
+/// The code of the error by which a writer finds out.
+pub const TOLD_AGAIN: &str = "told_again";
 
 impl Log {
     /// Publishes that what the table holds of this lane is to be loaded again.

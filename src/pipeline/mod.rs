@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::budget::Budget;
 use crate::error::{Error, Kind, Result};
+use crate::log::TOLD_AGAIN;
 use crate::position::Checkpoint;
 use crate::sinks::{Sink, Upkeep};
 use crate::sources::Source;
@@ -132,6 +133,10 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
             }
             Err(failure) => failure,
         };
+        if failure.code == TOLD_AGAIN {
+            info!(pipeline = %context.pipeline, why = %failure, "open again");
+            continue;
+        }
         count(&context, &failure);
         if let Some(table) = failure.table.clone()
             && opener.leave_out(&table)

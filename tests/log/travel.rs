@@ -475,3 +475,20 @@ async fn between_a_wish_for_new_rows_and_the_copy_old_positions_are_still_answer
     let error = log.version_at(&When::Mark(at(21))).await.expect_err("beyond all that it held");
     assert!(error.code == "not_yet" && error.to_string().contains("0/14"), "{error}");
 }
+
+#[tokio::test]
+async fn a_writer_whose_rows_are_wished_anew_is_told_so_and_not_of_another_writer() {
+    let store = in_memory();
+    let (mut log, slot) = (opened(&store, &append_table()).await, Lane::new("slot@1"));
+    let at = |at: u64| Checkpoint::from_iter([(slot.clone(), Position(at))]);
+    let change = |base: Checkpoint, to: u64| Change {
+        base,
+        mark: at(to),
+        ..Change::default()
+    };
+    log.commit(&change(Checkpoint::default(), 10)).await.expect("a commit");
+    opened(&store, &append_table()).await.forget(&slot).await.expect("a commit");
+    let error = log.commit(&change(at(10), 20)).await.expect_err("it holds nothing any more");
+    assert_eq!((error.kind, error.code), (Kind::Fenced, "told_again"), "{error}");
+    assert!(error.to_string().contains("alluvium resnapshot"), "{error}");
+}

@@ -23,6 +23,7 @@ async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its
     let copied = || service.log_text().matches("\"message\":\"copied\"").count() == 1;
     wait_until("it is copied again", async || copied()).await;
     service.stop().await;
+    assert!(!service.log_text().contains("another writer"), "{}", service.log_text());
     bank.catch_up().await;
     bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
     bank.agrees("SELECT id FROM public.other", &["public.other"]).await;
