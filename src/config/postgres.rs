@@ -18,16 +18,17 @@ pub struct Postgres {
     /// its authority.
     pub tls: Option<Tls>,
     /// Tables to follow, beside those that `tables` of the pipeline names: `schema.table`, with `*` for any characters. Each becomes
-    /// the Delta table `schema.table` at `<lake>/<schema>/<table>`.
+    /// the Delta table `schema.table` at `<lake>/<schema>/<table>`. A name with a dot in it stands in double quotes: `"a.b".*`.
     #[serde(default)]
     pub follow: Vec<String>,
     /// The replication slot. Default: `alluvium_<pipeline>`.
     pub slot: Option<String>,
     /// The publication. Default: `alluvium_<pipeline>`.
     pub publication: Option<String>,
-    /// Make the publication and the slot where they are missing, and put the tables into the publication that are asked for. A table whose rows
-    /// nothing identifies (no primary key, no replica identity) is set to REPLICA IDENTITY FULL first: else the server would refuse UPDATE and
-    /// DELETE of it, to everybody. Without this option, `alluvium check` prints the SQL.
+    /// Make the publication and the slot where they are missing, and put the tables into the publication that are asked for: at each start; what
+    /// is made later joins at the next one, or when you add it. A table whose rows nothing identifies (no primary key, no replica identity) is
+    /// set to REPLICA IDENTITY FULL first: else the server would refuse UPDATE and DELETE of it, to everybody. Without this option,
+    /// `alluvium check` prints the SQL.
     #[serde(default)]
     pub create: bool,
     /// Read transactions when they are prepared (PREPARE TRANSACTION), and show them when they are committed: large ones are there sooner. While

@@ -11,7 +11,7 @@ use crate::log::columns::{Growth, Widening};
 use crate::log::features::{self, DELETION_VECTORS, ENABLE_CHANGE_DATA_FEED, ENABLE_DELETION_VECTORS};
 use crate::log::snapshot::Snapshot;
 use crate::log::{retention, schema};
-use crate::table::{Merge, Mode, Table};
+use crate::table::{Lanes, Merge, Mode, Table};
 
 /// The key of an upsert table, written at its creation.
 pub(crate) const KEY_PROPERTY: &str = "alluvium.key";
@@ -137,8 +137,17 @@ fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
+    // What a database's table looks like is not configured.
+    let is_of_server = matches!(table.lanes, Lanes::Slot(_)) && snapshot.partition_by == table.partition_by;
+    let (from, next) = match is_of_server {
+        true => (
+            "what it is on the server",
+            "change it back there (ALTER TABLE), or let a new table begin with a copy of it: name another `location`",
+        ),
+        false => ("the configuration", "change the configuration, or name another location"),
+    };
     let what = format!(
-        "the table `{}` at {} differs from the configuration: {}; change the configuration, or name another location",
+        "the table `{}` at {} differs from {from}: {}; {next}",
         table.id,
         table.location,
         differences.join("; "),
@@ -182,7 +191,7 @@ fn mode(snapshot: &Snapshot, table: &Table) -> Result<()> {
         )),
         (Mode::Append, None) => Ok(()),
         (Mode::Upsert { key: configured, .. }, Some(key)) if *key != configured.join(",") => refuse(format!(
-            "holds one row per `{key}`, the configuration says `{}`: change `key`, or name another location",
+            "holds one row per `{key}`, and is to hold one per `{}`: change the key back, or name another location",
             configured.join(",")
         )),
         (Mode::Upsert { .. }, _) if is("delta.appendOnly") => {

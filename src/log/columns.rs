@@ -23,7 +23,7 @@ use crate::log::type_changes::{self, Members};
 use crate::table::{Mode, NOT_IN_COLUMN_NAMES, Table};
 
 /// What to do about rows that a table cannot hold.
-const NEXT: &str = "Change it back at the source, or let a new table begin with it: name another `location`";
+const NEXT: &str = "Change it back at the source; or, where a new table can hold it, let one begin with it: name another `location`";
 
 /// What a table needs to hold other columns than its own.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -177,7 +177,7 @@ impl PostgresToDelta {
         match error.kind {
             // A key that nobody chose is the server's, and so is what became of it.
             Kind::Config if error.code == "schema_mismatch" || error.code == "mode_mismatch" && !self.feeds.chooses_key(id) => {
-                let what = format!("the table has changed on the server, and `{id}` cannot hold it: {error}");
+                let what = format!("{id} has changed on the server: {error}");
                 Error::data("schema_changed", what).of(id)
             }
             Kind::Config | Kind::Data if !self.feeds.is_named(id) => error.alone(id),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use alluvium::error::{Error, Kind};
 use alluvium::log::{Log, maintain};
-use alluvium::table::{Merge, Mode, Table};
+use alluvium::position::Lane;
+use alluvium::table::{Lanes, Merge, Mode, Table};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use deltalake::TableProperty;
 use deltalake::kernel::{DataType as Delta, StructField};
@@ -174,9 +175,17 @@ async fn a_table_that_differs_is_refused_by_the_names_of_its_columns() {
         ..append_table()
     };
     let text = refused(&store, &other).await.to_string();
-    for part in ["column `id` is Int64 in the table and Utf8 here", "partitioned"] {
+    for part in ["column `id` is Int64 in the table and Utf8 here", "partitioned", "change the configuration"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // Nobody has configured the columns of a database's tables.
+    let of_server = Table {
+        lanes: Lanes::Slot(Lane::new("slot@1")),
+        partition_by: append_table().partition_by,
+        ..other
+    };
+    let text = refused(&store, &of_server).await.to_string();
+    assert!(text.contains("change it back there") && !text.contains("configuration"), "{text}");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ impl Check<'_> {
             self.wrong_if(
                 schema_and_table(name).is_none(),
                 at.key("follow").index(index),
-                "write SCHEMA.TABLE, as in public.orders or public.*",
+                &written("write SCHEMA.TABLE, as in public.orders or public.*", name),
             );
         }
         self.wrong_if(
@@ -66,7 +66,7 @@ impl Check<'_> {
             Some(name) => self.wrong_if(
                 schema_and_table(name).is_none() || name.contains('*'),
                 at.key("table"),
-                "write SCHEMA.TABLE, as in public.orders",
+                &written("write SCHEMA.TABLE, as in public.orders", name),
             ),
         }
         let alone = "only with `kafka` as the source";
@@ -99,5 +99,13 @@ impl Check<'_> {
                 self.wrong(at, format!("`{first}` is the same slot, `{slot}`: name another one"));
             }
         }
+    }
+}
+
+/// How a table is written; where a schema's name seems to have a dot in it, also how that one is.
+fn written(how: &str, name: &str) -> String {
+    match name.rsplit_once('.').filter(|(schema, _)| schema.contains('.') && !name.contains('"')) {
+        Some((schema, table)) => format!(r#"{how}; a name with a dot in it stands in double quotes: '"{schema}".{table}'"#),
+        None => how.to_owned(),
     }
 }

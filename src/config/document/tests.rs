@@ -289,6 +289,10 @@ fn each_mistake_with_a_database_is_named() {
     let cases = [
         (bank("", ""), "tables: no table"),
         (bank("follow = [\"orders\"]", ""), "follow[0]: write SCHEMA.TABLE"),
+        (
+            bank("follow = [\"S 2.x.*\"]", ""),
+            "as in public.orders or public.*; a name with a dot in it stands in double quotes: '\"S 2.x\".*'",
+        ),
         (bank(&format!("{follow}\nslot = \"No\""), ""), "slot: slots have names"),
         (
             bank(&format!("{follow}\ncopy_connections = 0"), ""),
