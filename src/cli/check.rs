@@ -130,7 +130,9 @@ impl Report {
         }
         for lacking in &found.unpublished {
             let table = full_name(&lacking.schema, &lacking.table);
-            self.line(&format!("table {table}: a run adds it to the publication when it starts, and copies it"));
+            self.line(&format!(
+                "table {table}: a run adds it to the publication when it starts, and copies it"
+            ));
             if !lacking.unidentified.tables.is_empty() {
                 self.line(&format!(
                     "table {table}: note: nothing identifies its rows, so the server would refuse UPDATE and DELETE of it once it is published. A run \

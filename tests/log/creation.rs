@@ -175,7 +175,11 @@ async fn a_table_that_differs_is_refused_by_the_names_of_its_columns() {
         ..append_table()
     };
     let text = refused(&store, &other).await.to_string();
-    for part in ["column `id` is Int64 in the table and Utf8 here", "partitioned", "change the configuration"] {
+    for part in [
+        "column `id` is Int64 in the table and Utf8 here",
+        "partitioned",
+        "change the configuration",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     // Nobody has configured the columns of a database's tables.

@@ -89,7 +89,11 @@ async fn every_version_takes_a_snapshot_whose_session_has_ended_for_a_matter_of_
 async fn a_copy_of_what_was_dropped_meanwhile_is_a_matter_of_the_moment() {
     let server = PostgresServer::shared();
     let session = control(&server.address("postgres")).await.unwrap();
-    for gone in ["SELECT \"a\" FROM ONLY \"public\".\"gone\"", "SELECT \"gone\" FROM pg_class", "SELECT 1 FROM gone.t"] {
+    for gone in [
+        "SELECT \"a\" FROM ONLY \"public\".\"gone\"",
+        "SELECT \"gone\" FROM pg_class",
+        "SELECT 1 FROM gone.t",
+    ] {
         let error = session.copy_out(&format!("COPY ({gone}) TO STDOUT")).await.err().unwrap();
         is(&error, Kind::Transient, "table_changed", "gone");
     }

@@ -18,7 +18,8 @@ async fn a_table_that_may_not_be_read_stops_alone_whether_it_is_new_or_copied_ag
     );
     bank.sql(&publish).await;
     let slot = bank.slot();
-    bank.value(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    bank.value(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"))
+        .await;
 
     let mut service = bank.site.run("service", &bank.config);
     let follows = async |id: &str| {
@@ -30,10 +31,14 @@ async fn a_table_that_may_not_be_read_stops_alone_whether_it_is_new_or_copied_ag
         .await;
     };
     let says = |words: [&str; 2]| service.log_text().lines().any(|line| words.iter().all(|word| line.contains(word)));
-    wait_until("a partition's grant is named", async || says(["GRANT SELECT ON public.part TO", "the others go on"])).await;
+    wait_until("a partition's grant is named", async || {
+        says(["GRANT SELECT ON public.part TO", "the others go on"])
+    })
+    .await;
     follows("1").await;
 
-    bank.sql("CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1)").await;
+    bank.sql("CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1)")
+        .await;
     wait_until("the new table's grant is named", async || says(["public.late", "GRANT SELECT ON"])).await;
     follows("2").await;
 
@@ -49,7 +54,8 @@ async fn a_table_that_may_not_be_read_stops_alone_whether_it_is_new_or_copied_ag
     let (code, said) = bank.refused().await;
     assert_eq!(code, 77, "{said}");
     bank.agrees("SELECT id FROM public.seen", &["public.seen"]).await;
-    bank.sql("GRANT SELECT ON part, late TO al; ALTER ROLE al BYPASSRLS; INSERT INTO veiled VALUES (1)").await;
+    bank.sql("GRANT SELECT ON part, late TO al; ALTER ROLE al BYPASSRLS; INSERT INTO veiled VALUES (1)")
+        .await;
     bank.catch_up().await;
     for table in ["seen", "veiled", "parted", "late"] {
         bank.agrees(&format!("SELECT id FROM public.{table}"), &[&format!("public.{table}")])

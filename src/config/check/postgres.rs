@@ -104,7 +104,10 @@ impl Check<'_> {
 
 /// How a table is written; where a schema's name seems to have a dot in it, also how that one is.
 fn written(how: &str, name: &str) -> String {
-    match name.rsplit_once('.').filter(|(schema, _)| schema.contains('.') && !name.contains('"')) {
+    match name
+        .rsplit_once('.')
+        .filter(|(schema, _)| schema.contains('.') && !name.contains('"'))
+    {
         Some((schema, table)) => format!(r#"{how}; a name with a dot in it stands in double quotes: '"{schema}".{table}'"#),
         None => how.to_owned(),
     }

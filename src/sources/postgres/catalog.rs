@@ -319,7 +319,9 @@ async fn columns(control: &Control, oids: &[u32]) -> Result<BTreeMap<u32, Vec<Co
 
 /// The leaves of a partitioned table, or the table itself.
 pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
-    let sql = "SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid), pg_table_size(c.oid), has_table_privilege(c.oid, 'SELECT') \
+    // Of one that is dropped meanwhile, the functions know nothing.
+    let sql = "SELECT n.nspname::text, c.relname::text, coalesce(pg_relation_size(c.oid), 0), coalesce(pg_table_size(c.oid), 0), \
+                   coalesce(has_table_privilege(c.oid, 'SELECT'), false) \
                FROM (SELECT $1::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) t \
                JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE c.relkind <> 'p' ORDER BY 1, 2";

@@ -227,7 +227,10 @@ fn refused_copy(address: &Address, doing: &str, refusal: &Refusal) -> Error {
     match refusal.code.as_str() {
         // A schema, a table or a column was dropped or renamed since.
         "3F000" | "42P01" | "42703" => Error::transient("table_changed", what),
-        "42501" => Error::config("postgres_denied", format!("{what}. alluvium check prints the statement that grants it")),
+        "42501" => Error::config(
+            "postgres_denied",
+            format!("{what}. alluvium check prints the statement that grants it"),
+        ),
         _ => refused(address, doing, refusal),
     }
 }
@@ -425,7 +428,10 @@ mod tests {
     fn where_no_line_of_pg_hba_fits_tls_may_be_what_lacks() {
         let message = "no pg_hba.conf entry for host \"10.0.0.1\", user \"ann\", database \"shop\", no encryption";
         let said = error("28000", message, "").to_string();
-        assert!(said.contains("Set `tls = {}`") && said.contains("Add a line for user ann"), "{said}");
+        assert!(
+            said.contains("Set `tls = {}`") && said.contains("Add a line for user ann"),
+            "{said}"
+        );
     }
 
     #[test]
