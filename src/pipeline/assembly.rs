@@ -180,12 +180,9 @@ impl KafkaToDelta {
     async fn renew_client(&mut self) -> Result<()> {
         warn!(pipeline = %self.resolved.name, "the brokers have not answered for long: trying with a new client");
         let client = client(&self.feeds, &self.resolved.name, &self.budget, self.threads)?;
-        client.take_over(&self.client);
-        let worn_out = std::mem::replace(&mut self.client, client);
+        let worn_out = std::mem::replace(&mut self.client, Arc::clone(&client));
         self.silence = Silence::default();
-        // It closes where it holds up nobody.
-        tokio::task::spawn_blocking(move || drop(worn_out));
-        Ok(())
+        client.take_over(worn_out).await
     }
 
     async fn open_tables(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {

@@ -226,9 +226,14 @@ impl KafkaClient {
         }))
     }
 
-    /// Goes on with what another client has seen.
-    pub fn take_over(&self, other: &KafkaClient) {
+    /// Goes on with what another client has seen, and closes that.
+    pub async fn take_over(&self, other: Arc<KafkaClient>) -> Result<()> {
         *self.shared.watched() = std::mem::take(&mut *other.shared.watched());
+        blocking(move || {
+            drop(other);
+            Ok(())
+        })
+        .await
     }
 
     /// Bytes that the client may take for records fetched ahead.
