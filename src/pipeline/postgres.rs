@@ -2,6 +2,7 @@
 
 mod columns;
 mod feeds;
+mod holds;
 mod look;
 mod relations;
 mod told;
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 
 use columns::{Origins, known_columns, untold_values};
 pub use feeds::{PostgresFeed, PostgresFeeds};
+use holds::holds;
 pub use look::Found;
 use relations::Relations;
 use told::must_be_told;
@@ -38,7 +40,7 @@ use crate::sources::postgres::slot::{self, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
-use crate::sources::postgres::{Feed, Holds, PostgresSource, Settings};
+use crate::sources::postgres::{Feed, PostgresSource, Settings};
 use crate::sources::postgres::{identity, preflight, publication};
 use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
@@ -471,28 +473,6 @@ impl PostgresToDelta {
         let made = slot::find(control, name).await?;
         made.ok_or_else(|| Error::transient("slot_missing", format!("the replication slot `{name}` was made, and is gone")))
     }
-}
-
-/// What a table holds of the slot.
-fn holds(marks: &Checkpoint, lane: &Lane, table: &Table) -> Result<Holds> {
-    if let Some((other, _)) = marks.named(lane.name()).filter(|(other, _)| *other != lane) {
-        let what = format!(
-            "table `{}` at {} holds changes of slot `{}` of another server (system {}, now {}): its positions mean nothing here. Name another \
-             `location` for tables of this server",
-            table.id,
-            table.location,
-            lane.name(),
-            other.incarnation().unwrap_or_default(),
-            lane.incarnation().unwrap_or_default(),
-        );
-        return Err(Error::data("another_server", what));
-    }
-    Ok(match marks.get(lane) {
-        None => Holds::Nothing,
-        // This is how a table is told to be copied again.
-        Some(FORGOTTEN) => Holds::OldCopy,
-        Some(at) => Holds::UpTo(at.0),
-    })
 }
 
 fn address(postgres: &config::Postgres, pipeline: &str) -> Result<Address> {
