@@ -13,6 +13,7 @@ use crate::log::columns::{Widening, grew};
 use crate::log::entries::Commit;
 use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
+use crate::log::times;
 use crate::table::{Table, Version};
 
 /// The table property by which an operator accepts what others took back.
@@ -77,7 +78,7 @@ impl Log {
                 stop_if_taken_back(&self.snapshot, &said)?;
             }
         }
-        self.snapshot.timestamp_ms = self.snapshot.timestamp_ms.max(commit.made_ms());
+        self.snapshot.timestamp_ms = times::after(self.snapshot.timestamp_ms, commit.made_ms());
         self.e_tag = commit.e_tag;
         let moves = self.snapshot.apply(commit.actions)?;
         self.snapshot.version = version;

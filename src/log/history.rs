@@ -9,13 +9,14 @@ use crate::error::Result;
 use crate::log::Log;
 use crate::log::actions::UserMetadata;
 use crate::log::entries::Commit;
+use crate::log::times;
 use crate::table::Version;
 
 /// One version of a table.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub version: Version,
-    /// Milliseconds since 1970.
+    /// When it was made, as `times.rs` says: milliseconds since 1970.
     pub timestamp_ms: i64,
     pub operation: Option<String>,
     pub engine: Option<String>,
@@ -33,12 +34,15 @@ impl Log {
         let newest = self.snapshot.version;
         let oldest = (newest + 1).saturating_sub(limit as u64);
         let oldest = self.oldest_commit(oldest).await?;
-        let mut entries: Vec<Entry> = self
-            .entries
-            .commits(oldest..=newest)
-            .map_ok(|commit| Entry::of(&commit))
-            .try_collect()
-            .await?;
+        let mut commits = std::pin::pin!(self.entries.commits(oldest..=newest));
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(commit) = commits.try_next().await? {
+            let made_ms = match entries.last() {
+                Some(before) => times::after(before.timestamp_ms, commit.made_ms()),
+                None => self.made_ms(&commit).await?,
+            };
+            entries.push(Entry::of(&commit, made_ms));
+        }
         entries.reverse();
         entries.truncate(limit);
         Ok(entries)
@@ -46,13 +50,13 @@ impl Log {
 }
 
 impl Entry {
-    fn of(commit: &Commit) -> Self {
+    fn of(commit: &Commit, timestamp_ms: i64) -> Self {
         let info = commit.info();
         let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
         let metrics = info.and_then(|info| info.operation_metrics.as_ref()?.as_object());
         Self {
             version: commit.version,
-            timestamp_ms: commit.made_ms(),
+            timestamp_ms,
             operation: info.and_then(|info| info.operation.clone()),
             engine: info.and_then(|info| info.engine_info.clone()),
             metrics: metrics

@@ -35,6 +35,7 @@ pub(crate) mod scannable;
 mod schema;
 pub mod snapshot;
 pub mod store;
+mod times;
 mod type_changes;
 mod unhinted;
 mod vectors;

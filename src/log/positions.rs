@@ -1,4 +1,4 @@
-//! Versions by time and by source position: a binary search over the versions, each probe a handful of small reads.
+//! Versions by source position (by time: `times.rs`): a binary search over the versions, each probe a handful of small reads.
 //!
 //! **Marks at a version.** A commit carries the marks of the lanes that it moved, and every sixteenth carries those of all lanes
 //! of its pipeline, moved or not, and says so. So the marks at a version are found by walking back from it, until every lane in
@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 
 use crate::error::{Error, Kind, Result};
-use crate::log::entries::Commit;
 use crate::log::replay::{self, Said};
 use crate::log::snapshot::Snapshot;
 use crate::log::{FORGOTTEN, Log, When};
@@ -29,8 +28,6 @@ const WALK_MAX: u64 = 100;
 const VERSIONS_AT_ONCE: u64 = 64;
 /// The first and the last position that a version brought, by lane: see [`UserMetadata::positions`](crate::log::UserMetadata::positions).
 type Brought = BTreeMap<String, (Option<u64>, u64)>;
-/// Versions before another program's that its time is compared with: its clock may be behind theirs.
-const CLOCKS_COMPARED: u64 = 16; // Read at once. A clock that is behind for more versions in a row is believed.
 
 impl Said {
     /// Whether this version repeats all marks of the pipeline.
@@ -57,42 +54,6 @@ impl Log {
             When::Time(time_ms) => self.version_at_time(*time_ms).await,
             When::Mark(mark) => self.version_at_mark(mark).await,
         }
-    }
-
-    async fn version_at_time(&self, time_ms: i64) -> Result<Version> {
-        if time_ms >= self.snapshot.timestamp_ms {
-            return Ok(self.snapshot.version);
-        }
-        let oldest = self.oldest_commit(0).await?;
-        // The newest version that is not behind the time: `low` is, `high` is not.
-        let (mut low, mut high) = (oldest, self.snapshot.version);
-        let first_ms = self.made_ms(oldest, oldest).await?;
-        if first_ms > time_ms {
-            return Err(self.no_such(format!(
-                "has no version as old as that: its oldest, {oldest}, was made at {}",
-                text_of_time(first_ms)
-            )));
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.made_ms(middle, oldest).await? <= time_ms {
-                low = middle
-            } else {
-                high = middle
-            }
-        }
-        Ok(low)
-    }
-
-    /// When a version was made. None is older than those before it, whatever its writer's clock said; alluvium's own say so themselves.
-    async fn made_ms(&self, version: Version, oldest: Version) -> Result<i64> {
-        let commit = self.entries.commit(version).await?.ok_or_else(|| self.gone(version))?;
-        if commit.info().is_some_and(|info| info.ours().is_some()) {
-            return Ok(commit.made_ms());
-        }
-        let compared = oldest.max(version.saturating_sub(CLOCKS_COMPARED))..=version;
-        let newest = |newest: i64, commit: Commit| async move { Ok(newest.max(commit.made_ms())) };
-        self.entries.commits(compared).try_fold(i64::MIN, newest).await
     }
 
     async fn version_at_mark(&self, mark: &Checkpoint) -> Result<Version> {
@@ -221,11 +182,11 @@ impl Log {
         commits.first().copied().ok_or_else(|| self.gone(from))
     }
 
-    fn no_such(&self, what: String) -> Error {
+    pub(super) fn no_such(&self, what: String) -> Error {
         Error::new(Kind::Config, "usage", format!("the table {} {what}", self.url))
     }
 
-    fn gone(&self, version: Version) -> Error {
+    pub(super) fn gone(&self, version: Version) -> Error {
         let what = format!(
             "version {version} of {} was cleaned away while it was looked for, or its file is missing: look again",
             self.url
@@ -312,8 +273,4 @@ fn lanes_meant(lane: &Lane, held: &Checkpoint) -> Vec<(Lane, Position)> {
             .collect(),
         None => Vec::new(),
     }
-}
-
-fn text_of_time(time_ms: i64) -> String {
-    chrono::DateTime::from_timestamp_millis(time_ms).map_or_else(|| format!("{time_ms} ms"), |time| time.to_rfc3339())
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::log::actions::CommitInfo;
 use crate::log::entries::{Commit, Entries};
 use crate::log::snapshot::Snapshot;
-use crate::log::{features, type_changes};
+use crate::log::{features, times, type_changes};
 use crate::table::Version;
 
 /// Versions between checkpoints where a table does not say: the pipeline's own habit.
@@ -82,8 +82,7 @@ async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, versi
         let mut commits = std::pin::pin!(entries.commits(first..=version));
         while let Some(commit) = commits.try_next().await? {
             tail.push(Said::of(&commit));
-            // Times never go back, whatever a writer's clock did.
-            snapshot.timestamp_ms = snapshot.timestamp_ms.max(commit.made_ms());
+            snapshot.timestamp_ms = times::after(snapshot.timestamp_ms, commit.made_ms());
             e_tag = commit.e_tag;
             snapshot.apply(commit.actions)?;
         }

@@ -151,6 +151,13 @@ async fn a_time_names_the_newest_version_made_by_then() {
     assert_eq!(log.version_at(&When::Version(41)).await.expect_err("not there").code, "usage");
 }
 
+/// Puts the next version of a log, as another program makes it.
+async fn put_info(store: &Arc<dyn ObjectStore>, version: u64, info: &str) {
+    let path = object_store::path::Path::from(format!("_delta_log/{version:020}.json"));
+    let put = store.put(&path, format!(r#"{{"commitInfo":{info}}}"#).into());
+    put.await.expect("put");
+}
+
 #[tokio::test]
 async fn a_clock_that_is_behind_brings_no_version_to_a_time_before_those_it_follows() {
     let store = in_memory();
@@ -163,12 +170,21 @@ async fn a_clock_that_is_behind_brings_no_version_to_a_time_before_those_it_foll
         (4, format!(r#"{{"timestamp":{}}}"#, made + 2000)),
         (5, format!(r#"{{"timestamp":{}}}"#, made + 3000)),
     ] {
-        let path = object_store::path::Path::from(format!("_delta_log/{version:020}.json"));
-        let put = store.put(&path, format!(r#"{{"commitInfo":{info}}}"#).into());
-        put.await.expect("put");
+        put_info(&store, version, &info).await;
     }
     let log = Log::open(&url(), Arc::clone(&store), "").await.expect("opens").expect("a table");
-    for (after_ms, version) in [(0, 0), (500, 0), (999, 0), (1000, 3), (1999, 3), (2000, 4), (3000, 5), (9000, 5)] {
+    for (after_ms, version) in [
+        (0, 0),
+        (999, 0),
+        (1000, 1),
+        (1001, 2),
+        (1002, 3),
+        (1999, 3),
+        (2000, 4),
+        (2999, 4),
+        (3000, 5),
+        (9000, 5),
+    ] {
         let found = log.version_at(&When::Time(made + after_ms)).await.expect("a version");
         assert_eq!(found, version, "{after_ms} ms after the first");
     }
@@ -179,6 +195,46 @@ async fn a_clock_that_is_behind_brings_no_version_to_a_time_before_those_it_foll
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn whatever_clocks_others_have_times_grow_and_each_names_its_version() {
+    let store = in_memory();
+    let made = opened(&store, &append_table()).await.snapshot().timestamp_ms;
+    // One clock is an hour ahead, long before most; one is an hour behind.
+    let says = |version: u64| match version {
+        2 => made + 3_600_000,
+        4 => made - 3_600_000,
+        version => made + 1000 * version as i64,
+    };
+    for version in 1..=100 {
+        put_info(&store, version, &format!(r#"{{"timestamp":{}}}"#, says(version))).await;
+    }
+    let mut log = opened(&store, &append_table()).await;
+    // One of our own comes behind theirs.
+    let ours = log.commit(&change(None, 0)).await.expect("a commit");
+    assert!(matches!(ours, Outcome::Committed(101)), "{ours:?}");
+    let mut expected = vec![made];
+    for version in 1..=101 {
+        let ours = version == 101;
+        expected.push(
+            says(version)
+                .min(if ours { made } else { i64::MAX })
+                .max(expected[version as usize - 1] + 1),
+        );
+    }
+    assert_eq!(expected[2], made + 3_600_000);
+    let history = log.history(1000).await.expect("a history");
+    for (entry, limit) in history.iter().zip(1..) {
+        assert_eq!(entry.timestamp_ms, expected[entry.version as usize], "version {}", entry.version);
+        // However short a history is, it tells the same.
+        let short = log.history(limit).await.expect("a history");
+        assert_eq!(short.last().map(|oldest| oldest.timestamp_ms), Some(entry.timestamp_ms));
+        let found = log.version_at(&When::Time(entry.timestamp_ms)).await.expect("a version");
+        assert_eq!(found, entry.version);
+    }
+    let found = log.version_at(&When::Time(made + 50_000)).await.expect("a version");
+    assert_eq!(found, 1, "version 2 came later, as it says, and so did all that follow it");
 }
 
 #[tokio::test]
@@ -384,6 +440,20 @@ async fn a_position_is_found_with_few_reads_in_a_long_log() {
     println!("a position among {VERSIONS} versions: {busy} reads in {busy_time:?}; of a lane that seldom moves: {rare} reads");
     assert!(busy <= 20, "{busy} reads for a lane that moves with every version");
     assert!(rare <= 20 * 16, "{rare} reads for a lane that seldom moves");
+    let commit = inner
+        .get(&format!("_delta_log/{:020}.json", 54_321).as_str().into())
+        .await
+        .expect("there");
+    let commit = commit.bytes().await.expect("bytes");
+    let made = commit
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok())
+        .find_map(|action| action["commitInfo"]["timestamp"].as_i64());
+    let before = faults.calls().len();
+    let found = log.version_at(&When::Time(made.expect("it says when it was made"))).await;
+    assert_eq!(found.expect("a version"), 54_321);
+    let timed = faults.calls().len() - before;
+    assert!(timed <= 21, "{timed} reads for a time");
 }
 
 #[tokio::test]
