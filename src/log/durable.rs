@@ -223,7 +223,12 @@ async fn make_folder(path: &FilePath) -> io::Result<()> {
         missing.push(folder);
     }
     if let Some(folder) = missing.first() {
-        fs::create_dir_all(folder).await?;
+        let made = fs::create_dir_all(folder).await;
+        made.map_err(|e| match e.kind() {
+            // A link that leads nowhere is in the way. It is not the file that is there already.
+            io::ErrorKind::AlreadyExists => io::Error::new(io::ErrorKind::NotADirectory, format!("{}: {e}", folder.display())),
+            _ => e,
+        })?;
     }
     for folder in missing {
         sync_folder(folder).await?;

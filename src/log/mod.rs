@@ -42,7 +42,7 @@ mod vectors;
 
 use std::sync::Arc;
 
-use object_store::ObjectStore;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use roaring::RoaringTreemap;
@@ -69,6 +69,15 @@ pub enum When {
     Time(i64),
     /// The first version that holds all these positions. Of a database, one that a copy holds shows nothing before the copy's own. A lane may be named without its incarnation: `orders/0`.
     Mark(Checkpoint),
+}
+
+/// Whether no version of the table came after this one. The store is rooted at the table.
+pub async fn is_newest(store: &dyn ObjectStore, version: Version) -> object_store::Result<bool> {
+    match store.head(&entries::commit_path(version + 1)).await {
+        Ok(_) => Ok(false),
+        Err(StoreError::NotFound { .. }) => Ok(true),
+        Err(e) => Err(e),
+    }
 }
 
 /// The log of one table, and its newest state that is known here.

@@ -108,6 +108,7 @@ pub fn fault(error: object_store::Error, doing: &str) -> Error {
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
     ) || matches!(io, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem));
     let full = matches!(io, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+    let no_folder = matches!(io, Some(io::ErrorKind::NotADirectory));
     let (kind, code, advice) = if denied {
         (
             Kind::Config,
@@ -119,6 +120,12 @@ pub fn fault(error: object_store::Error, doing: &str) -> Error {
             Kind::Transient,
             "store_full",
             "free or add space there; the pipeline goes on by itself",
+        )
+    } else if no_folder {
+        (
+            Kind::Config,
+            "cannot_create",
+            "a part of that path is a file, or a link that leads nowhere; remove it, or name another place",
         )
     } else {
         (
@@ -178,6 +185,7 @@ mod tests {
             (io(io::ErrorKind::ReadOnlyFilesystem), Kind::Config, "store_denied", 77),
             (io(io::ErrorKind::StorageFull), Kind::Transient, "store_full", 75),
             (io(io::ErrorKind::QuotaExceeded), Kind::Transient, "store_full", 75),
+            (io(io::ErrorKind::NotADirectory), Kind::Config, "cannot_create", 73),
             (io(io::ErrorKind::TimedOut), Kind::Transient, "store_unreachable", 69),
         ] {
             let error = fault(error, "write to s3://lake");

@@ -21,7 +21,7 @@ use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::datafusion::sql::parser::Statement;
 use deltalake::datafusion::sql::sqlparser::ast::Statement as Ast;
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStore;
+use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
@@ -242,20 +242,26 @@ fn while_planning(error: DataFusionError) -> Error {
 
 fn while_running(error: DataFusionError) -> Error {
     match store_error(&error) {
-        Some(text) => Error::new(
+        Some(StoreError::NotFound { path, .. }) => {
+            let what = format!(
+                "the file {path} of the table is gone, as a vacuum takes files of old versions: restore it, or read a newer version"
+            );
+            Error::data("bad_file", what)
+        }
+        Some(error) => Error::new(
             Kind::Transient,
             "store_unreachable",
             "a file of the table could not be read: try again",
         )
-        .because(text),
+        .because(error.to_string()),
         None => Error::data("query_failed", "the query failed").because(error.strip_backtrace()),
     }
 }
 
 /// What the store said, where it was the store that failed.
-fn store_error(error: &DataFusionError) -> Option<String> {
+fn store_error(error: &DataFusionError) -> Option<&StoreError> {
     match error.find_root() {
-        DataFusionError::ObjectStore(error) => Some(error.to_string()),
+        DataFusionError::ObjectStore(error) => Some(error),
         _ => None,
     }
 }

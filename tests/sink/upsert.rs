@@ -4,6 +4,7 @@ use alluvium::config::OnUnknownRow;
 use alluvium::error::Kind;
 use alluvium::sinks::Sink;
 use alluvium::table::Merge;
+use object_store::ObjectStoreExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -292,4 +293,23 @@ async fn a_cache_that_is_damaged_old_or_gone_is_made_again() {
                 .for_each(|file| std::fs::remove_file(file.unwrap().path()).unwrap()),
         }
     }
+}
+
+#[tokio::test]
+async fn a_data_file_that_is_gone_stops_the_table_and_is_named_with_its_version() {
+    let bed = Bed::upsert(schema(), &["id"], Merge::Vectors);
+    let mut sink = bed.open(AMPLE).await;
+    sink.write(batch(&[put(1, "a")])).await.unwrap();
+    sink.commit(&mark(&[("orders/0", 1)])).await.unwrap();
+    let file = sink.log().snapshot().files.keys().next().unwrap().to_string();
+    drop(sink);
+    std::fs::remove_dir_all(bed.state()).unwrap();
+    bed.store.delete(&file.as_str().into()).await.unwrap();
+    let error = bed.try_open(AMPLE).await.err().expect("its keys cannot be read");
+    assert_eq!((error.kind, error.code), (Kind::Data, "bad_file"));
+    let told = error.to_string();
+    assert!(
+        told.contains(&file) && told.contains("version 1") && told.contains("restore it"),
+        "{told}"
+    );
 }

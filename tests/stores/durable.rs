@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Mutex;
 
+use alluvium::error::Kind;
 use alluvium::log::{Change, Log, maintain, store};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions};
@@ -187,4 +188,25 @@ async fn f14_every_file_of_a_commit_is_on_the_disk_before_the_commit_has_its_nam
         at(format!("rename {hint}# {hint}")),
     ];
     assert!(order.is_sorted(), "{calls:#?}");
+}
+
+#[tokio::test]
+async fn a_file_or_a_link_to_nowhere_in_the_place_of_a_folder_is_told_and_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("file"), "1").expect("a file");
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), folder.path().join("link")).expect("a link");
+    for lake in ["file", "link"] {
+        let url = Url::from_directory_path(folder.path().join(lake).join("orders")).expect("a URL");
+        let store = store::open(&url, &Default::default()).expect("a store");
+        let error = Log::open_or_create(&url, store.clone(), &append_table(), "shop")
+            .await
+            .expect_err(lake);
+        assert_eq!(
+            (error.kind, error.code, error.exit_code()),
+            (Kind::Config, "cannot_create", 73),
+            "{lake}: {error}"
+        );
+        let error = store::probe_conditional_put(store.as_ref(), url.as_str()).await.expect_err(lake);
+        assert_eq!((error.kind, error.code), (Kind::Config, "cannot_create"), "{lake}: {error}");
+    }
 }

@@ -192,11 +192,12 @@ fn object(stored: &Stored, pending: &Pending, log: &Log) -> Result<Object> {
                 store: Arc::clone(log.store()),
                 path: object_store::path::Path::from(&*file.path),
                 size: file.size,
+                held_at: None,
             })
         }
         Stored::Live(path) => {
             let file = log.snapshot().files.get(path).ok_or_else(missing)?;
-            Object::of(log.store(), file)
+            Object::of(log.store(), file, log.snapshot().version)
         }
     }
 }

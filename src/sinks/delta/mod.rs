@@ -257,7 +257,7 @@ impl DeltaSink {
             .ok()?;
         Some(Upkeep {
             table: self.table.id.clone(),
-            work: Box::pin(self.compactor.begin(files, groups)),
+            work: Box::pin(self.compactor.begin(files, groups, self.log.snapshot().version)),
         })
     }
 

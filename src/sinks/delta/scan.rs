@@ -50,7 +50,8 @@ pub async fn scan(
     let files = log.snapshot().files.values();
     for file in files.filter(|file| may_hold(&Bounds::of(file.stats.as_deref()))) {
         let dead = file.dead(log.store().as_ref(), log.url().as_str()).await?;
-        let mut rows = Rows::all(&Object::of(log.store(), file)?, &schema).await?;
+        let object = Object::of(log.store(), file, log.snapshot().version)?;
+        let mut rows = Rows::all(&object, &schema).await?;
         while let Some(live) = rows.next_alive(&dead).await? {
             each(&live)?;
         }

@@ -323,7 +323,7 @@ async fn with_rewrite(
             .files
             .get(path)
             .ok_or_else(|| Error::bug(format!("`{path}` is not a file of {}", log.url())))?;
-        sources.push((Object::of(log.store(), file)?, dead));
+        sources.push((Object::of(log.store(), file, log.snapshot().version)?, dead));
     }
     let mut planned = Planned::default();
     for spilled in &pending.spilled {
@@ -336,6 +336,7 @@ async fn with_rewrite(
                     store: Arc::clone(log.store()),
                     path: StorePath::from(&*file.path),
                     size: file.size,
+                    held_at: None,
                 };
                 sources.push((object, spilled.deleted.clone()));
             }

@@ -122,14 +122,14 @@ impl Compactor {
         Some(groups)
     }
 
-    /// The work of a round, which may be dropped at any moment. `files`: as the table's are written now.
-    pub fn begin(&mut self, files: Files, groups: Vec<Group>) -> impl Future<Output = Result<()>> + Send + use<> {
+    /// The work of a round, which may be dropped at any moment. `files`: as the table's are written now; `groups`: of this version.
+    pub fn begin(&mut self, files: Files, groups: Vec<Group>, version: Version) -> impl Future<Output = Result<()>> + Send + use<> {
         let (done, ready) = oneshot::channel();
         self.emptied.clear();
         self.age.end();
         self.age.begin();
         self.round = Round::Works(ready);
-        round(files, groups, done)
+        round(files, groups, version, done)
     }
 
     /// A commit of this writer is in the log.
@@ -276,12 +276,12 @@ fn carried(source: &Source, dead: &RoaringTreemap) -> RoaringTreemap {
         .collect()
 }
 
-/// Writes the groups again, one after the other. A group that cannot be read is left alone; a fault of the store ends the round.
-async fn round(files: Files, groups: Vec<Group>, ready: oneshot::Sender<Done>) -> Result<()> {
+/// Writes the groups of files of this version again, one after the other. A group that cannot be read is left alone; a fault of the store ends the round.
+async fn round(files: Files, groups: Vec<Group>, version: Version, ready: oneshot::Sender<Done>) -> Result<()> {
     let begun = Instant::now();
     let (mut done, mut failure) = (Done::default(), Ok(()));
     for group in groups {
-        match compact(&files, &group).await {
+        match compact(&files, &group, version).await {
             Ok(compacted) => done.groups.push(compacted),
             Err(error) => {
                 done.left_alone.extend(group.into_iter().map(|file| file.path));

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::log::{LiveFile, NewFile};
 use crate::sinks::delta::files::read::Rows;
 use crate::sinks::delta::files::{FileWriter, Files, Object};
+use crate::table::Version;
 
 /// A group that was written again.
 #[derive(Debug)]
@@ -38,11 +39,11 @@ impl Source {
     }
 }
 
-/// Writes the live rows of the group to a new file, which no version names yet.
-pub async fn compact(files: &Files, group: &Group) -> Result<Compacted> {
+/// Writes the live rows of the group, of files of this version, to a new file, which no version names yet.
+pub async fn compact(files: &Files, group: &Group, version: Version) -> Result<Compacted> {
     let (mut sources, mut writer) = (Vec::with_capacity(group.len()), None);
     for file in group {
-        sources.push(copy(files, file, &mut writer).await?);
+        sources.push(copy(files, file, version, &mut writer).await?);
     }
     let file = match writer {
         Some(writer) => Some(writer.finish().await?),
@@ -51,11 +52,11 @@ pub async fn compact(files: &Files, group: &Group) -> Result<Compacted> {
     Ok(Compacted { sources, file })
 }
 
-async fn copy(files: &Files, file: &LiveFile, writer: &mut Option<FileWriter>) -> Result<Source> {
+async fn copy(files: &Files, file: &LiveFile, version: Version, writer: &mut Option<FileWriter>) -> Result<Source> {
     let left = file.dead(files.store.as_ref(), &files.table).await?;
     let grown = |_| Error::bug("a data file has grown beyond four thousand million rows");
     let first = u32::try_from(writer.as_ref().map_or(0, FileWriter::rows)).map_err(grown)?;
-    let mut source = Rows::all(&Object::of(&files.store, file)?, &files.schema).await?;
+    let mut source = Rows::all(&Object::of(&files.store, file, version)?, &files.schema).await?;
     while let Some(kept) = source.next_alive(&left).await? {
         if kept.num_rows() > 0 {
             let writer = match writer {

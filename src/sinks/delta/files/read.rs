@@ -18,7 +18,6 @@ use roaring::RoaringTreemap;
 
 use super::object::Object;
 use crate::error::{Error, Result};
-use crate::log::store::fault;
 use crate::sinks::delta::conform::conform;
 
 /// Rows of a batch that is read: large enough for the cost of a batch to vanish, small enough to stay in the processor's cache.
@@ -30,7 +29,7 @@ type Builder = ParquetRecordBatchStreamBuilder<Object>;
 pub struct Rows {
     stream: ParquetRecordBatchStream<Object>,
     schema: SchemaRef,
-    path: Path,
+    object: Object,
     /// How many rows were read so far.
     pub read: u64,
 }
@@ -57,19 +56,21 @@ impl Rows {
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let stream = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
         Ok(Self {
-            stream: stream.map_err(|e| unreadable(&object.path, e))?,
+            stream: stream.map_err(|e| unfit(&object.path, e))?,
             schema: Arc::clone(schema),
-            path: object.path.clone(),
+            object: object.clone(),
             read: 0,
         })
     }
 
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(rows) = self.stream.next().await.transpose().map_err(|e| unreadable(&self.path, e))? else {
-            return Ok(None);
+        let rows = match self.stream.next().await {
+            None => return Ok(None),
+            Some(Ok(rows)) => rows,
+            Some(Err(e)) => return Err(unreadable(&self.object, e).await),
         };
         self.read += rows.num_rows() as u64;
-        conform(&rows, &self.schema).map(Some).map_err(|e| misfit(&self.path, e))
+        conform(&rows, &self.schema).map(Some).map_err(|e| misfit(&self.object.path, e))
     }
 
     /// The next rows without those that are dead, where all are read. A batch may have none.
@@ -83,26 +84,32 @@ impl Rows {
 
     /// All that is left, as one batch.
     pub async fn collect(self) -> Result<RecordBatch> {
-        let (schema, path) = (Arc::clone(&self.schema), self.path.clone());
-        let batches: Vec<RecordBatch> = self.stream.try_collect().await.map_err(|e| unreadable(&path, e))?;
+        let Self {
+            stream, schema, object, ..
+        } = self;
+        let batches: Vec<RecordBatch> = match stream.try_collect().await {
+            Ok(batches) => batches,
+            Err(e) => return Err(unreadable(&object, e).await),
+        };
         let fitted = batches.iter().map(|rows| conform(rows, &schema)).collect::<Result<Vec<_>, _>>();
         fitted
             .and_then(|batches| concat_batches(&schema, &batches))
-            .map_err(|e| misfit(&path, e))
+            .map_err(|e| misfit(&object.path, e))
     }
 }
 
 async fn open(object: &Object, offsets: PageIndexPolicy) -> Result<Builder> {
-    let unread = |e| unreadable(&object.path, e);
     // Arrow's schema in the file's metadata is that of its writer; the types that count are the table's.
     let options = ArrowReaderOptions::new()
         .with_skip_arrow_metadata(true)
         .with_offset_index_policy(offsets);
-    let mut metadata = ArrowReaderMetadata::load_async(&mut object.clone(), options.clone())
-        .await
-        .map_err(unread)?;
+    let mut metadata = match ArrowReaderMetadata::load_async(&mut object.clone(), options.clone()).await {
+        Ok(metadata) => metadata,
+        Err(e) => return Err(unreadable(object, e).await),
+    };
     if let Some(schema) = micros_of_int96(&metadata) {
-        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options.with_schema(schema)).map_err(unread)?;
+        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options.with_schema(schema))
+            .map_err(|e| unfit(&object.path, e))?;
     }
     Ok(Builder::new_with_metadata(object.clone(), metadata))
 }
@@ -174,19 +181,23 @@ pub fn columns<'a>(schema: &Schema, names: impl IntoIterator<Item = &'a String>)
     Arc::new(Schema::new(fields.collect::<Fields>()))
 }
 
-fn unreadable(path: &Path, error: ParquetError) -> Error {
+async fn unreadable(object: &Object, error: ParquetError) -> Error {
     match error {
         // The store's own error says whether waiting helps.
         ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
-            Ok(store) => fault(*store, &format!("read the data file {path}")),
-            Err(other) => Error::data("bad_file", format!("the data file {path} cannot be read; restore it")).because(other),
+            Ok(store) => object.fault(*store).await,
+            Err(other) => Error::data("bad_file", format!("the data file {} cannot be read; restore it", object.path)).because(other),
         },
-        other => Error::data(
-            "bad_file",
-            format!("the data file {path} is not the Parquet file that the table takes it for; restore it"),
-        )
-        .because(other),
+        other => unfit(&object.path, other),
     }
+}
+
+fn unfit(path: &Path, error: ParquetError) -> Error {
+    Error::data(
+        "bad_file",
+        format!("the data file {path} is not the Parquet file that the table takes it for; restore it"),
+    )
+    .because(error)
 }
 
 fn misfit(path: &Path, error: arrow::error::ArrowError) -> Error {
@@ -237,6 +248,7 @@ mod tests {
             store: Arc::new(InMemory::new()),
             path: Path::from("x"),
             size: body.len() as u64,
+            held_at: None,
         };
         object.store.put(&object.path, body.into()).await.unwrap();
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));

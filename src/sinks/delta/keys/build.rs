@@ -39,7 +39,7 @@ pub async fn take_in(index: &mut Index, encoder: &KeyEncoder, log: &mut Log, pat
             .files
             .get(path)
             .ok_or_else(|| Error::bug(format!("`{path}` is not a file of the table")))?;
-        let object = Object::of(log.store(), file)?;
+        let object = Object::of(log.store(), file, log.snapshot().version)?;
         unread.push(Unread {
             number: index.number(path)?,
             object,
