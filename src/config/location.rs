@@ -14,7 +14,7 @@ impl Config {
     pub(super) fn resolve_paths(&mut self, folder: &Path) {
         let path = |path: &mut PathBuf| *path = folder.join(&*path);
         let place = |place: &mut String| {
-            if !place.contains("://") {
+            if !place.contains("://") && !place.is_empty() {
                 *place = folder.join(&*place).to_string_lossy().into_owned();
             }
         };
@@ -61,7 +61,7 @@ impl Config {
     pub fn table_url(&self, name: &str, location: Option<&str>) -> Result<Url, String> {
         match (location, &self.lake) {
             (Some(location), _) => url_of(location),
-            (None, Some(lake)) if lake.contains("://") => {
+            (None, Some(lake)) if lake.contains("://") || lake.is_empty() => {
                 let mut url = url_of(lake)?;
                 // Whatever would end a path in the text of a URL is part of a name here.
                 let segments = url.path_segments_mut();
@@ -87,6 +87,9 @@ pub fn url_of(place: &str) -> Result<Url, String> {
             SCHEMES.map(|scheme| format!("{scheme}://")).join(", ")
         )
     };
+    if place.is_empty() {
+        return Err("an empty text names no place: `.` is the folder that a place is relative to".to_owned());
+    }
     if place.contains("://") {
         let url = Url::parse(place).map_err(|_| wrong())?;
         if !url.username().is_empty() && !url.scheme().starts_with("abfs") || url.password().is_some() || url.query().is_some() {
@@ -94,6 +97,9 @@ pub fn url_of(place: &str) -> Result<Url, String> {
             return Err(
                 "a secret in the open: a place is named without user, password and query; credentials stand in `[storage]`".to_owned(),
             );
+        }
+        if url.fragment().is_some() {
+            return Err("a URL with `#` names no place, for a store never sees what follows it: write %23 for that character".to_owned());
         }
         return if SCHEMES.contains(&url.scheme()) && !url.cannot_be_a_base() {
             Ok(url)
@@ -147,6 +153,23 @@ mod tests {
         assert_eq!(url_of("/lake/./config/../orders").unwrap().as_str(), "file:///lake/orders/");
         assert!(url_of("ftp://host/lake").unwrap_err().contains("`ftp://host/lake`"));
         assert!(url_of("abfss://container@account.dfs.core.windows.net/lake").is_ok());
+    }
+
+    #[test]
+    fn no_part_of_a_place_is_dropped_and_an_empty_one_is_none() {
+        for place in ["s3://bucket/x#y", "s3://bucket/x#", "file:///x#y"] {
+            let what = url_of(place).unwrap_err();
+            assert!(what.contains("%23"), "{place}: {what}");
+        }
+        for place in ["s3://bucket/x?y", "file:///x?y", ""] {
+            assert!(url_of(place).is_err(), "{place}");
+        }
+        assert_eq!(url_of("/x#y?z").unwrap().as_str(), "file:///x%23y%3Fz/");
+        assert_eq!(
+            url_of("file:///x%23y").unwrap().to_file_path().unwrap(),
+            Path::new("/x#y"),
+            "as a URL says it"
+        );
     }
 
     #[test]
