@@ -81,6 +81,18 @@ fn rows(entry: &Entry) -> String {
     entry.metrics.get("numOutputRows").map_or_else(String::new, u64::to_string)
 }
 
+/// What others wrote, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
 /// A table with columns as wide as what stands in them.
 pub(super) fn table(entries: &[Entry]) -> String {
     let head = ["version", "time", "operation", "rows", "files", "positions"].map(str::to_owned);
@@ -93,6 +105,7 @@ pub(super) fn table(entries: &[Entry]) -> String {
             format!("+{} -{}", entry.files_added, entry.files_removed),
             positions(entry),
         ]
+        .map(|cell| printable(&cell))
     };
     let lines: Vec<[String; 6]> = std::iter::once(head).chain(entries.iter().map(line)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -116,4 +129,26 @@ fn to_json(entry: &Entry) -> serde_json::Value {
         "files_removed": entry.files_removed,
         "alluvium": entry.said,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_one_row_and_sends_a_terminal_nothing() {
+        let entry = Entry {
+            version: 3,
+            timestamp_ms: 0,
+            operation: Some("WEIRD \u{1b}[31m\n\u{9b}é".to_owned()),
+            engine: None,
+            metrics: Default::default(),
+            said: None,
+            files_added: 1,
+            files_removed: 0,
+        };
+        let text = table(&[entry]);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains(r"WEIRD \u{1b}[31m\n\u{9b}é  "), "{text}");
+    }
 }
