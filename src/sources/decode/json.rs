@@ -229,7 +229,7 @@ mod tests {
             Field::new("id", DataType::Int64, false),
             Field::new("name", DataType::Utf8, true),
         ]);
-        let mut plain = decoder(&spec).unwrap();
+        let mut decoder = decoder(&spec).unwrap();
         let messages = [
             r#"{"id":1,"name":"a"}"#,
             r#"{"id":2,"name":7}"#,
