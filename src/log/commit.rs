@@ -137,7 +137,8 @@ impl Log {
         let held = self.snapshot.marks.get(&*self.pipeline);
         for (lane, to) in change.mark.iter() {
             let (base, there) = (change.base.get(lane), held.and_then(|held| held.get(lane)));
-            if there == Some(FORGOTTEN) && base.is_some() && lane.topic_partition().is_none() {
+            let was_told = there == Some(FORGOTTEN) && there != base && base.is_some();
+            if was_told && lane.topic_partition().is_none() {
                 let what = format!("{} is to be loaded again: it was asked for (alluvium resnapshot)", self.url);
                 return Err(Error::new(Kind::Fenced, TOLD_AGAIN, what));
             }
