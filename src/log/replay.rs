@@ -14,6 +14,7 @@ use crate::table::Version;
 pub const CHECKPOINT_INTERVAL: u64 = 100; // Opening reads at most this many small files; Delta's own default too, since 3.0.
 /// Versions before another among which its checkpoint is looked for before the whole log is listed.
 const NEIGHBOURHOOD: u64 = 400; // Four checkpoints' worth, and, with a checksum beside each commit, one answer of an object store.
+
 /// A state, and what was learnt on the way to it.
 #[derive(Debug)]
 pub(crate) struct Replayed {

@@ -98,9 +98,7 @@ impl PostgresToDelta {
             end: catalog::end_of_wal(&control).await?,
         })
     }
-}
 
-impl PostgresToDelta {
     /// The publication is there, and none of its tables is asked for.
     pub(super) fn nothing_to_follow(&self, publication: &str) -> Problem {
         let asked = self.feeds.postgres.follow.join(", ");
