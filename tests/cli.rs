@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::kafka::Broker;
-use crate::support::program::{Site, ask, free_port, get, http};
+use crate::support::program::{Program, Site, ask, free_port, get, http};
 use crate::support::python;
 use crate::support::shop::{Shop, Source};
 
@@ -245,7 +245,7 @@ async fn x1_a_secret_is_nowhere_to_be_seen() {
     }
     // As `timeout` does it: that is one signal.
     program.signal(libc::SIGTERM);
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
     program.signal(libc::SIGTERM);
     assert_eq!(program.wait(Duration::from_secs(30)).await.status.code(), Some(0));
 }
@@ -292,6 +292,12 @@ async fn a_port_in_use_is_told_by_the_name_of_the_option() {
     assert!(log.contains("http.address") && log.contains(&address.to_string()), "{log}");
 }
 
+/// Waits until its pipeline has begun: its endpoints are there a moment before the signals are listened to.
+async fn until_begun(program: &mut Program, port: u16) {
+    let begun = || get(port, "/readyz").filter(|(_, text)| !text.contains("no pipeline has started"));
+    program.until("its pipeline to begin", Duration::from_secs(30), begun).await;
+}
+
 #[tokio::test]
 async fn a_second_signal_stops_at_once() {
     let site = Site::new();
@@ -300,9 +306,7 @@ async fn a_second_signal_stops_at_once() {
     let mut program = site.start_with("signals", &["run", "--config", &config], |command| {
         command.env("CANARY", SECRET);
     });
-    program
-        .until("its endpoints", Duration::from_secs(30), || get(port, "/livez"))
-        .await;
+    until_begun(&mut program, port).await;
     // Both are there when it goes on: the second is seen before the first has led to anything.
     program.signal(libc::SIGSTOP);
     program.signal(libc::SIGTERM);
@@ -322,11 +326,7 @@ async fn a_closed_terminal_is_an_orderly_end_but_for_what_was_started_to_outlive
             command.env("CANARY", SECRET);
             at_hangup(command, if outlives { libc::SIG_IGN } else { libc::SIG_DFL });
         });
-        program
-            .until("its endpoints", Duration::from_secs(30), || get(port, "/livez"))
-            .await;
-        // The endpoints are there a moment before the signals are listened to.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        until_begun(&mut program, port).await;
         program.signal(libc::SIGHUP);
         if outlives {
             tokio::time::sleep(Duration::from_millis(500)).await;

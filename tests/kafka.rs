@@ -174,6 +174,19 @@ impl Pipe {
         KafkaSource::open(&self.client, &self.routes, &lake.marks, &settings, &self.budget, &self.board).await
     }
 
+    /// Opens a flow as a pipeline does: what may pass is tried again.
+    async fn open_at_last(&self, lake: &Lake) -> KafkaSource {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            match self.open(lake).await {
+                Err(error) if error.kind == Kind::Transient && std::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                opened => return opened.expect("the flow opens"),
+            }
+        }
+    }
+
     /// Opens a flow and reads it to its end.
     async fn catch_up(&self, lake: &mut Lake) -> Result<()> {
         let mut source = self.open(lake).await?;
@@ -462,7 +475,7 @@ async fn k6_a_topic_that_is_made_anew_stops_even_when_its_offsets_fit() {
     let mut lake = Lake::default();
     pipe.catch_up(&mut lake).await.unwrap();
     broker.delete_topic(&topic).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    broker.until_gone(&topic).await;
     broker.create_topic(&topic, 1, &[]).await;
     broker.produce(&topic, 0, numbered(0, 50));
     let error = failed(pipe.open(&lake).await);
@@ -719,7 +732,7 @@ async fn k3_a_broker_that_is_gone_for_a_while_is_waited_for() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let quiet = tokio::time::timeout(Duration::from_secs(20), async {
+    let quiet = tokio::time::timeout(PATIENCE, async {
         tokio::select! { () = told => {}, flow = source.next() => panic!("the flow ended by {flow:?}") }
     });
     quiet.await.expect("the status says that the brokers are gone");
@@ -736,7 +749,7 @@ async fn k3_a_broker_that_is_gone_for_a_while_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_of_a_quiet_topic_comes_within_fifty_milliseconds() {
+async fn a_record_of_a_quiet_topic_waits_for_no_other() {
     let broker = Broker::shared();
     let topic = broker.topic("quiet", 4, &[]).await;
     let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
@@ -756,7 +769,8 @@ async fn a_record_of_a_quiet_topic_comes_within_fifty_milliseconds() {
         waits.push(produced.elapsed());
     }
     waits.sort();
-    assert!(waits[10] < Duration::from_millis(50), "{waits:?}");
+    // A free machine takes some 10 ms. Were there anything to wait for, such as a full answer or the next look, it would be half a second.
+    assert!(waits[10] < Duration::from_millis(150), "{waits:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -870,7 +884,7 @@ async fn k21_a_wrong_password_is_the_operators_to_correct_and_a_right_one_reads(
     assert_eq!((error.kind, error.code), (Kind::Config, "broker_denied"), "{error}");
     assert!(error.what.contains("kafka.sasl"), "{error}");
     assert!(
-        began.elapsed() < Duration::from_secs(8),
+        began.elapsed() < Duration::from_secs(10),
         "a refused login is told before all the waiting is over"
     );
 
@@ -967,7 +981,7 @@ async fn member(
     lanes: Arc<std::sync::Mutex<Vec<usize>>>,
 ) {
     loop {
-        let mut source = pipe.open(&*lake.lock().await).await.expect("the flow opens");
+        let mut source = pipe.open_at_last(&*lake.lock().await).await;
         lanes.lock().unwrap().push(pipe.board.read()["test"].lanes.len());
         let mut rows = Vec::new();
         loop {
@@ -1096,9 +1110,9 @@ async fn k19_a_second_instance_with_the_same_name_expels_the_first_which_says_so
 
 /// A flow of a new member: lanes that come while it joins make it open again, for their last owner may have published meanwhile.
 async fn joined(pipe: &Pipe, lake: &mut Lake) -> KafkaSource {
-    let mut source = pipe.open(lake).await.expect("the group takes us");
+    let mut source = pipe.open_at_last(lake).await;
     let why = pipe.read(&mut source, lake, |_| false).await.expect("the flow goes on");
     assert!(why.is_some(), "the lanes that came are read from the tables as they are after that");
     drop(source);
-    pipe.open(lake).await.expect("the group has taken us")
+    pipe.open_at_last(lake).await
 }

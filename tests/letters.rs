@@ -65,7 +65,7 @@ async fn each_letter_is_there_once_though_tables_join_and_leave_and_the_program_
             produced += 400;
             let mut program = site.run("program", &config);
             if kill % 2 == 0 {
-                killed_behind_letters += usize::from(program.kill_at_commit(&letters, Duration::from_secs(10)).await);
+                killed_behind_letters += usize::from(program.kill_at_commit(&letters, Duration::from_secs(60)).await);
             } else {
                 tokio::time::sleep(Duration::from_millis(rand::rng().random_range(50..800))).await;
                 assert!(program.poll().is_none(), "{}", program.log_tail());

@@ -322,7 +322,7 @@ async fn nobody_there_and_a_server_that_does_not_answer_are_tried_again_later() 
     assert!(error.to_string().contains("no answer within"), "{error}");
     server.thaw();
     enter(&Address {
-        connect_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(30),
         ..address.clone()
     })
     .await

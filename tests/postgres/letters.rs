@@ -112,7 +112,7 @@ async fn each_letter_is_there_once_however_often_the_program_is_killed() {
         let mut program = bank.site.run("program", &bank.config);
         let life = async {
             if kill % 3 < 2 {
-                between += usize::from(program.kill_at_commit(&table, Duration::from_secs(10)).await);
+                between += usize::from(program.kill_at_commit(&table, Duration::from_secs(60)).await);
             } else {
                 sleep(Duration::from_millis(rand::rng().random_range(100..1_500))).await;
                 assert!(program.poll().is_none(), "{}", program.log_tail());

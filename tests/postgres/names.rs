@@ -68,6 +68,6 @@ async fn many_tables_that_cannot_be_followed_stop_together_and_hold_up_no_other(
     assert_eq!(code, 78, "{said}");
     assert_eq!(said.matches("the table stopped; the others go on").count(), 40, "{said}");
     bank.agrees("SELECT id FROM public.good", &["public.good"]).await;
-    // The server is asked for all of them at once: to open the pipeline anew for each takes twenty.
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    // The server is asked for all of them at once, which takes a second or two: to open the pipeline anew for each takes twenty.
+    assert!(took < Duration::from_secs(18), "{took:?}");
 }

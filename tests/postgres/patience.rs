@@ -15,7 +15,7 @@ use crate::support::s3::{S3, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
-    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "2s"));
+    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "4s"));
     let s3 = S3::start().await;
     let proxy = Proxy::before(s3.port()).await;
     let mut lines = "create = true\nfollow = [\"public.*\"]\n[storage]\n".to_owned();
@@ -47,7 +47,7 @@ async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
         ))
         .await;
     }
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(walsender().await, before, "{}", service.log_tail());
     let received = metric(port, "alluvium_records_total");
     assert!(received < 50_000.0, "the lake has stalled, and all has been read");

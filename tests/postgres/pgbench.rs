@@ -1,5 +1,6 @@
 //! A bank of pgbench's, followed while it works: at every moment its books balance.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::Rng;
@@ -11,29 +12,54 @@ use crate::support::postgres::{Options, PostgresServer, wait_until};
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 
-/// A moment of work for four clients.
-const CLIENTS: [&str; 3] = ["-n", "-c", "4"];
+/// Four clients that work until they are stopped.
+const CLIENTS: [&str; 5] = ["-n", "-T", "1000", "-c", "4"];
+/// What the tables may take for a few commits. On two busy cores a start alone takes some ten seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// So many times all tables have to move on behind their copies.
+const MOVES: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_copied_and_followed_while_clients_work_and_every_version_balances() {
     let bench = Bench::new(PostgresServer::shared(), "followed", 2).await;
     let config = bench.configure("followed");
-    let mut clients = bench.pgbench(&[&CLIENTS[..], &["-T", "8"]].concat());
-    sleep(Duration::from_millis(500)).await;
+    let clients = bench.pgbench(&CLIENTS);
+    let worked = "SELECT count(*) FROM pgbench_history";
+    wait_until("the clients work", async || {
+        bench.server.value(&bench.database, worked).await != "0"
+    })
+    .await;
     let mut program = bench.site.run("program", &config);
-    clients.wait().await.expect("pgbench ends");
-    assert!(program.poll().is_none(), "it ended by itself:\n{}", program.log_tail());
-    program.signal(libc::SIGTERM);
-    assert_eq!(
-        program.wait(Duration::from_secs(30)).await.status.code(),
-        Some(0),
-        "{}",
+    // The first place is that of the copies.
+    let (mut watch, mut places) = (Watch { made: None }, BTreeSet::new());
+    let late = Instant::now() + PATIENCE;
+    watch
+        .until(late, &bench, &mut program, |held| {
+            places.extend(held);
+            places.len() > MOVES
+        })
+        .await;
+    assert!(
+        places.len() > MOVES,
+        "the tables were seen at {places:?} only:\n{}",
         program.log_tail()
     );
+    drop(clients);
+    clients_are_gone(&bench).await;
+    program.stop().await;
     bench.site.catch_up(&config).await;
     let marks = bench.verdict().await;
-    assert!(marks > 10, "only {marks} marks: it followed nothing");
+    assert!(marks >= places.len(), "only {marks} marks, and the tables were at {places:?}");
     assert_eq!(bench.confirmed().await, bench.held().await);
+}
+
+/// Waits until the server has heard that nobody works any more.
+async fn clients_are_gone(bench: &Bench<'_>) {
+    let at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench' AND datname = current_database()";
+    wait_until("the clients are gone", async || {
+        bench.server.value(&bench.database, at_work).await == "0"
+    })
+    .await;
 }
 
 /// So many lives end while the tables are copied; the next one is left alone until they are.
@@ -87,11 +113,8 @@ impl Watch {
 
 /// pgbench's own transactions, and a large one now and then.
 fn clients(bench: &Bench<'_>, large: &str) -> [Child; 2] {
-    let forever = ["-n", "-T", "1000"];
-    [
-        bench.pgbench(&[&CLIENTS[..], &forever].concat()),
-        bench.pgbench(&[&forever[..], &["-R", "4", "-f", large]].concat()),
-    ]
+    let large = ["-n", "-T", "1000", "-R", "4", "-f", large];
+    [bench.pgbench(&CLIENTS), bench.pgbench(&large)]
 }
 
 /// The program is killed, its connections are cut in the middle of whatever they carry, and every third time the server crashes before.
@@ -116,7 +139,7 @@ async fn killed_and_cut_off_at_random_moments_nothing_is_lost_or_doubled() {
         let mut program = bench.site.run("program", &config);
         if kill >= LIVES_OF_COPYING && (kill - LIVES_OF_COPYING).is_multiple_of(LIVES_TO_A_MARK) {
             let before = bench.held().await;
-            let late = Instant::now() + Duration::from_secs(120);
+            let late = Instant::now() + PATIENCE;
             watch.until(late, &bench, &mut program, |held| held > before).await;
             assert!(
                 bench.held().await > before,
@@ -155,8 +178,7 @@ async fn killed_and_cut_off_at_random_moments_nothing_is_lost_or_doubled() {
     }
     let cuts = proxy.cuts();
     assert!(cuts > 0, "no connection was cut in {kills} lives");
-    let at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'";
-    wait_until("the clients are gone", async || server.value("postgres", at_work).await == "0").await;
+    clients_are_gone(&bench).await;
     bench.site.catch_up(&config).await;
     let marks = bench.verdict().await;
     println!("{kills} kills, {} crashes of the server, {cuts} cuts, {marks} marks", kills / 3);

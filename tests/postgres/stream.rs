@@ -112,7 +112,7 @@ async fn end(stream: &mut Stream) -> (Error, Duration) {
 
 #[tokio::test]
 async fn the_session_lives_while_its_reader_is_away_for_longer_than_the_server_waits() {
-    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "2s"));
+    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "4s"));
     let bed = Bed::new(&server, "away").await;
     // Far more than the buffer and the sockets hold, so that the server itself has to wait.
     bed.insert(0..20_000, 1000).await;
@@ -120,11 +120,11 @@ async fn the_session_lives_while_its_reader_is_away_for_longer_than_the_server_w
     let mut seen = Seen::default();
     seen.take(&stream.next().await.unwrap());
     let pid = bed.active().await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(bed.active().await, pid);
     seen.inserts(&mut stream, 20_000).await;
     // And while there is nothing to send at all.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     bed.insert(20_000..20_001, 1).await;
     seen.inserts(&mut stream, 20_001).await;
     assert_eq!(bed.active().await, pid);
@@ -208,7 +208,7 @@ async fn a_closed_stream_leaves_its_last_word_and_frees_the_slot() {
     let dropped = Instant::now();
     drop(stream);
     wait_until("the slot is free", async || bed.active().await.is_empty()).await;
-    assert!(dropped.elapsed() < Duration::from_secs(10), "{:?}", dropped.elapsed());
+    assert!(dropped.elapsed() < Duration::from_secs(30), "{:?}", dropped.elapsed());
     assert_eq!(bed.confirmed().await, seen.commit);
 }
 
@@ -226,13 +226,13 @@ async fn a_cut_connection_and_a_silent_one_are_tried_again_later() {
     let mut seen = Seen::default();
     seen.inserts(&mut stream, 3).await;
     proxy.cut();
-    let (error, after) = end(&mut stream).await;
+    let (error, _) = end(&mut stream).await;
     assert_eq!(
         (error.kind, error.code, error.exit_code()),
         (Kind::Transient, "postgres_unreachable", 69),
         "{error}"
     );
-    assert!(after < Duration::from_secs(2), "{after:?}");
+    assert!(!error.to_string().contains("has said nothing for"), "it is told at once: {error}");
     wait_until("the slot is free", async || bed.active().await.is_empty()).await;
 
     // A slow line is not a dead one.
@@ -250,7 +250,7 @@ async fn a_cut_connection_and_a_silent_one_are_tried_again_later() {
     let (error, after) = end(&mut stream).await;
     assert_eq!((error.kind, error.code), (Kind::Transient, "postgres_unreachable"), "{error}");
     assert!(error.to_string().contains("has said nothing for"), "{error}");
-    assert!(after > Duration::from_secs(1) && after < Duration::from_secs(8), "{after:?}");
+    assert!(after > Duration::from_secs(1) && after < Duration::from_secs(20), "{after:?}");
     assert_eq!(seen.inserts, 6);
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -235,11 +236,32 @@ impl Broker {
         }
         let made = self.admin().create_topics([&topic], &options()).await.expect("the broker answers");
         made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
+        let is_led = |topic: &MetadataTopic| topic.partitions().iter().all(|partition| partition.leader() >= 0);
+        self.until(name, |topic| topic.is_some_and(is_led)).await;
     }
 
     pub async fn delete_topic(&self, name: &str) {
         let gone = self.admin().delete_topics(&[name], &options()).await.expect("the broker answers");
         gone.into_iter().for_each(|gone| drop(gone.expect("the topic is deleted")));
+    }
+
+    /// Waits until the broker has heard that a topic is deleted.
+    pub async fn until_gone(&self, name: &str) {
+        self.until(name, |topic| topic.is_none()).await;
+    }
+
+    /// Waits until the broker says so of a topic. What is asked for is done by the controller, and the broker hears of it a moment later.
+    async fn until(&self, name: &str, is_so: impl Fn(Option<&MetadataTopic>) -> bool) {
+        let (admin, deadline) = (self.admin(), Instant::now() + START_MAX);
+        loop {
+            let told = admin.inner().fetch_metadata(Some(name), ANSWER_MAX).expect("the broker answers");
+            let there = |topic: &&MetadataTopic| topic.error().is_none() && !topic.partitions().is_empty();
+            if is_so(told.topics().iter().find(there)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the broker does not hear what becomes of {name}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Adds partitions up to this number.

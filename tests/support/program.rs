@@ -138,7 +138,7 @@ impl Program {
     /// SIGTERM, and expects that it ends well.
     pub async fn stop(&mut self) {
         self.signal(libc::SIGTERM);
-        let exit = self.wait(Duration::from_secs(30)).await;
+        let exit = self.wait(Duration::from_secs(60)).await;
         assert!(exit.status.success(), "{}:\n{}", exit.status, self.log_tail());
     }
 
@@ -247,7 +247,7 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
 /// The same with any method; the headers stand between, in small letters.
 pub fn ask(port: u16, method: &str, path: &str) -> Option<(u16, String, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
