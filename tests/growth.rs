@@ -60,6 +60,12 @@ impl Topic {
         );
         site.configure("grow", &text)
     }
+
+    /// Two tables that are published soon, and are looked for soon while they wait for their first record. `kafka`: further lines.
+    fn configure_soon(&self, site: &Site, kafka: &str) -> PathBuf {
+        let soon = "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n";
+        self.configure(site, &[kafka, soon, NEWEST, OTHER].concat())
+    }
 }
 
 /// One table for the newest rows, another for all events.
@@ -70,6 +76,11 @@ const OTHER: &str = "[pipelines.p.tables.other]\ntopic = \"pgbench_branches\"\nf
 
 fn newest(table: &Path) -> u64 {
     history::read(table).last().unwrap().version
+}
+
+/// Whether any version of a table has brought rows.
+fn has_rows(table: &Path) -> Option<()> {
+    history::read(table).iter().any(|commit| !commit.added.is_empty()).then_some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,29 +141,15 @@ async fn s5_s7_s13_s14_tables_follow_a_schema_that_changes_and_every_reader_read
 #[tokio::test(flavor = "multi_thread")]
 async fn r5_a_table_that_waits_for_its_first_record_holds_up_no_other() {
     let (site, topic) = (Site::new(), Topic::new());
-    let config = topic.configure(
-        &site,
-        &[
-            "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n",
-            NEWEST,
-            OTHER,
-        ]
-        .concat(),
-    );
+    let config = topic.configure_soon(&site, "");
     topic.produce("compk", &["r"]);
     let mut program = site.run("waits", &config);
-    let rows = |name: &str| {
-        history::read(&site.table(name))
-            .last()
-            .filter(|commit| !commit.added.is_empty())
-            .map(drop)
-    };
     let within = Duration::from_secs(60);
-    program.until("rows of the one", within, || rows("newest")).await;
+    program.until("rows of the one", within, || has_rows(&site.table("newest"))).await;
     assert!(history::read(&site.table("other")).is_empty(), "of the other nothing is known yet");
     topic.produce("pgbench_branches", &["r"]);
     topic.produce("compk", &["c"]);
-    program.until("rows of the other", within, || rows("other")).await;
+    program.until("rows of the other", within, || has_rows(&site.table("other"))).await;
     program
         .until("what came meanwhile", within, || {
             (history::marks(&site.table("newest")) == [(0, 1)].into()).then_some(())
@@ -163,15 +160,7 @@ async fn r5_a_table_that_waits_for_its_first_record_holds_up_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_made_from_what_stands_before_tombstones_or_waits_behind_them() {
     let (site, topic) = (Site::new(), Topic::new());
-    let config = topic.configure(
-        &site,
-        &[
-            "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n",
-            NEWEST,
-            OTHER,
-        ]
-        .concat(),
-    );
+    let config = topic.configure_soon(&site, "");
     topic.produce("pgbench_branches", &["r"]);
     for table in ["compk", "pgbench_branches"] {
         let key = topic.sample(&format!("{table}.r"))["key"].as_str().unwrap();
@@ -199,28 +188,16 @@ async fn a_table_is_made_from_what_stands_before_tombstones_or_waits_behind_them
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_begins_with_the_newest_records_begins_with_the_first_that_it_waits_for() {
     let (site, topic) = (Site::new(), Topic::new());
-    let config = topic.configure(
-        &site,
-        &[
-            "start = \"latest\"\ndiscovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n",
-            NEWEST,
-            OTHER,
-        ]
-        .concat(),
-    );
+    let config = topic.configure_soon(&site, "start = \"latest\"\n");
     topic.produce("pgbench_branches", &["r"]);
     let mut program = site.run("waits", &config);
     let within = Duration::from_secs(60);
     let is_made = || (!history::read(&site.table("other")).is_empty()).then_some(());
     program.until("the one to be made", within, is_made).await;
     topic.produce("compk", &["r"]);
-    let has_rows = || {
-        history::read(&site.table("newest"))
-            .iter()
-            .any(|commit| !commit.added.is_empty())
-            .then_some(())
-    };
-    program.until("the record that the other waits for", within, has_rows).await;
+    program
+        .until("the record that the other waits for", within, || has_rows(&site.table("newest")))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use super::changes::{Changes, Encoding};
 use super::kafka::Broker;
 use super::model::Model;
 use super::producer::Producer;
-use super::program::Site;
+use super::program::{Site, free_port, http};
 
 /// Of the topics in most tests.
 pub const PARTITIONS: i32 = 4;
@@ -92,6 +92,18 @@ impl<'a> Shop<'a> {
         );
         site.configure(name, &text.replace("{topic}", topic))
     }
+}
+
+/// A site with the configuration of a program that publishes so often, and the port at which it can be asked.
+pub fn served(source: &Source, interval: &str) -> (Site, PathBuf, u16) {
+    let (site, port) = (Site::new(), free_port());
+    let config = Shop {
+        top: &http(port),
+        commit: &format!("interval = \"{interval}\""),
+        ..Shop::on(source)
+    }
+    .configure(&site);
+    (site, config, port)
 }
 
 const JSON_TABLES: &str = r#"
