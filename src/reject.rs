@@ -42,7 +42,7 @@ pub struct DeadLetter<'a> {
     pub table: &'a str,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    /// Names and values as JSON.
+    /// Names and values as JSON: a list of `[name, value]`, where a value is a text, null, or `{"hex": "00ff"}` for bytes that are no text.
     pub headers: Option<String>,
     pub timestamp_us: Option<i64>,
     pub schema_id: Option<i32>,

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
+use serde_json::{Value, json};
 
 use super::lanes::Plan;
 use super::{MakeDecoder, Route};
@@ -151,13 +152,6 @@ impl Selection {
             Selection::Some(places) => places[number],
         }
     }
-
-    fn len(&self, run: Run<'_>) -> usize {
-        match self {
-            Selection::All => run.messages.len(),
-            Selection::Some(places) => places.len(),
-        }
-    }
 }
 
 impl Batcher {
@@ -289,8 +283,9 @@ impl Batcher {
         let decoded = decoded.map_err(|error| error.of(&self.tables[tables[0]].id))?;
         self.weigh(feed, messages.iter().map(Message::bytes).sum(), &decoded.rows);
         let newest_ms = messages.iter().filter_map(|message| message.timestamp_ms).max();
+        let lane_of = |number: usize| run.lanes[selection.place(number)];
         for &table in tables {
-            self.reject(table, run, selection, &decoded.rejects)?;
+            self.reject(table, &messages, lane_of, &decoded.rejects)?;
             let counts = &mut portion.counts[table];
             counts.dead_letter += decoded.rejects.len() as u64;
             counts.written += decoded.written() as u64;
@@ -320,15 +315,15 @@ impl Batcher {
     }
 
     /// Writes the rejects of one table down as dead letters. Too many in a row are an error: then the fault is not in single records.
-    fn reject(&mut self, table: usize, run: Run<'_>, selection: &Selection, rejects: &[Reject]) -> Result<()> {
+    fn reject(&mut self, table: usize, messages: &[Message<'_>], lane_of: impl Fn(usize) -> usize, rejects: &[Reject]) -> Result<()> {
         let numbers = rejects.iter().map(|reject| reject.index);
-        let (longest, streak) = self.streaks.go_on(table, selection.len(run), numbers);
+        let (longest, streak) = self.streaks.go_on(table, messages.len(), numbers);
         self.tables[table].in_doubt = streak > 0;
         if longest >= self.limits.rejects_in_a_row
             && let Some(reject) = rejects.last()
         {
-            let place = selection.place(reject.index);
-            let (id, lane, offset) = (&self.tables[table].id, &self.lanes[run.lanes[place]], run.messages[place].offset);
+            let (id, lane) = (&self.tables[table].id, &self.lanes[lane_of(reject.index)]);
+            let offset = messages[reject.index].offset;
             return Err(Error::data(
                 "too_many_rejects",
                 format!(
@@ -339,10 +334,9 @@ impl Batcher {
             ));
         }
         for reject in rejects {
-            let place = selection.place(reject.index);
-            let message = &run.messages[place];
+            let message = &messages[reject.index];
             self.letters.push(&DeadLetter {
-                lane: &self.lanes[run.lanes[place]],
+                lane: &self.lanes[lane_of(reject.index)],
                 position: message.offset as u64,
                 ordinal: None,
                 table: self.tables[table].id.as_str(),
@@ -411,18 +405,20 @@ fn streaks(before: u64, messages: usize, places: impl Iterator<Item = usize>) ->
     (longest, open)
 }
 
-/// Headers as JSON: a list of pairs, for names may repeat. Values that are no text are written as bytes in hex.
+/// Headers as JSON: a list of pairs, for names may repeat. A value is a text, or null where there is none. Bytes that are no text stand in an
+/// object, `{"hex": "00ff"}`: no text looks like it.
 fn headers_json(headers: Headers<'_>) -> Option<String> {
     let headers = headers.0.filter(|headers| headers.count() > 0)?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let pair = |index| {
         let (name, value) = headers.header(index);
         let value = value.map(|bytes| match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => bytes.iter().fold("0x".to_owned(), |hex, byte| hex + &format!("{byte:02x}")),
+            Ok(text) => json!(text),
+            Err(_) => json!({ "hex": hex(bytes) }),
         });
-        serde_json::json!([name, value])
+        json!([name, value])
     };
-    Some(serde_json::Value::Array((0..headers.count()).map(pair).collect()).to_string())
+    Some(Value::Array((0..headers.count()).map(pair).collect()).to_string())
 }
 
 #[cfg(test)]
@@ -431,7 +427,7 @@ mod tests {
     use crate::batch::Op;
     use crate::budget::Budget;
     use crate::reject::delivered::Delivered;
-    use crate::sources::decode::Decoded;
+    use crate::sources::decode::{Decoded, ReadHeaders};
     use crate::sources::kafka::lanes::Planned;
     use crate::table::Lanes;
     use arrow::array::{Array, AsArray, Int64Array};
@@ -604,6 +600,31 @@ mod tests {
         let times = portion.batches[0].rows.column_by_name("timestamp").unwrap();
         let times: Vec<_> = times.as_primitive::<TimestampMicrosecondType>().iter().collect();
         assert_eq!(times, [None, Some(7000)]);
+    }
+
+    #[test]
+    fn a_letters_headers_tell_texts_from_bytes() {
+        struct Pairs(&'static [(&'static str, Option<&'static [u8]>)]);
+        impl ReadHeaders for Pairs {
+            fn count(&self) -> usize {
+                self.0.len()
+            }
+            fn header(&self, index: usize) -> (&str, Option<&[u8]>) {
+                self.0[index]
+            }
+        }
+        let pairs = Pairs(&[
+            ("a", Some(b"0x00ff")),
+            ("a", Some(b"\x00\xff")),
+            ("b", Some(b"{\"hex\":\"00ff\"}")),
+            ("b", Some(b"")),
+            ("c", None),
+        ]);
+        let told = headers_json(Headers(Some(&pairs))).unwrap();
+        let expected = r#"[["a","0x00ff"],["a",{"hex":"00ff"}],["b","{\"hex\":\"00ff\"}"],["b",""],["c",null]]"#;
+        assert_eq!(told, expected);
+        assert_eq!(headers_json(Headers(Some(&Pairs(&[])))), None);
+        assert_eq!(headers_json(Headers(None)), None);
     }
 
     #[test]
