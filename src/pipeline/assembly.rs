@@ -22,7 +22,7 @@ use crate::sinks::delta::DeltaSink;
 use crate::sources::Resume;
 use crate::sources::decode::{self, DecodeSpec, Message, NewColumns};
 use crate::sources::kafka::options;
-use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route, Sample, Silence};
+use crate::sources::kafka::{self, KafkaClient, KafkaSource, MakeDecoder, Policy, Route, Sample};
 use crate::status::Board;
 use crate::table::{Lanes, Table, TableId};
 
@@ -39,7 +39,6 @@ pub struct KafkaToDelta {
     resolved: Resolved,
     feeds: KafkaFeeds,
     client: Arc<KafkaClient>,
-    silence: Silence,
     budget: Budget,
     board: Board,
     threads: usize,
@@ -60,7 +59,6 @@ impl KafkaToDelta {
         }
         Ok(Self {
             client: client(&feeds, name, &budget, threads)?,
-            silence: Silence::default(),
             feeds,
             budget,
             board,
@@ -155,12 +153,12 @@ impl Open for KafkaToDelta {
     type Sink = DeltaSink;
 
     async fn open(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {
-        if self.silence.is_long() {
+        if self.client.is_worn_out() {
             self.renew_client().await?;
         }
         let opened = self.open_tables().await;
         let is_silent = matches!(&opened, Err(error) if error.code == "broker_unreachable");
-        self.silence.heard(!is_silent);
+        self.client.heard(!is_silent);
         opened
     }
 
@@ -176,13 +174,18 @@ impl Open for KafkaToDelta {
 }
 
 impl KafkaToDelta {
-    /// Tries with another client, which knows what this one does.
+    /// Tries with another client. Once the brokers answer it, it takes the place of the one that there is, and knows what that does: until
+    /// then a member of a group stays one, and there are never more than the two.
     async fn renew_client(&mut self) -> Result<()> {
         warn!(pipeline = %self.resolved.name, "the brokers have not answered for long: trying with a new client");
-        let client = client(&self.feeds, &self.resolved.name, &self.budget, self.threads)?;
-        let worn_out = std::mem::replace(&mut self.client, Arc::clone(&client));
-        self.silence = Silence::default();
-        client.take_over(worn_out).await
+        let lanes = self.feeds.feeds.iter().map(|feed| feed.lanes.clone()).collect();
+        let fresh = client(&self.feeds, &self.resolved.name, &self.budget, self.threads)?;
+        if let Err(error) = fresh.reach(lanes).await {
+            fresh.close().await?;
+            return Err(error);
+        }
+        let worn_out = std::mem::replace(&mut self.client, Arc::clone(&fresh));
+        fresh.take_over(worn_out).await
     }
 
     async fn open_tables(&mut self) -> Result<Opened<KafkaSource, DeltaSink>> {

@@ -40,6 +40,30 @@ async fn k5_records_that_brokers_lost_stop_the_table_that_has_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn k6_a_topic_that_is_gone_is_waited_for_where_it_was_there_before() {
+    let broker = Broker::shared();
+    let topic = broker.topic("gone", 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 10));
+    let pipe = || Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
+    let (one, mut lake) = (pipe(), Lake::default());
+    one.catch_up(&mut lake).await.unwrap();
+    broker.delete_topic(&topic).await;
+    broker.until_gone(&topic).await;
+    // The tables know it, or the process does.
+    for (pipe, lake) in [(&pipe(), &lake), (&one, &Lake::default())] {
+        let error = failed(pipe.open(lake).await);
+        assert_eq!((error.kind, error.code), (Kind::Transient, "topic_missing"), "{error}");
+        assert!(error.what.contains(&format!("`{topic}`")), "{error}");
+    }
+    let error = failed(pipe().open(&Lake::default()).await);
+    assert_eq!((error.kind, error.exit_code()), (Kind::Config, 78), "nobody has seen it: {error}");
+    broker.create_topic(&topic, 1, &[]).await;
+    broker.produce(&topic, 0, numbered(0, 50));
+    let error = failed(one.open(&lake).await);
+    assert_eq!((error.kind, error.code), (Kind::Data, "topic_recreated"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn k6_what_was_read_is_confirmed_behind_it_and_not_when_the_topic_has_gone_meanwhile() {
     let broker = Broker::start("");
     let topic = broker.topic("confirmed", 1, &[]).await;

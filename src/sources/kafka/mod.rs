@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-pub use self::consumer::{KafkaClient, Sample, Silence};
+pub use self::consumer::{KafkaClient, Sample};
 pub use self::start::Policy;
 
 use self::accounting::Accounting;

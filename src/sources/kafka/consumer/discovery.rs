@@ -23,7 +23,7 @@ impl Shared {
             }
         };
         self.reader.faults.begin();
-        match self.reader.topics(&lanes) {
+        match self.find(&lanes) {
             Ok(now) => {
                 self.reader.faults.answered();
                 if was_down {
@@ -54,7 +54,7 @@ impl Shared {
         if awaited.is_empty() {
             return;
         }
-        let topics = self.reader.topics(&awaited);
+        let topics = self.find(&awaited);
         match topics.and_then(|topics| self.reader.partitions(&topics, |_, _| true)) {
             Ok(partitions) => {
                 let seen = |partition: &Partition| looked.get(&partition.lane()).map_or(partition.low, |at| partition.low.max(*at));

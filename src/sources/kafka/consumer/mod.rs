@@ -4,6 +4,7 @@
 //! lanes come or go the client tells it, and the flow is opened again. Offsets are always assigned by hand, with and without a group: what
 //! a table holds decides where its lanes are read, never an offset that a broker remembers.
 
+mod absent;
 mod client;
 mod context;
 mod discovery;
@@ -31,10 +32,12 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use self::absent::Absent;
 use self::client::Client;
 use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
+use self::silence::Silence;
 use self::topics::{Topic, Topics};
 use super::catch_up::{CatchUp, Left};
 use super::lanes::{Begun, Plan, Wanted, no_topic, plan};
@@ -49,7 +52,6 @@ use crate::table::{Lanes, TableId};
 pub(super) use self::properties::misfit;
 pub(super) use self::reading::Reading;
 pub use self::sample::Sample;
-pub use self::silence::Silence;
 
 /// How often the client's events are served, and its thread looks whether it shall end.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -133,6 +135,8 @@ struct Shared {
     prefetch_bytes: usize,
     /// How long the group waits for a member that is silent.
     session: Duration,
+    /// What is to be answered: while a flow is read, whoever looks for what has changed; else the opening of one, which asks for more.
+    silence: Silence,
     watched: Mutex<Watched>,
 }
 
@@ -141,6 +145,7 @@ struct Shared {
 struct Watched {
     lanes: Vec<Lanes>,
     topics: Topics,
+    absent: Absent,
     progress: Weak<Progress>,
     board: Option<Board>,
     gauged: Gauged,
@@ -211,6 +216,7 @@ impl KafkaClient {
             discovery,
             prefetch_bytes: properties.prefetch_bytes,
             session,
+            silence: Silence::default(),
             watched,
         };
         let shared = Arc::new(shared);
@@ -226,16 +232,6 @@ impl KafkaClient {
         }))
     }
 
-    /// Goes on with what another client has seen, and closes that.
-    pub async fn take_over(&self, other: Arc<KafkaClient>) -> Result<()> {
-        *self.shared.watched() = std::mem::take(&mut *other.shared.watched());
-        blocking(move || {
-            drop(other);
-            Ok(())
-        })
-        .await
-    }
-
     /// Bytes that the client may take for records fetched ahead.
     pub fn prefetch_bytes(&self) -> usize {
         self.shared.prefetch_bytes
@@ -246,6 +242,9 @@ impl KafkaClient {
         let shared = Arc::clone(&self.shared);
         let mut changes = shared.changes.0.subscribe();
         let lanes: Vec<Lanes> = wanted.tables.iter().map(|(_, lanes)| lanes.clone()).collect();
+        let held = wanted.resume.values().flat_map(Checkpoint::iter);
+        let held = held.filter_map(|(lane, _)| Some(lane.topic_partition()?.0.to_owned()));
+        shared.watched().absent.saw(held);
         let topics = blocking({
             let shared = Arc::clone(&shared);
             move || shared.topics(lanes)
@@ -372,7 +371,7 @@ impl Shared {
     /// The topics as they are now, kept to see changes, and told to the group.
     fn topics(&self, lanes: Vec<Lanes>) -> Result<Topics> {
         self.reader.faults.begin();
-        let topics = self.reader.topics(&lanes)?;
+        let topics = self.find(&lanes)?;
         if let Some(member) = &self.member {
             member.subscribe(topics.keys().map(|name| name.to_string()).collect(), &self.reader.brokers)?;
         }
@@ -425,7 +424,7 @@ impl Shared {
     /// The client's thread: serves its events, looks for new topics and partitions, shows how far the flow is.
     fn watch(&self) {
         let (mut discovered, mut shown, mut down, mut expelled) = (Instant::now(), Instant::now(), false, false);
-        let mut silence = Silence::default();
+        let mut told = false;
         while !self.reader.stopping.load(Ordering::Relaxed) {
             if let Some(Ok(_)) = self.reader.consumer.poll(POLL_EVERY) {
                 // All partitions are directed to queues before they are assigned.
@@ -446,12 +445,14 @@ impl Shared {
             if discovered.elapsed() >= if down { ASK_AGAIN.min(self.discovery) } else { self.discovery } {
                 down = !self.discover(down);
                 discovered = Instant::now();
-                silence.heard(!down);
-                if silence.is_long() {
-                    // Opening again asks for more than a flow that has nothing to publish.
-                    silence = Silence::default();
+                if down || self.watched().progress.strong_count() > 0 {
+                    self.silence.heard(!down);
+                }
+                let is_worn_out = self.silence.is_long();
+                if is_worn_out && !told {
                     self.changes.tell("the brokers do not answer".to_owned(), false);
                 }
+                told = is_worn_out;
             }
         }
     }

@@ -55,7 +55,7 @@ impl KafkaClient {
 impl Shared {
     fn sample(&self, lanes: &Lanes, sample: Sample, look: impl FnMut(&[Message<'_>]) -> Result<bool>) -> Result<()> {
         self.reader.faults.begin();
-        let topics = self.reader.topics(std::slice::from_ref(lanes))?;
+        let topics = self.find(std::slice::from_ref(lanes))?;
         let partitions = self.reader.partitions(&topics, |_, _| true)?;
         self.reader.faults.answered();
         let looked = self.watched().looked.clone();

@@ -2,7 +2,7 @@
 //!
 //! Topic ids come from DescribeTopics, which the safe wrapper does not have; the `unsafe` of it stands in this file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -45,26 +45,29 @@ pub(super) struct Topic {
 pub(super) type Topics = BTreeMap<Arc<str>, Topic>;
 
 impl Reader {
-    /// The topics that any of `lanes` takes. A topic that is named and missing is an error; a pattern may match nothing.
-    pub(super) fn topics(&self, lanes: &[Lanes]) -> Result<Topics> {
-        let mut names: Vec<String> = Vec::new();
-        let pattern = lanes.iter().any(|lanes| !matches!(lanes, Lanes::Topics(_)));
-        if pattern {
+    /// The topics that any of `lanes` takes, and the names of those that are named and missing. A pattern may match nothing.
+    pub(super) fn topics(&self, lanes: &[Lanes]) -> Result<(Topics, Vec<String>)> {
+        let mut named = BTreeSet::new();
+        for lanes in lanes {
+            if let Lanes::Topics(topics) = lanes {
+                named.extend(topics.iter().cloned());
+            }
+        }
+        let mut names = named.clone();
+        if lanes.iter().any(|lanes| !matches!(lanes, Lanes::Topics(_))) {
             let all = self.topic_names()?;
             names.extend(all.into_iter().filter(|name| lanes.iter().any(|lanes| lanes.takes_topic(name))));
         }
-        for lanes in lanes {
-            if let Lanes::Topics(topics) = lanes {
-                names.extend(topics.iter().cloned());
+        let names: Vec<String> = names.into_iter().collect();
+        let (mut topics, mut missing) = (Topics::new(), Vec::new());
+        for (name, topic) in self.topics_at(None, &names)? {
+            match topic {
+                Some(topic) => _ = topics.insert(name.into(), topic),
+                None if named.contains(&name) => missing.push(name),
+                None => {} // It has gone since all were listed.
             }
         }
-        names.sort();
-        names.dedup();
-        if names.is_empty() {
-            Ok(Topics::new())
-        } else {
-            self.describe(&names)
-        }
+        Ok((topics, missing))
     }
 
     /// Repeats a call to the brokers until it is answered, time is up, or the client says why it never will be.
@@ -182,22 +185,6 @@ impl Reader {
         let known = |id: &i32| *id >= 0;
         let named = || answer.brokers().iter().map(|broker| broker.id()).find(known);
         Ok(Some(answer.orig_broker_id()).filter(known).or_else(named).unwrap_or(-1))
-    }
-
-    /// Partitions and ids of topics.
-    fn describe(&self, names: &[String]) -> Result<Topics> {
-        let mut topics = Topics::new();
-        for (name, topic) in self.topics_at(None, names)? {
-            let topic = topic.ok_or_else(|| {
-                let what = format!("There is no topic `{name}` at {}.", self.brokers);
-                Error::config(
-                    "topic_missing",
-                    format!("{what} Create it, or correct `topic` in the configuration."),
-                )
-            })?;
-            topics.insert(name.into(), topic);
-        }
-        Ok(topics)
     }
 
     /// Topics as a broker knows them, by DescribeTopics: None where it knows none of that name. Without a broker, any is asked.
