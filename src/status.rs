@@ -87,6 +87,9 @@ pub struct TableStatus {
     pub last_commit_ms: Option<i64>,
     /// When the newest published record came to be at the source, where the source tells it.
     pub source_ms: Option<i64>,
+    /// Where it begins is not on record yet: what comes before it is might be passed over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_beginning: bool,
     /// Why the table stopped while the others go on, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,

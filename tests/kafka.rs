@@ -3,6 +3,7 @@
 mod catch_up;
 mod conformance;
 mod losses;
+mod readiness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -352,6 +352,7 @@ impl<K: Sink> Writer<K> {
         self.context.board.update(&self.context.pipeline, |status| {
             let table = status.tables.entry(self.table.id.to_string()).or_default();
             table.version = Some(version);
+            table.is_beginning = false;
             table.rows_committed += rows as u64;
             table.positions = self.mark.iter().map(|(lane, at)| (lane.name().to_owned(), at.0)).collect();
             table.mark = self.mark.to_string();

@@ -1,7 +1,8 @@
 //! HTTP for operators: `/metrics`, `/livez`, `/readyz` and `/status`.
 //!
 //! `/livez` is about this process alone: a pipeline that waits for a person must not be killed over and over. `/readyz` is 503 while any
-//! pipeline cannot work, or one of its tables, and says why. `/status` tells everything on the [`Board`].
+//! pipeline cannot work, or one of its tables, and says why; also until it is on record where its tables begin, for then whoever waits for it
+//! may write what is to be read. `/status` tells everything on the [`Board`].
 
 mod metrics;
 
@@ -117,7 +118,7 @@ async fn serve_ready(State(shared): State<Shared>) -> Response {
 fn why_not_ready(name: &str, status: &PipelineStatus) -> Option<String> {
     let works = match status.state {
         // It tells by its reason that its source does not answer.
-        status::State::Running => status.reason.is_none(),
+        status::State::Running => status.reason.is_none() && !status.tables.values().any(|table| table.is_beginning),
         // A pipeline that was asked to stop has done what it should.
         status::State::Stopped => true,
         status::State::Starting | status::State::Degraded | status::State::Retrying | status::State::Failed => false,
@@ -126,15 +127,12 @@ fn why_not_ready(name: &str, status: &PipelineStatus) -> Option<String> {
         return None;
     }
     let reason = status.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let stopped = status.tables.iter().filter_map(|(table, status)| {
-        let why = status.stopped.as_deref()?;
-        Some(format!("{name}: table {table} has stopped: {why}\n"))
+    let tables = status.tables.iter().filter_map(|(table, status)| match &status.stopped {
+        Some(why) => Some(format!("{name}: table {table} has stopped: {why}\n")),
+        None if status.is_beginning => Some(format!("{name}: where table {table} begins is not on record yet\n")),
+        None => None,
     });
-    Some(format!(
-        "{name} is {}{reason}\n{}",
-        status.state.name(),
-        stopped.collect::<String>()
-    ))
+    Some(format!("{name} is {}{reason}\n{}", status.state.name(), tables.collect::<String>()))
 }
 
 async fn serve_status(State(shared): State<Shared>) -> Response {

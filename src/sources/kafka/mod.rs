@@ -172,12 +172,12 @@ impl KafkaSource {
             plan,
             _prefetch: prefetch,
         };
-        source.begin(&pipeline);
+        source.begin(&pipeline, board);
         Ok(source)
     }
 
     /// What stands before the first record: gaps, and where the tables and the lanes are begun.
-    fn begin(&mut self, pipeline: &str) {
+    fn begin(&mut self, pipeline: &str, board: &Board) {
         for gap in &self.plan.gaps {
             let topic = gap.lane.topic_partition().map_or("", |(topic, _)| topic).to_owned();
             let missing = gap.missing.end - gap.missing.start;
@@ -186,6 +186,13 @@ impl KafkaSource {
             self.ready.push_back(Flow::Gap(gap.clone()));
         }
         let begins = std::mem::take(&mut self.plan.begins);
+        // Before the flow counts as running: whoever waits for that to write the first records may lose none of them.
+        board.update(pipeline, |status| {
+            status.tables.values_mut().for_each(|table| table.is_beginning = false);
+            for table in begins.keys() {
+                status.tables.entry(table.to_string()).or_default().is_beginning = true;
+            }
+        });
         self.ready
             .extend(begins.into_iter().map(|(table, mark)| Flow::Begin { table, mark }));
         if !self.mark.is_empty() {
