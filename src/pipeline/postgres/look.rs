@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::sources::postgres::connection;
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
-use crate::sources::postgres::publication::{self, Lacking};
+use crate::sources::postgres::publishing::{self, Lacking};
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::{Holds, catalog};
@@ -45,8 +45,8 @@ impl PostgresToDelta {
         let postgres = &self.feeds.postgres;
         let (slot_name, publication) = (postgres.slot_name(&self.resolved.name), self.publication_name());
         let control = connection::control(&self.address).await?;
-        let candidates = catalog::candidates(&control).await?;
-        let followed = candidates.into_iter().filter(|(schema, table)| self.feeds.follows(schema, table));
+        let (candidates, selection) = (catalog::candidates(&control).await?, self.feeds.selection());
+        let followed = candidates.into_iter().filter(|(schema, table)| selection.follows(schema, table));
         let named = self.feeds.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
         let wanted = Wanted {
             publication: publication.clone(),
@@ -71,8 +71,10 @@ impl PostgresToDelta {
         let (published, types) = (catalog::tables(&control, &publication).await?, catalog::types(&control).await?);
         let mut unpublished = Vec::new();
         if postgres.create {
-            unpublished = publication::lacking(&control, &publication, |schema, table| self.feeds.wants(schema, table)).await?;
-            unpublished.retain(|table| table.unidentified.obstacle.is_none()); // Others are among the problems.
+            let refused = preflight::refusals(&facts, &publication);
+            unpublished = publishing::lacking(&control, &publication, &selection).await?;
+            // Others are among the problems.
+            unpublished.retain(|table| table.unidentified.obstacle.is_none() && !refused.contains_key(&table.pair()));
         }
         let feeds = self.feeds.fed_by(&published)?;
         if feeds.is_empty() && unpublished.is_empty() && problems.is_empty() {

@@ -28,8 +28,10 @@ pub mod preflight;
 mod prepared;
 mod progress;
 pub mod publication;
+pub mod publishing;
 pub mod rewriting;
 pub mod rows;
+pub mod selection;
 pub mod slot;
 mod snapshot;
 mod spool;
@@ -39,7 +41,7 @@ pub mod types;
 pub mod values;
 mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
@@ -57,6 +59,7 @@ use self::followed::Followed;
 use self::learned::Learned;
 use self::progress::Progress;
 use self::publication::Shown;
+use self::publishing::Publisher;
 use self::snapshot::Copies;
 use self::spool::Spool;
 use self::streaming::Streaming;
@@ -97,8 +100,10 @@ pub struct Settings {
     pub copy_connections: usize,
     /// The server tells transactions when they are prepared.
     pub two_phase: bool,
-    /// What is published gets the replica identity that it needs.
-    pub create: bool,
+    /// Publishes what is asked for, with the replica identities that it needs. None where nobody asked for that.
+    pub publisher: Option<Publisher>,
+    /// What it could not publish, by schema and name, as was said.
+    pub refused: BTreeSet<(String, String)>,
     pub discovery: Duration,
     pub board: Board,
     /// When all tables are published.
@@ -346,7 +351,8 @@ impl PostgresSource {
         streaming.is_some_and(Streaming::is_at_its_end)
     }
 
-    /// Now and then: whether the publication shows what it did: the same tables with the same columns, and the same kinds of their changes.
+    /// Now and then: whether the publication shows what it did: the same tables with the same columns, and the same kinds of their changes; and
+    /// whether what cannot be published is known. What was made since the last time is published first.
     /// Copies are not given up for others: these are seen when they are whole. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
@@ -356,11 +362,15 @@ impl PostgresSource {
         if self.copying.is_some() {
             return Ok(true);
         }
+        let refused = match &self.settings.publisher {
+            Some(publisher) => publisher.publish(&self.control).await?.names(),
+            None => BTreeSet::new(),
+        };
         let now = publication::published(&self.control, &self.settings.publication).await?;
-        if self.settings.create {
+        if self.settings.publisher.is_some() {
             identity::of_new_partitions(&self.control, now.keys().cloned()).await?;
         }
-        Ok(now == self.settings.published)
+        Ok(now == self.settings.published && refused == self.settings.refused)
     }
 }
 
