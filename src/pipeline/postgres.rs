@@ -275,7 +275,7 @@ impl Open for PostgresToDelta {
         let share = limit / STAGED_SHARE / fed.len().max(1);
         let (mut sinks, mut feeds, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for fed in fed {
-            match self.open_table(fed, &lane, &mut relations, share).await {
+            match self.open_table(fed, &lane, &types, &mut relations, share).await {
                 Ok((table, sink, feed)) => {
                     sinks.push((table, sink));
                     feeds.push(feed);

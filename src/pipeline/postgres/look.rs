@@ -1,16 +1,19 @@
 //! What a run would find: `alluvium check` for a database. It changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::columns::in_types_of_server;
 use super::told::must_be_told;
 use super::{Fed, PostgresToDelta, holds};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn};
+use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection;
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
 use crate::sources::postgres::publishing::{self, Lacking};
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::timeline::{self, System};
+use crate::sources::postgres::types::Types;
 use crate::sources::postgres::{Holds, catalog};
 use crate::table::{Table, TableId};
 
@@ -30,6 +33,8 @@ pub struct Found {
     pub unpublished: Vec<Lacking>,
     /// What the tables hold is in this lane.
     pub lane: Lane,
+    sources: BTreeMap<TableId, PgTable>,
+    types: Types,
     slot: Option<Slot>,
     slot_name: String,
     database: String,
@@ -80,16 +85,21 @@ impl PostgresToDelta {
         if feeds.is_empty() && unpublished.is_empty() && problems.is_empty() {
             problems.push(self.nothing_to_follow(&publication));
         }
+        let sources = feeds.iter().map(|(feed, source)| (feed.id.clone(), source.clone()));
+        let sources = sources.collect();
         let tables = feeds.into_iter().map(|(feed, source)| {
             let fed = self.fed_by(&feed, source, &types, &lane);
             let told = |fed: Fed| must_be_told(&fed.followed, &fed.source, &publication).map(|()| fed.table);
             (feed.id, fed.and_then(told))
         });
+        let tables = tables.collect();
         Ok(Found {
             lag: slot::lag(&control, &slot_name).await?,
             problems,
             advice,
-            tables: tables.collect(),
+            tables,
+            sources,
+            types,
             unpublished,
             slot: slot::find(&control, &slot_name).await?,
             slot_name,
@@ -120,6 +130,14 @@ impl Found {
         match &self.slot {
             Some(slot) => format!("slot `{name}` at {}", Lsn(slot.confirmed)),
             None => format!("no slot `{name}`"),
+        }
+    }
+
+    /// A difference between a table, which has these properties, and its source, as a person knows the types.
+    pub fn explained(&self, difference: Error, table: &TableId, properties: &BTreeMap<String, String>) -> Error {
+        match self.sources.get(table) {
+            Some(source) => in_types_of_server(difference, properties, source, &self.types),
+            None => difference,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::columns::{Origins, known_columns, untold_values};
+use super::columns::{Origins, in_types_of_server, known_columns, untold_values};
 use super::holds::holds;
 use super::relations::Relations;
 use super::told::must_be_told;
@@ -17,6 +17,7 @@ use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection::Control;
+use crate::sources::postgres::types::Types;
 use crate::sources::postgres::{Feed, preflight};
 use crate::table::{Mode, Table};
 
@@ -26,14 +27,21 @@ impl PostgresToDelta {
         &mut self,
         fed: Fed,
         lane: &Lane,
+        types: &Types,
         relations: &mut Relations,
         share: usize,
     ) -> Result<(Arc<Table>, DeltaSink, Feed)> {
         let Fed { source, followed, table } = fed;
         let told = must_be_told(&followed, &source, &self.publication_name());
         let store = self.tables.store(&table.location).await?;
-        let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
-        let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
+        let mut sink = match self.tables.sink(&table, Arc::clone(&store), share).await {
+            Ok(sink) => sink,
+            Err(error) => {
+                let log = Log::open(&table.location, store, &self.resolved.name).await?;
+                let properties = log.map(|log| log.snapshot().properties.clone()).unwrap_or_default();
+                return Err(self.of_table(in_types_of_server(error, &properties, &source, types), &table.id));
+            }
+        };
         let kept = Origins::kept(&sink.log().snapshot().properties, table.id.as_str());
         let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
         let is_copied = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
