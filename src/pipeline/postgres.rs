@@ -175,7 +175,9 @@ impl PostgresToDelta {
             ..self.feeds.limits()
         };
         let widens = feed.options.type_widening.unwrap_or(self.feeds.type_widening);
-        fed(feed, source, types, lane, limits, widens).map_err(|error| self.of_table(error, &feed.id))
+        let lies_alone = self.feeds.lies_alone(feed);
+        let fed = lies_alone.and_then(|()| fed(feed, source, types, lane, limits, widens));
+        fed.map_err(|error| self.of_table(error, &feed.id))
     }
 
     /// What is wrong with one of the tables that a pattern names stops this one, and so does what the server has made of any table.

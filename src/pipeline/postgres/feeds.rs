@@ -171,6 +171,25 @@ impl PostgresFeeds {
         Ok(feeds)
     }
 
+    /// Whether a table that only a pattern asks for has its place for itself. Of the others the document knows.
+    pub(super) fn lies_alone(&self, feed: &PostgresFeed) -> Result<()> {
+        let beside = if self.is_named(&feed.id) {
+            None
+        } else {
+            self.config.table_beside(&feed.location)
+        };
+        match beside {
+            None => Ok(()),
+            Some(other) => {
+                let what = format!(
+                    "{} would lie at {}, and `{other}` lies there, too, around it or within it: give that one another `location`",
+                    feed.id, feed.location
+                );
+                Err(Error::config("bad_location", what))
+            }
+        }
+    }
+
     /// Where a table lies that only a pattern asks for.
     fn place(&self, schema: &str, table: &str) -> Result<Url> {
         let place = format!("{}/{}", folder(schema), folder(table));
