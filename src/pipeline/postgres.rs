@@ -43,7 +43,7 @@ use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, PostgresSource, Settings};
-use crate::sources::postgres::{identity, publication};
+use crate::sources::postgres::{identity, publication, set_back};
 use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
@@ -309,7 +309,9 @@ impl Open for PostgresToDelta {
         if let Some(new) = relations.unkept() {
             of_database.set(&new, "RELATIONS").await?;
         }
-        self.keep_timeline(&control, &system, &lane, &feeds, &mut of_database).await?;
+        let found = slot::find(&control, &slot_name).await?;
+        self.keep_server(&control, &system, &lane, found.as_ref(), &feeds, &mut of_database)
+            .await?;
         let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
         // A table that is copied begins at a position that no letter has been made of.
@@ -376,22 +378,36 @@ impl Open for PostgresToDelta {
 
 impl PostgresToDelta {
     /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.
-    async fn keep_timeline(&self, control: &Control, system: &System, slot: &Lane, feeds: &[Feed], log: &mut Log) -> Result<()> {
-        let lane = timeline::lane(slot);
-        let kept = log.checkpoint().get(&lane);
+    async fn keep_server(
+        &self,
+        control: &Control,
+        system: &System,
+        slot: &Lane,
+        found: Option<&Slot>,
+        feeds: &[Feed],
+        log: &mut Log,
+    ) -> Result<()> {
+        let (kept, timeline, restart) = (log.checkpoint(), timeline::lane(slot), set_back::lane(slot));
         let held = feeds.iter().filter_map(|feed| Some((feed.followed.id.as_str(), feed.held()?)));
         let left_out = self
             .held
             .iter()
             .filter_map(|(_, marks)| Some(("TABLE, which is left out", marks.get(slot)?.0)));
-        system.check(kept, held.chain(left_out))?;
-        let now = if catalog::is_standby(control).await? {
-            timeline::UNKNOWN
-        } else {
-            system.timeline()
-        };
-        if kept != Some(now) {
-            log.set(&Checkpoint::from_iter([(lane, now)]), "TIMELINE").await?;
+        let held: Vec<_> = held.chain(left_out).collect();
+        system.check(kept.get(&timeline), held.iter().copied())?;
+        let mut now = Checkpoint::default();
+        let is_standby = catalog::is_standby(control).await?;
+        now.set(timeline.clone(), if is_standby { timeline::UNKNOWN } else { system.timeline() });
+        // One that another process reads is that one's to keep.
+        if found.is_none_or(|slot| slot.active_pid.is_none()) {
+            now.set(restart, Position(found.and_then(|slot| slot.restart).unwrap_or(0)));
+        }
+        if let Some(found) = found {
+            set_back::check(found, system.seen(&kept, slot), held)?;
+        }
+        let new = now.only(|lane| kept.get(lane) != now.get(lane));
+        if !new.is_empty() {
+            log.set(&new, "SERVER").await?;
         }
         Ok(())
     }

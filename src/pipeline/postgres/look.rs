@@ -14,7 +14,7 @@ use crate::sources::postgres::publishing::{self, Lacking};
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
-use crate::sources::postgres::{Holds, catalog};
+use crate::sources::postgres::{Holds, catalog, set_back};
 use crate::table::{Table, TableId};
 
 /// What may be meant: a table of inserts needs no identity, a publication need not tell all, and a slot in use is that of a running service.
@@ -155,6 +155,9 @@ impl Found {
         }
         if let Some(system) = &self.system {
             system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
+            if let Some(slot) = &self.slot {
+                set_back::check(slot, system.seen(kept, &self.lane), held.iter().copied())?;
+            }
         }
         match (&self.slot, &self.system) {
             (Some(slot), Some(_)) => slot::check(slot, &self.database, &held, self.end).map(|()| None),

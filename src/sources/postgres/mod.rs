@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod changes;
 pub mod connection;
 pub mod copying;
+mod feed;
 pub mod followed;
 pub mod identity;
 mod introduced;
@@ -32,6 +33,7 @@ pub mod publishing;
 pub mod rewriting;
 pub mod rows;
 pub mod selection;
+pub mod set_back;
 pub mod slot;
 mod snapshot;
 mod spool;
@@ -53,9 +55,9 @@ use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sle
 use tracing::info;
 
 use self::catalog::PgTable;
-use self::changes::{Begin, Changes, Doubt, Known, Reading};
+use self::changes::{Begin, Changes, Doubt, Reading};
 use self::connection::{Address, Control, Replication};
-use self::followed::Followed;
+pub use self::feed::{Feed, Holds};
 use self::learned::Learned;
 use self::progress::Progress;
 use self::publication::Shown;
@@ -115,42 +117,6 @@ pub struct Settings {
     pub delivered: Arc<Delivered>,
     /// A folder for transactions in progress.
     pub spool: PathBuf,
-}
-
-/// A table, and what it holds.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    pub source: PgTable,
-    pub followed: Followed,
-    pub holds: Holds,
-    pub known: Known,
-    /// Of a table that is ahead of others: where its versions stand behind what these hold.
-    pub marks: Vec<Position>,
-}
-
-/// What a table holds of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// Nothing yet: it is to be copied.
-    Nothing,
-    /// Rows of an earlier copy, which are to be replaced by a new one.
-    OldCopy,
-    /// Everything up to here.
-    UpTo(u64),
-}
-
-impl Feed {
-    /// The table's name, and up to where it holds everything.
-    pub fn held_by(&self) -> Option<(&str, u64)> {
-        Some((self.followed.id.as_str(), self.held()?))
-    }
-
-    pub fn held(&self) -> Option<u64> {
-        match self.holds {
-            Holds::UpTo(at) => Some(at),
-            Holds::Nothing | Holds::OldCopy => None,
-        }
-    }
 }
 
 /// One flow: the stream of all tables that hold their copy, and beside it copies of some that do not. When these are published, the flow
@@ -339,10 +305,14 @@ impl PostgresSource {
         }
     }
 
-    /// Notes a mark at which copies are published, when it is handed over.
-    fn note(&mut self, flow: &Flow) {
-        if let (Flow::Mark(mark), Some(point), None) = (flow, self.copied, &self.copying) {
+    /// Notes a mark at which copies are published, when it is handed over. Beside it stands how far the slot is: see [`set_back`].
+    fn note(&mut self, flow: &mut Flow) {
+        let Flow::Mark(mark) = flow else { return };
+        if let (Some(point), None) = (self.copied, &self.copying) {
             self.has_copied |= mark.get(&self.settings.lane) >= Some(Position(point));
+        }
+        if let Some(restart) = self.progress.restart() {
+            mark.set(set_back::lane(&self.settings.lane), Position(restart));
         }
     }
 
@@ -383,8 +353,8 @@ impl Source for PostgresSource {
                 self.ready.clear();
                 return Ok(Some(Flow::Reopen(why)));
             }
-            if let Some(flow) = self.ready.pop_front() {
-                self.note(&flow);
+            if let Some(mut flow) = self.ready.pop_front() {
+                self.note(&mut flow);
                 return Ok(Some(flow));
             }
             if self.ended {
