@@ -16,7 +16,7 @@ use crate::config::Document;
 use crate::error::{Error, Result};
 use crate::log::{FORGOTTEN, Log, store};
 use crate::pipeline::assembly::{KafkaToDelta, NO_COLUMNS_YET};
-use crate::pipeline::postgres::{PostgresFeeds, PostgresToDelta};
+use crate::pipeline::postgres::{Found, PostgresFeeds, PostgresToDelta};
 use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
 use crate::pipeline::tables::open_store;
 use crate::position::{Checkpoint, Lane, Lsn};
@@ -74,7 +74,7 @@ impl Report {
             let found = async {
                 let store = probed(&feed.location, pipeline).await?;
                 let fed = opener.complete(feed, &store).await?;
-                Ok::<_, Error>((look(&fed.0, store, &pipeline.name).await?, fed))
+                Ok::<_, Error>((look(&fed.0, store, &pipeline.name, None).await?, fed))
             };
             match found.await {
                 Ok((found, fed)) => {
@@ -121,10 +121,10 @@ impl Report {
             self.wrong("postgres", &problem.error());
         }
         let mut marks = Vec::new();
-        let slot = Some(&found.lane);
+        let database = Some(&found);
         for (id, table) in &found.tables {
             match table {
-                Ok(table) => marks.push((table, self.look_at(table, pipeline, slot).await)),
+                Ok(table) => marks.push((table, self.look_at(table, pipeline, database).await)),
                 Err(wrong) => self.wrong(&format!("table {id}"), wrong),
             }
         }
@@ -143,7 +143,7 @@ impl Report {
                 ));
             }
         }
-        let kept = self.look_at(&pipeline.dead_letters, pipeline, slot).await;
+        let kept = self.look_at(&pipeline.dead_letters, pipeline, database).await;
         match found.continues(&marks, &kept) {
             Ok(will) => will.iter().for_each(|will| self.line(&format!("postgres: {will}"))),
             Err(wrong) => self.wrong("postgres", &wrong),
@@ -151,11 +151,11 @@ impl Report {
     }
 
     /// What a table holds; nothing, where that cannot be told. Of a database, the lanes beside the slot's are not for a person.
-    async fn look_at(&mut self, table: &Table, pipeline: &Resolved, slot: Option<&Lane>) -> Checkpoint {
-        let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name).await };
+    async fn look_at(&mut self, table: &Table, pipeline: &Resolved, database: Option<&Found>) -> Checkpoint {
+        let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name, database).await };
         match found.await {
             Ok(found) => {
-                self.table(table, &found, slot);
+                self.table(table, &found, database.map(|database| &database.lane));
                 found.map(|(_, marks)| marks).unwrap_or_default()
             }
             Err(wrong) => {
@@ -214,11 +214,16 @@ async fn probed(location: &Url, pipeline: &Resolved) -> Result<Arc<dyn ObjectSto
 }
 
 /// Version and marks of the table that is there, or None where there is none yet; an error where it is not the one that is expected.
-async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str) -> Result<Option<(u64, Checkpoint)>> {
+async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str, database: Option<&Found>) -> Result<Option<(u64, Checkpoint)>> {
     let Some(mut log) = Log::open(&table.location, store, pipeline).await? else {
         Log::may_create(table)?;
         return Ok(None);
     };
-    log.check(table).await?;
+    if let Err(wrong) = log.check(table).await {
+        return Err(match database {
+            Some(database) => database.explained(wrong, &table.id, &log.snapshot().properties),
+            None => wrong,
+        });
+    }
     Ok(Some((log.snapshot().version, log.checkpoint())))
 }

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use url::Url;
+
 use super::location::place_of;
 use super::{
     Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OnUnknownRow, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text,
@@ -57,6 +59,7 @@ pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
         check.pipeline(&at, pipeline);
     }
     check.places();
+    check.follows();
     check.slots();
     check.groups();
     check.problems
@@ -381,6 +384,16 @@ impl Check<'_> {
                 Text::Plain(_) => {}
             }
         }
+    }
+}
+
+impl Config {
+    /// A table with a place of its own in the file that lies at this one, around it or within it: its key.
+    pub fn table_beside(&self, url: &Url) -> Option<String> {
+        let place = place_of(url);
+        let mut all = tables(self).filter_map(|(name, location, at)| Some((place_of(&self.table_url(&name, location).ok()?), at)));
+        let found = all.find(|(other, _)| place.starts_with(other.as_str()) || other.starts_with(&place));
+        found.map(|(_, at)| at.to_string())
     }
 }
 

@@ -25,10 +25,10 @@ pub struct Postgres {
     pub slot: Option<String>,
     /// The publication. Default: `alluvium_<pipeline>`.
     pub publication: Option<String>,
-    /// Make the publication and the slot where they are missing, and put the tables into the publication that are asked for: at each start; what
-    /// is made later joins at the next one, or when you add it. A table whose rows nothing identifies (no primary key, no replica identity) is
-    /// set to REPLICA IDENTITY FULL first: else the server would refuse UPDATE and DELETE of it, to everybody. Without this option,
-    /// `alluvium check` prints the SQL.
+    /// Make the publication and the slot where they are missing, and put the tables into the publication that are asked for: at the start, and
+    /// within `discovery` what is made later. A table whose rows nothing identifies (no primary key, no replica identity) is set to REPLICA
+    /// IDENTITY FULL first: else the server would refuse UPDATE and DELETE of it, to everybody. Without this option, `alluvium check` prints
+    /// the SQL.
     #[serde(default)]
     pub create: bool,
     /// Read transactions when they are prepared (PREPARE TRANSACTION), and show them when they are committed: large ones are there sooner. While
@@ -36,7 +36,7 @@ pub struct Postgres {
     /// committed. A slot that was once read so stays so. PostgreSQL 15 and newer.
     #[serde(default)]
     pub two_phase: bool,
-    /// How often to look for tables that were added to the publication.
+    /// How often to look for tables that were added to the publication, or with `create` are to be.
     #[serde(default = "super::default_discovery")]
     pub discovery: Span,
     /// What becomes of a row with a value that its column cannot hold, like an infinite date: a dead letter, or a null in its place.

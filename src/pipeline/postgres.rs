@@ -4,21 +4,22 @@ mod columns;
 mod feeds;
 mod holds;
 mod look;
+mod opening;
 mod relations;
 mod told;
+mod unpublished;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use columns::{Origins, known_columns, untold_values};
+use columns::Origins;
 pub use feeds::{PostgresFeed, PostgresFeeds};
 use holds::holds;
 pub use look::Found;
 use relations::Relations;
-use told::must_be_told;
 
 use super::assembly::{DEAD_LETTERS_SHARE, STAGED_SHARE};
 use super::letters::Behind;
@@ -36,12 +37,13 @@ use crate::sources::postgres::catalog::{self, PgTable};
 use crate::sources::postgres::connection::{self, Address, Control, Tls};
 use crate::sources::postgres::followed::{Followed, Metadata};
 use crate::sources::postgres::learned::Learned;
+use crate::sources::postgres::publishing::Publisher;
 use crate::sources::postgres::slot::{self, Slot};
 use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, PostgresSource, Settings};
-use crate::sources::postgres::{identity, preflight, publication};
+use crate::sources::postgres::{identity, publication, set_back};
 use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
@@ -57,6 +59,10 @@ pub struct PostgresToDelta {
     budget: Budget,
     board: Board,
     until_caught_up: bool,
+    /// None where nothing is to be made on the server.
+    publisher: Option<Publisher>,
+    /// Tables that could not be published when that was last tried.
+    unpublished: BTreeSet<TableId>,
     /// Tables that what the server sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
     held: Vec<(Lanes, Checkpoint)>,
@@ -84,8 +90,12 @@ impl PostgresToDelta {
         if feeds.postgres.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
             warn!(pipeline = %resolved.name, "`tls.insecure_skip_verify` is set: the server is believed whatever its certificate says");
         }
+        let publication = feeds.postgres.publication_name(&resolved.name);
+        let publish = || Publisher::new(&publication, feeds.selection(), feeds.postgres.discovery.0);
         Ok(Self {
             tables: Tables::new(&resolved),
+            publisher: feeds.postgres.create.then(publish),
+            unpublished: BTreeSet::new(),
             resolved,
             feeds,
             address,
@@ -110,20 +120,13 @@ impl PostgresToDelta {
         self.feeds.postgres.publication_name(&self.resolved.name)
     }
 
-    /// What is followed, without the tables that are left out, and what these hold.
-    async fn without_left_out(
-        &mut self,
-        publication: &str,
-        published: &[PgTable],
-        types: &Types,
-        lane: &Lane,
-    ) -> Result<(Vec<Fed>, Vec<(Lanes, Checkpoint)>)> {
+    /// What is followed, without the tables that are left out. What these hold is kept.
+    async fn without_left_out(&mut self, publication: &str, published: &[PgTable], lane: &Lane) -> Result<Vec<(PostgresFeed, PgTable)>> {
         let (out, feeds): (Vec<_>, Vec<_>) = self
             .feeds
-            .feeds(publication, published)?
+            .feeds(publication, published, &self.unpublished)?
             .into_iter()
             .partition(|(feed, _)| self.left_out.contains(&feed.id));
-        self.open = feeds.len();
         let mut held = Vec::new();
         for (feed, _) in out {
             let store = self.tables.store(&feed.location).await?;
@@ -137,7 +140,8 @@ impl PostgresToDelta {
                 held.push((Lanes::Slot(lane.clone()), marks));
             }
         }
-        Ok((self.fed(publication, feeds, types, lane)?, held))
+        self.held = held;
+        Ok(feeds)
     }
 
     /// The tables that the configuration asks for, given those of the publication.
@@ -171,7 +175,9 @@ impl PostgresToDelta {
             ..self.feeds.limits()
         };
         let widens = feed.options.type_widening.unwrap_or(self.feeds.type_widening);
-        fed(feed, source, types, lane, limits, widens).map_err(|error| self.of_table(error, &feed.id))
+        let lies_alone = self.feeds.lies_alone(feed);
+        let fed = lies_alone.and_then(|()| fed(feed, source, types, lane, limits, widens));
+        fed.map_err(|error| self.of_table(error, &feed.id))
     }
 
     /// What is wrong with one of the tables that a pattern names stops this one, and so does what the server has made of any table.
@@ -241,10 +247,7 @@ impl Open for PostgresToDelta {
         let control = connection::control(&self.address).await?;
         let system = System::of(&self.address).await?;
         let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
-        if postgres.create {
-            let feeds = &self.feeds;
-            publication::publish(&control, &publication, |schema, table| feeds.wants(schema, table)).await?;
-        }
+        let unpublished = self.publish(&control).await?;
         let published = catalog::tables(&control, &publication).await?;
         if published.is_empty() && !publication::exists(&control, &publication).await? {
             let what = format!(
@@ -259,8 +262,10 @@ impl Open for PostgresToDelta {
             identity::of_new_partitions(&control, names).await?;
         }
         let types = catalog::types(&control).await?;
-        let (fed, held) = self.without_left_out(&publication, &published, &types, &lane).await?;
-        self.held = held;
+        let feeds = self.without_left_out(&publication, &published, &lane).await?;
+        self.open = feeds.len() + unpublished.errors.len();
+        self.refuse(unpublished.errors)?;
+        let fed = self.fed(&publication, feeds, &types, &lane)?;
 
         let letters = self.resolved.dead_letters.clone();
         let letters_store = self.tables.store(&letters.location).await?;
@@ -272,7 +277,7 @@ impl Open for PostgresToDelta {
         let share = limit / STAGED_SHARE / fed.len().max(1);
         let (mut sinks, mut feeds, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for fed in fed {
-            match self.open_table(fed, &lane, &mut relations, share).await {
+            match self.open_table(fed, &lane, &types, &mut relations, share).await {
                 Ok((table, sink, feed)) => {
                     sinks.push((table, sink));
                     feeds.push(feed);
@@ -304,7 +309,9 @@ impl Open for PostgresToDelta {
         if let Some(new) = relations.unkept() {
             of_database.set(&new, "RELATIONS").await?;
         }
-        self.keep_timeline(&control, &system, &lane, &feeds, &mut of_database).await?;
+        let found = slot::find(&control, &slot_name).await?;
+        self.keep_server(&control, &system, &lane, found.as_ref(), &feeds, &mut of_database)
+            .await?;
         let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
         // A table that is copied begins at a position that no letter has been made of.
@@ -338,7 +345,8 @@ impl Open for PostgresToDelta {
                 .collect(),
             copy_connections: postgres.copy_connections as usize,
             two_phase,
-            create: postgres.create,
+            publisher: self.publisher.clone(),
+            refused: unpublished.sources,
             discovery: postgres.discovery.0,
             board: self.board.clone(),
             limits: self.feeds.limits(),
@@ -369,91 +377,37 @@ impl Open for PostgresToDelta {
 }
 
 impl PostgresToDelta {
-    /// A table and what it holds, told to be copied again where what it holds is not what the server has.
-    async fn open_table(
-        &mut self,
-        fed: Fed,
-        lane: &Lane,
-        relations: &mut Relations,
-        share: usize,
-    ) -> Result<(Arc<Table>, DeltaSink, Feed)> {
-        let Fed { source, followed, table } = fed;
-        let told = must_be_told(&followed, &source, &self.publication_name());
-        let store = self.tables.store(&table.location).await?;
-        let opened = self.tables.sink(&table, Arc::clone(&store), share).await;
-        let mut sink = opened.map_err(|error| self.of_table(error, &table.id))?;
-        let is_copied = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
-        let is_another = relations.is_another(lane, &table, &source, is_copied);
-        let kept = Origins::kept(&sink.log().snapshot().properties, table.id.as_str());
-        let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
-        let untold = untold_values(&sink, &kept, &source, &table).join("`, `");
-        let untold = Some(untold).filter(|columns| is_copied && !columns.is_empty());
-        if let (Some(columns), Mode::Append) = (&untold, &table.mode) {
-            warn!(table = %table.id, "`{columns}` came with values, or has another name or type: it only grows, and rows that are there stay as they are");
-        }
-        let why = if is_another.map_err(|error| self.of_table(error, &table.id))? {
-            Some("it was dropped and made anew, or was out of the publication for a while")
-        } else if untold.is_some() && table.mode != Mode::Append {
-            Some("it has columns that its rows have values in, which no change tells")
-        } else if is_copied && told.is_err() && table.mode != Mode::Append {
-            Some("the publication leaves out changes of it")
-        } else {
-            self.learned.again(&table.id).filter(|_| is_copied)
-        };
-        let known = known_columns(&sink, &kept, &source);
-        let now = Origins::of(&source);
-        let now = if is_copied && why.is_none() { kept.and(now) } else { now };
-        if why.is_some() || now != kept {
-            sink.close();
-            let mut log = Log::open_or_create(&table.location, Arc::clone(&store), &table, &self.resolved.name).await?;
-            if let Some(why) = why {
-                warn!(table = %table.id, why, "it is copied again");
-                log.forget(lane).await?;
-                self.learned.is_to_be_copied(&table.id);
-            }
-            if now != kept {
-                log.set_properties(BTreeMap::from([now.property()?])).await?;
-            }
-            sink = self.tables.sink(&table, store, share).await?;
-        }
-        told.map_err(|error| self.of_table(error, &table.id))?;
-        let holds = holds(sink.checkpoint(), lane, &table)?;
-        let feed = Feed {
-            source,
-            followed,
-            holds,
-            known,
-            marks: Vec::new(),
-        };
-        Ok((Arc::new(table), sink, feed))
-    }
-
-    /// Tables that are to be copied and may not be read. Each stops alone.
-    async fn denied(&self, control: &Control, publication: &str, feeds: &[Feed]) -> Result<Vec<Error>> {
-        let name = |feed: &Feed| (feed.source.schema.clone(), feed.source.name.clone());
-        let to_copy = || feeds.iter().filter(|feed| feed.held().is_none());
-        let denials = preflight::denials(control, publication, &self.address.user, to_copy().map(name).collect()).await?;
-        let denied = to_copy().filter_map(|feed| Some(denials.get(&name(feed))?.error().alone(&feed.followed.id)));
-        Ok(denied.collect())
-    }
-
     /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.
-    async fn keep_timeline(&self, control: &Control, system: &System, slot: &Lane, feeds: &[Feed], log: &mut Log) -> Result<()> {
-        let lane = timeline::lane(slot);
-        let kept = log.checkpoint().get(&lane);
+    async fn keep_server(
+        &self,
+        control: &Control,
+        system: &System,
+        slot: &Lane,
+        found: Option<&Slot>,
+        feeds: &[Feed],
+        log: &mut Log,
+    ) -> Result<()> {
+        let (kept, timeline, restart) = (log.checkpoint(), timeline::lane(slot), set_back::lane(slot));
         let held = feeds.iter().filter_map(|feed| Some((feed.followed.id.as_str(), feed.held()?)));
         let left_out = self
             .held
             .iter()
             .filter_map(|(_, marks)| Some(("TABLE, which is left out", marks.get(slot)?.0)));
-        system.check(kept, held.chain(left_out))?;
-        let now = if catalog::is_standby(control).await? {
-            timeline::UNKNOWN
-        } else {
-            system.timeline()
-        };
-        if kept != Some(now) {
-            log.set(&Checkpoint::from_iter([(lane, now)]), "TIMELINE").await?;
+        let held: Vec<_> = held.chain(left_out).collect();
+        system.check(kept.get(&timeline), held.iter().copied())?;
+        let mut now = Checkpoint::default();
+        let is_standby = catalog::is_standby(control).await?;
+        now.set(timeline.clone(), if is_standby { timeline::UNKNOWN } else { system.timeline() });
+        // One that another process reads is that one's to keep.
+        if found.is_none_or(|slot| slot.active_pid.is_none()) {
+            now.set(restart, Position(found.and_then(|slot| slot.restart).unwrap_or(0)));
+        }
+        if let Some(found) = found {
+            set_back::check(found, system.seen(&kept, slot), held)?;
+        }
+        let new = now.only(|lane| kept.get(lane) != now.get(lane));
+        if !new.is_empty() {
+            log.set(&new, "SERVER").await?;
         }
         Ok(())
     }

@@ -46,14 +46,10 @@ async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
-    let bank = Bank::new(
-        PostgresServer::shared(),
-        "joined",
-        "CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first VALUES (1)",
-        &format!("{ALL}\ndiscovery = \"200 ms\""),
-    )
-    .await;
+    let sql = "CREATE TABLE first (id int PRIMARY KEY); INSERT INTO first VALUES (1)";
+    let mut bank = Bank::new(PostgresServer::shared(), "joined", sql, ALL).await;
     bank.catch_up().await;
+    bank.reconfigure("discovery = \"200 ms\"\nfollow = [\"public.*\"]");
     let mut program = bank.site.run("service", &bank.config);
     bank.sql("CREATE TABLE second (id int PRIMARY KEY); INSERT INTO second SELECT generate_series(1, 1000)")
         .await;

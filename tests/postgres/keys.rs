@@ -87,6 +87,26 @@ async fn a_key_that_two_rows_may_have_at_once_is_refused() {
     assert!(said.contains("the key `email` of public.chosen is deferrable"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_by_which_no_table_can_tell_rows_apart_is_refused() {
+    let sql = "CREATE EXTENSION hstore; CREATE TABLE floating (v float8 PRIMARY KEY); CREATE TABLE listed (v varchar(5)[] PRIMARY KEY); \
+               CREATE TABLE mapped (v hstore PRIMARY KEY); CREATE TABLE good (id int PRIMARY KEY); INSERT INTO good VALUES (1)";
+    let bank = Bank::new(PostgresServer::shared(), "keytypes", sql, ALL).await;
+    // What is to be seen of a table is seen once it is published.
+    for (code, said) in [bank.refused().await, bank.check().await] {
+        assert_eq!(code, 78, "{said}");
+        for (table, kind) in [
+            ("floating", "double precision"),
+            ("listed", "character varying(5)[]"),
+            ("mapped", "hstore"),
+        ] {
+            let refused = format!("the key column `v` of public.{table} is {kind}, by which a Delta table cannot tell rows apart");
+            assert!(said.contains(&refused), "{refused}: {said}");
+        }
+    }
+    bank.agrees("SELECT * FROM public.good", &["public.good"]).await;
+}
+
 /// With `special_values = "null"` as well: no row is told apart by a null.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_whose_key_no_column_holds_is_a_dead_letter_until_it_has_another() {

@@ -13,6 +13,7 @@ mod pgbench;
 mod preflight;
 mod printed;
 mod publications;
+mod publishing;
 mod refusals;
 mod relations;
 mod rights;

@@ -71,3 +71,20 @@ async fn many_tables_that_cannot_be_followed_stop_together_and_hold_up_no_other(
     // The server is asked for all of them at once, which takes a second or two: to open the pipeline anew for each takes twenty.
     assert!(took < Duration::from_secs(18), "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_would_lie_around_another_stops_alone() {
+    let sql = "CREATE TABLE around (id int PRIMARY KEY); CREATE TABLE within (id int PRIMARY KEY); CREATE TABLE good (id int PRIMARY KEY); \
+               INSERT INTO good VALUES (1)";
+    let lines = "create = true\nfollow = [\"public.*\"]\n[pipelines.bank.tables.inner]\ntable = \"public.within\"\nlocation = \"{dir}/lake/public/around/in\"";
+    let bank = Bank::new(PostgresServer::shared(), "nested", sql, lines).await;
+    // What is to be seen of a table is seen once it is published.
+    for (code, said) in [bank.refused().await, bank.check().await] {
+        assert_eq!(code, 78, "{said}");
+        assert!(
+            said.contains("public.around would lie at ") && said.contains("`pipelines.bank.tables.inner` lies there, too"),
+            "{said}"
+        );
+    }
+    bank.agrees("SELECT id FROM public.good", &["public.good"]).await;
+}

@@ -1,9 +1,10 @@
-//! Failovers: a standby is promoted, with all that the tables hold or without.
+//! Failovers: a standby is promoted, with all that the tables hold or without; and servers that are set back.
 
 use std::time::Duration;
 
 use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer, wait_until};
+use crate::support::program::Site;
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
@@ -73,5 +74,73 @@ async fn a_failover_that_lost_what_tables_hold_stops_them_until_they_are_copied_
         bank.catch_up().await;
         bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
         bank.sql(&format!("INSERT INTO t VALUES ({id})")).await;
+    }
+}
+
+/// From where on WAL is kept for the slot.
+async fn restart(bank: &Bank<'_>) -> u64 {
+    let sql = format!(
+        "SELECT restart_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+        bank.slot()
+    );
+    bank.value(&sql).await.parse().expect("a number")
+}
+
+async fn end_of_wal(bank: &Bank<'_>) -> u64 {
+    let end = bank.value("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").await;
+    end.parse().expect("a number")
+}
+
+/// The same database and lake, on a server that was away meanwhile.
+fn on<'s>(server: &'s PostgresServer, (database, site): (String, Site)) -> Bank<'s> {
+    let config = site.path("bank.toml");
+    Bank {
+        server,
+        database,
+        site,
+        config,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_set_back_stops_its_tables_however_far_its_wal_is_by_then() {
+    let mut server = PostgresServer::start(Options::default());
+    let bank = Bank::new(&server, "setback", TABLES, ALL).await;
+    bank.catch_up().await;
+    let kept = restart(&bank).await;
+    let parts = (bank.database.clone(), bank.site);
+    server.keep();
+    let bank = on(&server, parts);
+    for id in 2.. {
+        bank.sql(&format!("INSERT INTO t VALUES ({id})")).await;
+        bank.sql("CHECKPOINT").await;
+        bank.catch_up().await;
+        bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+        if restart(&bank).await > kept {
+            break;
+        }
+        assert!(id < 30, "the slot stays where it is");
+    }
+    bank.catch_up().await;
+    let end = end_of_wal(&bank).await;
+    let parts = (bank.database.clone(), bank.site);
+    server.set_back();
+    let bank = on(&server, parts);
+    while end_of_wal(&bank).await <= end {
+        bank.sql("SELECT pg_switch_wal()").await;
+        bank.sql("INSERT INTO t SELECT 100 + count(*) FROM t").await;
+    }
+    for (code, said) in [bank.check().await, bank.refused().await] {
+        assert_eq!(code, 65, "{said}");
+        for word in ["was set back to an earlier state", "alluvium resnapshot public.t"] {
+            assert!(said.contains(word), "`{word}` is missing:\n{said}");
+        }
+    }
+    assert_eq!(bank.resnapshot("public.t").await, Some(0));
+    for id in 11..14 {
+        bank.catch_up().await;
+        bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+        bank.sql(&format!("INSERT INTO t VALUES ({id})")).await;
+        bank.sql("CHECKPOINT").await;
     }
 }

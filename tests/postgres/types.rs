@@ -1,7 +1,10 @@
 //! Types that are made while a database is followed.
 
+use alluvium::sources::postgres::catalog;
+use alluvium::sources::postgres::connection::control;
+
 use crate::support::bank::Bank;
-use crate::support::postgres::PostgresServer;
+use crate::support::postgres::{Installation, Options, PostgresServer};
 
 const MAKE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN small AS int CHECK (VALUE < 100); CREATE TYPE pair AS (a int, b mood); \
     ALTER TABLE t ADD m mood, ADD ms mood[], ADD d small, ADD p pair; UPDATE t SET m = 'sad' WHERE id <= 2; \
@@ -44,6 +47,63 @@ async fn rows_of_types_that_are_made_meanwhile_are_read_as_they_are() {
             .await;
         bank.catch_up().await;
         agree(&bank).await;
+    }
+}
+
+#[tokio::test]
+async fn types_are_named_as_the_server_names_them() {
+    let named = [
+        "bool",
+        "int2",
+        "int4",
+        "int8",
+        "float4",
+        "float8",
+        "numeric",
+        "numeric(8,2)",
+        "numeric(38)",
+        "varchar",
+        "varchar(5)",
+        "char(5)",
+        "bit(3)",
+        "varbit",
+        "varbit(7)",
+        "time",
+        "time(3)",
+        "timetz(0)",
+        "timestamp",
+        "timestamp(0)",
+        "timestamptz",
+        "timestamptz(6)",
+        "date",
+        "interval",
+        "text",
+        "jsonb",
+        "uuid",
+        "bytea",
+        "mood",
+        "int4[]",
+        "varchar(5)[]",
+        "timestamp(3)[]",
+        "numeric(4,1)[]",
+        "mood[]",
+        "int4range",
+        "oid",
+    ];
+    for installation in Installation::all() {
+        let server = PostgresServer::start(Options::default().on(&installation));
+        let columns: Vec<String> = named.iter().enumerate().map(|(number, kind)| format!("c{number} {kind}")).collect();
+        let sql = format!("CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE t ({})", columns.join(", "));
+        server.sql("postgres", &sql).await;
+        let session = control(&server.address("postgres")).await.expect("a session");
+        let types = catalog::types(&session).await.expect("types");
+        let sql =
+            "SELECT atttypid, atttypmod, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0";
+        for row in server.rows("postgres", sql).await {
+            let cells: Vec<String> = row.into_iter().flatten().collect();
+            let declared: (u32, i32) = (cells[0].parse().expect("a number"), cells[1].parse().expect("a number"));
+            assert_eq!(types.column(declared.0, declared.1).name(), cells[2]);
+        }
     }
 }
 

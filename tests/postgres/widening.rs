@@ -12,8 +12,16 @@ async fn s9_a_table_follows_alter_column_type_where_that_is_asked_for() {
     alter(&bank).await;
     let (code, said) = bank.refused().await;
     assert!(code == 65 || code == 78, "{code}: {said}");
-    for part in ["`i` is Int32 in the table and Int64 here", "set `type_widening = true`"] {
-        assert!(said.contains(part), "{part}: {said}");
+    let in_types_of_the_server = [
+        "`i` is bigint now and was integer",
+        "`d` is numeric(9,4) now and was numeric(5,2)",
+        "`t` is timestamp without time zone now and was date",
+        "`l` is bigint[] now and was integer[]",
+        "set `type_widening = true`",
+    ];
+    let (_, looked) = bank.check().await;
+    for part in in_types_of_the_server {
+        assert!(said.contains(part) && looked.contains(part), "{part}: {said}\n{looked}");
     }
     bank.reconfigure(WIDENING);
     bank.catch_up().await;

@@ -242,6 +242,27 @@ impl PostgresServer {
         self.resume();
     }
 
+    /// Keeps a copy of all that the server has on its disk, as a snapshot does.
+    pub fn keep(&mut self) {
+        self.stop();
+        let copied = self
+            .installation
+            .command("cp")
+            .arg("-a")
+            .args([self.path("data"), self.path("kept")])
+            .status();
+        assert!(copied.expect("cp starts").success(), "the server's files are copied");
+        self.resume();
+    }
+
+    /// Sets the server back to what was kept.
+    pub fn set_back(&mut self) {
+        self.stop();
+        std::fs::remove_dir_all(self.path("data")).expect("the server's files");
+        std::fs::rename(self.path("kept"), self.path("data")).expect("the files that were kept");
+        self.resume();
+    }
+
     /// Stops all processes of the server where they are, until [`PostgresServer::thaw`]: it holds its connections and is silent.
     pub fn freeze(&self) {
         self.signal_all(libc::SIGSTOP);

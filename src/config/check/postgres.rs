@@ -87,6 +87,27 @@ impl Check<'_> {
         self.wrong_if(!append && !table.partition_by.is_empty(), at.key("partition_by"), alone);
     }
 
+    /// No two pipelines follow tables that would lie at one place: where one lies follows from its name, whatever the database.
+    pub(super) fn follows(&mut self) {
+        let mut seen: Vec<((String, String), KeyPath)> = Vec::new();
+        for (name, pipeline) in &self.config.pipelines {
+            let at = KeyPath::of(["pipelines", name]).key("postgres").key("follow");
+            let patterns = pipeline.postgres.iter().flat_map(|postgres| &postgres.follow).enumerate();
+            let own = patterns.filter_map(|(index, pattern)| Some((schema_and_table(pattern)?, at.index(index))));
+            let own: Vec<_> = own.collect();
+            for ((schema, table), at) in &own {
+                let takes_same = |((schemas, tables), _): &&((String, String), KeyPath)| overlap(schema, schemas) && overlap(table, tables);
+                if let Some((_, first)) = seen.iter().find(takes_same) {
+                    let what = format!(
+                        "tables that `{first}` may name, too, and both would lie at <lake>/SCHEMA/TABLE: write the file of another `lake`"
+                    );
+                    self.wrong(at.clone(), what);
+                }
+            }
+            seen.extend(own);
+        }
+    }
+
     /// No two pipelines read one slot: each would get a part of the changes. Slots are the server's, whatever the database.
     pub(super) fn slots(&mut self) {
         let mut slots: BTreeMap<(String, u16, String), KeyPath> = BTreeMap::new();
@@ -100,6 +121,27 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Whether there is a name that both patterns take, in which `*` stands for any characters.
+fn overlap(one: &str, other: &str) -> bool {
+    let other: Vec<char> = other.chars().collect();
+    // For each beginning of the other: whether it and what was seen of the one take a name.
+    let mut row: Vec<bool> = (0..=other.len())
+        .map(|end| other[..end].iter().all(|letter| *letter == '*'))
+        .collect();
+    for letter in one.chars() {
+        let mut next = vec![letter == '*' && row[0]];
+        for (place, own) in other.iter().enumerate() {
+            let both = match letter == '*' || *own == '*' {
+                true => row[place + 1] || next[place] || row[place],
+                false => row[place] && letter == *own,
+            };
+            next.push(both);
+        }
+        row = next;
+    }
+    row[other.len()]
 }
 
 /// How a table is written; where a schema's name seems to have a dot in it, also how that one is.

@@ -11,6 +11,7 @@ use crate::sinks::delta::DeltaSink;
 use crate::sources::postgres::catalog::{self, Origin, PgTable};
 use crate::sources::postgres::changes::Known;
 use crate::sources::postgres::followed::Metadata;
+use crate::sources::postgres::types::Types;
 use crate::table::{Mode, Table};
 
 /// As JSON: by a column's name its number and type on the server. Of columns that have gone there, the last.
@@ -50,6 +51,27 @@ impl Origins {
     pub fn property(&self) -> Result<(String, String)> {
         let text = serde_json::to_string(&self.0).map_err(|e| Error::bug("origins of columns are no JSON").because(e))?;
         Ok((PROPERTY.to_owned(), text))
+    }
+}
+
+/// A difference between a table and its source, with the types of the columns that have another one now, as the server names them.
+/// `properties`: those of the table.
+pub(super) fn in_types_of_server(error: Error, properties: &BTreeMap<String, String>, source: &PgTable, types: &Types) -> Error {
+    let kept = Origins::kept(properties, "").unwrap_or_default();
+    let retyped = source.columns.iter().filter_map(|column| {
+        let now = types.column(column.type_oid, column.type_modifier);
+        match kept.get(&column.name)? {
+            Origin::Typed(_, oid, modifier) if (oid, modifier) != (column.type_oid, column.type_modifier) => {
+                let was = types.column(oid, modifier);
+                Some(format!("`{}` is {} now and was {}", column.name, now.name(), was.name()))
+            }
+            Origin::Typed(..) | Origin::Number(_) => None,
+        }
+    });
+    let retyped: Vec<String> = retyped.collect();
+    match error.code {
+        "schema_mismatch" if !retyped.is_empty() => Error::new(error.kind, error.code, format!("{}: {error}", retyped.join(", "))),
+        _ => error,
     }
 }
 

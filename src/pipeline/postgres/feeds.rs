@@ -1,5 +1,6 @@
 //! Which tables of a database are followed, and which Delta table each becomes: by name, or by pattern.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use object_store::ObjectStore;
@@ -13,6 +14,7 @@ use crate::pipeline::resolve::{Storage, limits};
 use crate::pipeline::tables::open_store;
 use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection;
+use crate::sources::postgres::selection::Selection;
 use crate::table::{Limits, TableId, full_name};
 
 use super::IDLE_POSTGRES;
@@ -79,7 +81,7 @@ impl PostgresFeeds {
 
     /// Whether this Delta table is one that the database feeds.
     pub fn feeds_table(&self, name: &str) -> bool {
-        let followed = || schema_and_table(name).is_some_and(|(schema, table)| self.follows(&schema, &table));
+        let followed = || schema_and_table(name).is_some_and(|(schema, table)| self.selection().follows(&schema, &table));
         self.named.iter().any(|feed| feed.id.as_str() == name) || followed()
     }
 
@@ -94,10 +96,10 @@ impl PostgresFeeds {
         of_it.any(|feed| !feed.options.key.is_empty() || feed.options.mode.is_some())
     }
 
-    /// Whether the configuration asks for this table of the database.
-    pub fn wants(&self, schema: &str, table: &str) -> bool {
-        let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);
-        named || self.follows(schema, table)
+    /// The tables of the database that the configuration asks for.
+    pub(super) fn selection(&self) -> Selection {
+        let named = self.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
+        Selection::new(named, self.postgres.follow.iter().filter_map(|pattern| schema_and_table(pattern)))
     }
 
     /// The tables that are followed by pattern and lie in the lake already: names and places.
@@ -107,7 +109,7 @@ impl PostgresFeeds {
         };
         let lake = url_of(lake).map_err(|what| Error::config("bad_location", what))?;
         let store = open_store(&lake, storage)?;
-        let mut made = Vec::new();
+        let (selection, mut made) = (self.selection(), Vec::new());
         for schema in folders(store.as_ref(), &lake, None).await? {
             let tables = folders(store.as_ref(), &lake, Some(&schema)).await?;
             // The folder of a table that the configuration names.
@@ -118,8 +120,7 @@ impl PostgresFeeds {
                 let (Some(schema), Some(table)) = (name_of(&schema), name_of(&table)) else {
                     continue;
                 };
-                let named = self.named.iter().any(|feed| feed.schema == schema && feed.table == table);
-                if self.follows(&schema, &table) && !named {
+                if selection.follows(&schema, &table) && !selection.names(&schema, &table) {
                     made.push((full_name(&schema, &table), self.place(&schema, &table)?));
                 }
             }
@@ -127,16 +128,24 @@ impl PostgresFeeds {
         Ok(made)
     }
 
-    pub(super) fn follows(&self, schema: &str, table: &str) -> bool {
-        let patterns = self.postgres.follow.iter().filter_map(|pattern| schema_and_table(pattern));
-        patterns
-            .into_iter()
-            .any(|(schemas, tables)| matches(&schemas, schema) && matches(&tables, table))
+    /// The Delta tables that a table of the database feeds.
+    pub(super) fn fed_from(&self, schema: &str, table: &str) -> Vec<TableId> {
+        let named = self.named.iter().filter(|feed| feed.schema == schema && feed.table == table);
+        let named: Vec<TableId> = named.map(|feed| feed.id.clone()).collect();
+        match named.is_empty() {
+            true => vec![TableId::new(full_name(schema, table))],
+            false => named,
+        }
     }
 
-    /// What feeds what, given the publication and its tables.
-    pub(super) fn feeds(&self, publication: &str, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
-        let is_missing = |feed: &&PostgresFeed| !published.iter().any(|table| feed.is_of(table));
+    /// What feeds what, given the publication and its tables. `unpublished`: those that are known not to be there.
+    pub(super) fn feeds(
+        &self,
+        publication: &str,
+        published: &[PgTable],
+        unpublished: &BTreeSet<TableId>,
+    ) -> Result<Vec<(PostgresFeed, PgTable)>> {
+        let is_missing = |feed: &&PostgresFeed| !unpublished.contains(&feed.id) && !published.iter().any(|table| feed.is_of(table));
         let missing = self.named.iter().filter(is_missing);
         let missing: Vec<String> = missing.map(|feed| connection::qualified(&feed.schema, &feed.table)).collect();
         if missing.is_empty() {
@@ -153,14 +162,32 @@ impl PostgresFeeds {
     /// What these tables feed.
     pub(super) fn fed_by(&self, published: &[PgTable]) -> Result<Vec<(PostgresFeed, PgTable)>> {
         let feed = |feed: &PostgresFeed| Some((feed.clone(), published.iter().find(|table| feed.is_of(table))?.clone()));
-        let mut feeds: Vec<_> = self.named.iter().filter_map(feed).collect();
+        let (selection, mut feeds) = (self.selection(), self.named.iter().filter_map(feed).collect::<Vec<_>>());
         for table in published {
-            let named = self.named.iter().any(|feed| feed.is_of(table));
-            if !named && self.follows(&table.schema, &table.name) {
+            if selection.follows(&table.schema, &table.name) && !selection.names(&table.schema, &table.name) {
                 feeds.push((self.followed(table)?, table.clone()));
             }
         }
         Ok(feeds)
+    }
+
+    /// Whether a table that only a pattern asks for has its place for itself. Of the others the document knows.
+    pub(super) fn lies_alone(&self, feed: &PostgresFeed) -> Result<()> {
+        let beside = if self.is_named(&feed.id) {
+            None
+        } else {
+            self.config.table_beside(&feed.location)
+        };
+        match beside {
+            None => Ok(()),
+            Some(other) => {
+                let what = format!(
+                    "{} would lie at {}, and `{other}` lies there, too, around it or within it: give that one another `location`",
+                    feed.id, feed.location
+                );
+                Err(Error::config("bad_location", what))
+            }
+        }
     }
 
     /// Where a table lies that only a pattern asks for.
@@ -219,25 +246,6 @@ async fn folders(store: &dyn ObjectStore, lake: &Url, within: Option<&str>) -> R
         .collect())
 }
 
-/// `*` stands for any characters.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
-        return false;
-    };
-    let mut last = None;
-    for part in parts {
-        last = Some(part);
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    last.map_or(rest.is_empty(), |last| {
-        last.is_empty() || name.ends_with(last) && rest.len() < name.len()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,25 +277,5 @@ mod tests {
         }
         assert_eq!(folders[..2], ["orders", "ü 日"]);
         assert_eq!(name_of("_delta_log"), None);
-    }
-
-    #[test]
-    fn a_star_stands_for_any_characters() {
-        let cases = [
-            ("orders", "orders", true),
-            ("orders", "orders2", false),
-            ("*", "anything", true),
-            ("*", "", true),
-            ("ord*", "orders", true),
-            ("*ers", "orders", true),
-            ("*ers", "ersatz", false),
-            ("o*d*s", "orders", true),
-            ("o*x*s", "orders", false),
-            ("a*a", "a", false),
-            ("*a*a", "aba", true),
-        ];
-        for (pattern, name, expected) in cases {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
     }
 }

@@ -1,17 +1,20 @@
 //! What a run would find: `alluvium check` for a database. It changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::columns::in_types_of_server;
 use super::told::must_be_told;
 use super::{Fed, PostgresToDelta, holds};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn};
+use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection;
 use crate::sources::postgres::preflight::{self, Problem, Wanted};
-use crate::sources::postgres::publication::{self, Lacking};
+use crate::sources::postgres::publishing::{self, Lacking};
 use crate::sources::postgres::slot::{self, Lag, Slot};
 use crate::sources::postgres::timeline::{self, System};
-use crate::sources::postgres::{Holds, catalog};
+use crate::sources::postgres::types::Types;
+use crate::sources::postgres::{Holds, catalog, set_back};
 use crate::table::{Table, TableId};
 
 /// What may be meant: a table of inserts needs no identity, a publication need not tell all, and a slot in use is that of a running service.
@@ -30,6 +33,8 @@ pub struct Found {
     pub unpublished: Vec<Lacking>,
     /// What the tables hold is in this lane.
     pub lane: Lane,
+    sources: BTreeMap<TableId, PgTable>,
+    types: Types,
     slot: Option<Slot>,
     slot_name: String,
     database: String,
@@ -45,8 +50,8 @@ impl PostgresToDelta {
         let postgres = &self.feeds.postgres;
         let (slot_name, publication) = (postgres.slot_name(&self.resolved.name), self.publication_name());
         let control = connection::control(&self.address).await?;
-        let candidates = catalog::candidates(&control).await?;
-        let followed = candidates.into_iter().filter(|(schema, table)| self.feeds.follows(schema, table));
+        let (candidates, selection) = (catalog::candidates(&control).await?, self.feeds.selection());
+        let followed = candidates.into_iter().filter(|(schema, table)| selection.follows(schema, table));
         let named = self.feeds.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
         let wanted = Wanted {
             publication: publication.clone(),
@@ -71,23 +76,30 @@ impl PostgresToDelta {
         let (published, types) = (catalog::tables(&control, &publication).await?, catalog::types(&control).await?);
         let mut unpublished = Vec::new();
         if postgres.create {
-            unpublished = publication::lacking(&control, &publication, |schema, table| self.feeds.wants(schema, table)).await?;
-            unpublished.retain(|table| table.unidentified.obstacle.is_none()); // Others are among the problems.
+            let refused = preflight::refusals(&facts, &publication);
+            unpublished = publishing::lacking(&control, &publication, &selection).await?;
+            // Others are among the problems.
+            unpublished.retain(|table| table.unidentified.obstacle.is_none() && !refused.contains_key(&table.pair()));
         }
         let feeds = self.feeds.fed_by(&published)?;
         if feeds.is_empty() && unpublished.is_empty() && problems.is_empty() {
             problems.push(self.nothing_to_follow(&publication));
         }
+        let sources = feeds.iter().map(|(feed, source)| (feed.id.clone(), source.clone()));
+        let sources = sources.collect();
         let tables = feeds.into_iter().map(|(feed, source)| {
             let fed = self.fed_by(&feed, source, &types, &lane);
             let told = |fed: Fed| must_be_told(&fed.followed, &fed.source, &publication).map(|()| fed.table);
             (feed.id, fed.and_then(told))
         });
+        let tables = tables.collect();
         Ok(Found {
             lag: slot::lag(&control, &slot_name).await?,
             problems,
             advice,
-            tables: tables.collect(),
+            tables,
+            sources,
+            types,
             unpublished,
             slot: slot::find(&control, &slot_name).await?,
             slot_name,
@@ -121,6 +133,14 @@ impl Found {
         }
     }
 
+    /// A difference between a table, which has these properties, and its source, as a person knows the types.
+    pub fn explained(&self, difference: Error, table: &TableId, properties: &BTreeMap<String, String>) -> Error {
+        match self.sources.get(table) {
+            Some(source) => in_types_of_server(difference, properties, source, &self.types),
+            None => difference,
+        }
+    }
+
     /// Whether the server has what the tables lack, and what they hold; what a run does for it. `marks`: what each table holds; `kept`: what the
     /// dead-letter table does.
     pub fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<Option<String>> {
@@ -135,6 +155,9 @@ impl Found {
         }
         if let Some(system) = &self.system {
             system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
+            if let Some(slot) = &self.slot {
+                set_back::check(slot, system.seen(kept, &self.lane), held.iter().copied())?;
+            }
         }
         match (&self.slot, &self.system) {
             (Some(slot), Some(_)) => slot::check(slot, &self.database, &held, self.end).map(|()| None),

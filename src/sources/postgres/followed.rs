@@ -108,7 +108,8 @@ pub struct Followed {
 impl Followed {
     /// `key`: the key columns that were chosen; where there are none, those that the server has. With `append` there is no key.
     ///
-    /// Errors: a key column that is not there, or of which updates and deletes do not tell what it was; or a key that two rows may have at once.
+    /// Errors: a key column that is not there, or of which updates and deletes do not tell what it was, or of a type that cannot be a key; or a
+    /// key that two rows may have at once.
     pub fn new(id: TableId, source: &PgTable, types: &Types, key: &[String], append: bool, metadata: Vec<Metadata>) -> Result<Self> {
         let chosen = !key.is_empty();
         let key = if chosen { key } else { source.key() };
@@ -240,5 +241,21 @@ fn places(source: &PgTable, columns: &[FollowedColumn], key: &[String]) -> Resul
             Error::config("no_column", what)
         })
     };
-    key.iter().map(place).collect()
+    let places = key.iter().map(place).collect::<Result<Vec<usize>>>()?;
+    let mut own = places.iter().map(|&place| &columns[place]);
+    if let Some(column) = own.find(|column| !tells_apart(&column.kind.data_type())) {
+        let what = format!(
+            "the key column `{}` of {name} is {}, by which a Delta table cannot tell rows apart: set another `key`, or keep every change \
+             (`mode = \"append\"` with `metadata = [\"__op\"]`)",
+            column.name,
+            column.kind.name(),
+        );
+        return Err(Error::config("key_type", what));
+    }
+    Ok(places)
+}
+
+/// Numbers with fractions need not equal themselves (NaN), and what is made of values has several forms of one.
+fn tells_apart(kind: &DataType) -> bool {
+    !kind.is_floating() && !kind.is_nested()
 }

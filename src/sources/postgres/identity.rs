@@ -5,7 +5,7 @@
 //! nothing more, the WAL of an update or a delete has the whole old row, and what changes a row is seen here, for better or worse. To publish
 //! inserts alone would spare the table, but then its other changes would be seen by nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 
@@ -19,6 +19,8 @@ pub struct Unidentified {
     /// As statements name them.
     pub tables: Vec<String>,
     pub obstacle: Option<Obstacle>,
+    /// Who of their owners the role may not act for.
+    pub owners: BTreeSet<String>,
 }
 
 /// Why all columns are no identity that may be set unasked.
@@ -59,7 +61,8 @@ impl Unidentified {
 pub async fn unidentified(control: &Control, tables: &[(String, String)]) -> Result<BTreeMap<(String, String), Unidentified>> {
     // A deferrable primary key identifies no row to the log. Partitions have identities of their own.
     let sql = "SELECT n.nspname::text, c.relname::text, m.nspname::text, r.relname::text, r.relreplident = 'n', \
-               EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attgenerated <> '' AND NOT a.attisdropped) \
+               EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attgenerated <> '' AND NOT a.attisdropped), \
+               CASE WHEN NOT pg_has_role(r.relowner, 'USAGE') THEN pg_get_userbyid(r.relowner)::text END \
                FROM unnest($1::text[], $2::text[]) w(schema, name) JOIN pg_namespace n ON n.nspname = w.schema \
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name \
                CROSS JOIN LATERAL (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid \
@@ -74,6 +77,7 @@ pub async fn unidentified(control: &Control, tables: &[(String, String)]) -> Res
     for row in control.query(sql, &[&schemas, &names]).await? {
         let one = found.entry((row.get(0), row.get(1))).or_default();
         one.tables.push(qualified(row.get(2), row.get(3)));
+        one.owners.extend(row.get::<_, Option<String>>(6));
         let generated = row.get::<_, bool>(5) && !takes_generated;
         let obstacle = generated.then_some(Obstacle::Generated);
         one.obstacle = one.obstacle.max(obstacle.or(row.get::<_, bool>(4).then_some(Obstacle::Choice)));

@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod changes;
 pub mod connection;
 pub mod copying;
+mod feed;
 pub mod followed;
 pub mod identity;
 mod introduced;
@@ -28,8 +29,11 @@ pub mod preflight;
 mod prepared;
 mod progress;
 pub mod publication;
+pub mod publishing;
 pub mod rewriting;
 pub mod rows;
+pub mod selection;
+pub mod set_back;
 pub mod slot;
 mod snapshot;
 mod spool;
@@ -39,7 +43,7 @@ pub mod types;
 pub mod values;
 mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
@@ -51,12 +55,13 @@ use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sle
 use tracing::info;
 
 use self::catalog::PgTable;
-use self::changes::{Begin, Changes, Doubt, Known, Reading};
+use self::changes::{Begin, Changes, Doubt, Reading};
 use self::connection::{Address, Control, Replication};
-use self::followed::Followed;
+pub use self::feed::{Feed, Holds};
 use self::learned::Learned;
 use self::progress::Progress;
 use self::publication::Shown;
+use self::publishing::Publisher;
 use self::snapshot::Copies;
 use self::spool::Spool;
 use self::streaming::Streaming;
@@ -97,8 +102,10 @@ pub struct Settings {
     pub copy_connections: usize,
     /// The server tells transactions when they are prepared.
     pub two_phase: bool,
-    /// What is published gets the replica identity that it needs.
-    pub create: bool,
+    /// Publishes what is asked for, with the replica identities that it needs. None where nobody asked for that.
+    pub publisher: Option<Publisher>,
+    /// What it could not publish, by schema and name, as was said.
+    pub refused: BTreeSet<(String, String)>,
     pub discovery: Duration,
     pub board: Board,
     /// When all tables are published.
@@ -110,42 +117,6 @@ pub struct Settings {
     pub delivered: Arc<Delivered>,
     /// A folder for transactions in progress.
     pub spool: PathBuf,
-}
-
-/// A table, and what it holds.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    pub source: PgTable,
-    pub followed: Followed,
-    pub holds: Holds,
-    pub known: Known,
-    /// Of a table that is ahead of others: where its versions stand behind what these hold.
-    pub marks: Vec<Position>,
-}
-
-/// What a table holds of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// Nothing yet: it is to be copied.
-    Nothing,
-    /// Rows of an earlier copy, which are to be replaced by a new one.
-    OldCopy,
-    /// Everything up to here.
-    UpTo(u64),
-}
-
-impl Feed {
-    /// The table's name, and up to where it holds everything.
-    pub fn held_by(&self) -> Option<(&str, u64)> {
-        Some((self.followed.id.as_str(), self.held()?))
-    }
-
-    pub fn held(&self) -> Option<u64> {
-        match self.holds {
-            Holds::UpTo(at) => Some(at),
-            Holds::Nothing | Holds::OldCopy => None,
-        }
-    }
 }
 
 /// One flow: the stream of all tables that hold their copy, and beside it copies of some that do not. When these are published, the flow
@@ -334,10 +305,14 @@ impl PostgresSource {
         }
     }
 
-    /// Notes a mark at which copies are published, when it is handed over.
-    fn note(&mut self, flow: &Flow) {
-        if let (Flow::Mark(mark), Some(point), None) = (flow, self.copied, &self.copying) {
+    /// Notes a mark at which copies are published, when it is handed over. Beside it stands how far the slot is: see [`set_back`].
+    fn note(&mut self, flow: &mut Flow) {
+        let Flow::Mark(mark) = flow else { return };
+        if let (Some(point), None) = (self.copied, &self.copying) {
             self.has_copied |= mark.get(&self.settings.lane) >= Some(Position(point));
+        }
+        if let Some(restart) = self.progress.restart() {
+            mark.set(set_back::lane(&self.settings.lane), Position(restart));
         }
     }
 
@@ -346,7 +321,8 @@ impl PostgresSource {
         streaming.is_some_and(Streaming::is_at_its_end)
     }
 
-    /// Now and then: whether the publication shows what it did: the same tables with the same columns, and the same kinds of their changes.
+    /// Now and then: whether the publication shows what it did: the same tables with the same columns, and the same kinds of their changes; and
+    /// whether what cannot be published is known. What was made since the last time is published first.
     /// Copies are not given up for others: these are seen when they are whole. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
@@ -356,11 +332,15 @@ impl PostgresSource {
         if self.copying.is_some() {
             return Ok(true);
         }
+        let refused = match &self.settings.publisher {
+            Some(publisher) => publisher.publish(&self.control).await?.names(),
+            None => BTreeSet::new(),
+        };
         let now = publication::published(&self.control, &self.settings.publication).await?;
-        if self.settings.create {
+        if self.settings.publisher.is_some() {
             identity::of_new_partitions(&self.control, now.keys().cloned()).await?;
         }
-        Ok(now == self.settings.published)
+        Ok(now == self.settings.published && refused == self.settings.refused)
     }
 }
 
@@ -373,8 +353,8 @@ impl Source for PostgresSource {
                 self.ready.clear();
                 return Ok(Some(Flow::Reopen(why)));
             }
-            if let Some(flow) = self.ready.pop_front() {
-                self.note(&flow);
+            if let Some(mut flow) = self.ready.pop_front() {
+                self.note(&mut flow);
                 return Ok(Some(flow));
             }
             if self.ended {

@@ -2,8 +2,10 @@
 //! nothing is changed on the server.
 
 mod facts;
+mod rights;
 
-pub use facts::{Facts, Found, Publication, Room, Table, Wanted, denials, gather};
+pub use facts::{Facts, Found, Publication, Room, Table, Wanted, denials, facts, gather};
+pub use rights::{not_made, refusals};
 
 use std::fmt;
 
@@ -125,9 +127,12 @@ fn publication(facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     let name = identifier(&wanted.publication);
     let Some(publication) = &facts.publication else {
         if wanted.create {
-            let made = |table: &Table| table.found.as_ref().is_some_and(|found| is_made(found, facts, wanted));
+            let fits = |table: &Table| table.found.as_ref().is_some_and(|found| fits(found, facts));
             let what = format!("{} has none of the tables that the configuration asks for", facts.database);
-            return (!facts.tables.iter().any(made)).then(|| problem("not_published", what, "Correct the names, or create them"));
+            return match facts.tables.iter().any(fits) {
+                true => not_made(facts, &wanted.publication),
+                false => Some(problem("not_published", what, "Correct the names, or create them")),
+            };
         }
         let fit = facts.tables.iter().filter(|table| table.found.as_ref().is_some_and(is_table));
         let fit: Vec<String> = fit.map(|table| qualified(&table.schema, &table.name)).collect();
@@ -174,8 +179,11 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         logged: true,
         ..found.clone()
     };
-    if !found.published && !is_made(&logged, facts, wanted) {
-        lacks.extend(unpublished(table, found, facts, wanted));
+    if !found.published {
+        lacks.extend(match wanted.create && fits(&logged, facts) {
+            true => rights::not_published(table, found, facts, &wanted.publication),
+            false => unpublished(table, found, facts, wanted),
+        });
     }
     lacks
 }
@@ -232,11 +240,11 @@ fn unpublished(table: &Table, found: &Found, facts: &Facts, wanted: &Wanted) -> 
     Some(problem("table_unpublished", what, fix))
 }
 
-/// Whether a run puts the table into the publication, so that its changes come under its name.
-fn is_made(found: &Found, facts: &Facts, wanted: &Wanted) -> bool {
-    let fits = |publication: &Publication| !publication.all_tables && (publication.via_root || found.kind != 'p');
+/// Whether a run that may puts the table into the publication, so that its changes come under its name.
+fn fits(found: &Found, facts: &Facts) -> bool {
+    let takes = |publication: &Publication| !publication.all_tables && (publication.via_root || found.kind != 'p');
     let is_whole = is_table(found) && found.logged && !found.is_partition;
-    wanted.create && !found.published && is_whole && facts.publication.as_ref().is_none_or(fits) && obstacle(found, facts).is_none()
+    !found.published && is_whole && facts.publication.as_ref().is_none_or(takes) && obstacle(found, facts).is_none()
 }
 
 /// What keeps a run from publishing a table that has no identity.
@@ -252,7 +260,7 @@ fn needs_identity(facts: &Facts) -> bool {
 /// A run gives an identity to what it publishes, or tells why not. A key that is deferrable is refused all the same.
 fn identity(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
     let found = table.found.as_ref().filter(|found| is_table(found) && found.logged)?;
-    let is_given = is_made(found, facts, wanted) && found.deferrable.is_none();
+    let is_given = wanted.create && fits(found, facts) && found.deferrable.is_none();
     let is_told = wanted.create && !found.published && obstacle(found, facts).is_some();
     if found.unidentified.tables.is_empty() || !needs_identity(facts) || is_given || is_told {
         return None;

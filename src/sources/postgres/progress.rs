@@ -26,6 +26,9 @@ pub struct Progress {
     board: Board,
     /// All transactions up to here were read; 0 while nothing was.
     reached: AtomicU64,
+    /// From where on the server keeps WAL for the slot: what it told last, and what is certain to be on its disk; 0 while that is not known.
+    restart_told: AtomicU64,
+    restart: AtomicU64,
 }
 
 impl Progress {
@@ -36,6 +39,8 @@ impl Progress {
             slot: slot.to_owned(),
             board: board.clone(),
             reached: AtomicU64::new(0),
+            restart_told: AtomicU64::new(0),
+            restart: AtomicU64::new(0),
         }
     }
 
@@ -44,8 +49,16 @@ impl Progress {
         self.reached.store(at, Ordering::Relaxed);
     }
 
+    /// How far the slot is that the server will never be behind again, unless it is set back.
+    pub fn restart(&self) -> Option<u64> {
+        Some(self.restart.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
     /// Shows what the server tells of the slot.
     pub fn publish(&self, lag: &Lag) {
+        // What it told a second ago, it has written by now.
+        let written = self.restart_told.swap(lag.restart.unwrap_or(0), Ordering::Relaxed);
+        self.restart.fetch_max(written, Ordering::Relaxed);
         let read = Some(self.reached.load(Ordering::Relaxed)).filter(|&at| at > 0);
         let end = lag.end.max(read.unwrap_or(0));
         let labels = || [("pipeline", self.pipeline.to_string()), ("source", self.slot.clone())];
@@ -58,7 +71,7 @@ impl Progress {
             bytes("received", read);
         }
         bytes("committed", confirmed);
-        gauge!(telemetry::PG_SLOT_RETAINED_WAL_BYTES, &labels()).set(lag.retained as f64);
+        gauge!(telemetry::PG_SLOT_RETAINED_WAL_BYTES, &labels()).set(lag.retained() as f64);
         if let Some(safe) = lag.safe {
             gauge!(telemetry::PG_SLOT_SAFE_WAL_BYTES, &labels()).set(safe as f64);
         }
@@ -70,7 +83,7 @@ impl Progress {
                 committed: Lsn(confirmed),
                 lag_bytes: end - read.unwrap_or(confirmed),
                 committed_lag_bytes: end - confirmed,
-                retained_bytes: lag.retained,
+                retained_bytes: lag.retained(),
                 safe_bytes: lag.safe,
             };
             let lane = LaneStatus {

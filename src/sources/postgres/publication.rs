@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::catalog::{Column, HAS_DEFAULT_SQL, candidates, server_version};
-use super::connection::{Control, identifier, qualified};
-use super::identity::{self, Obstacle, Unidentified};
-use crate::error::{Error, Result};
+use super::catalog::{Column, HAS_DEFAULT_SQL, server_version};
+use super::connection::Control;
+use crate::error::Result;
 
 /// Versions before this one are known.
 const VERSION_UNKNOWN: u32 = 190_000;
@@ -147,14 +145,14 @@ pub async fn exists(control: &Control, publication: &str) -> Result<bool> {
 }
 
 /// What a publication is of.
-struct Kind {
-    all_tables: bool,
+pub struct Kind {
+    pub all_tables: bool,
     /// It tells updates or deletes.
-    changes: bool,
+    pub changes: bool,
 }
 
 /// None where it is not there.
-async fn kind(control: &Control, publication: &str) -> Result<Option<Kind>> {
+pub async fn kind(control: &Control, publication: &str) -> Result<Option<Kind>> {
     let sql = "SELECT puballtables, pubupdate OR pubdelete FROM pg_publication WHERE pubname = $1";
     let found = control.query(sql, &[&publication]).await?;
     Ok(found.first().map(|row| Kind {
@@ -164,7 +162,7 @@ async fn kind(control: &Control, publication: &str) -> Result<Option<Kind>> {
 }
 
 /// The tables that the publication names, or whose schema it names: also those that it shows in parts only.
-async fn named(control: &Control, publication: &str) -> Result<BTreeSet<(String, String)>> {
+pub async fn named(control: &Control, publication: &str) -> Result<BTreeSet<(String, String)>> {
     let of_schemas = if server_version(control).await? >= 150_000 {
         "UNION SELECT t.oid FROM pg_class t JOIN pg_publication_namespace s ON s.pnnspid = t.relnamespace JOIN pg_publication p ON p.oid = s.pnpubid \
          WHERE p.pubname = $1"
@@ -177,85 +175,4 @@ async fn named(control: &Control, publication: &str) -> Result<BTreeSet<(String,
     );
     let rows = control.query(&sql, &[&publication]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// A table that is wanted, and that the publication has neither by itself nor in parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lacking {
-    pub schema: String,
-    pub table: String,
-    /// What needs an identity before the table is published: else the server refuses UPDATE and DELETE of it.
-    pub unidentified: Unidentified,
-}
-
-impl Lacking {
-    /// As statements name it.
-    pub fn name(&self) -> String {
-        qualified(&self.schema, &self.table)
-    }
-}
-
-/// All of these, as candidates come: by schema and name.
-pub async fn lacking(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<Vec<Lacking>> {
-    let kind = kind(control, publication).await?;
-    if kind.as_ref().is_some_and(|kind| kind.all_tables) {
-        return Ok(Vec::new());
-    }
-    let (there, named) = (published(control, publication).await?, named(control, publication).await?);
-    let mut wanted = candidates(control).await?;
-    wanted.retain(|table| wants(&table.0, &table.1) && !there.contains_key(table) && !named.contains(table));
-    let mut unidentified = match kind {
-        Some(Kind { changes: false, .. }) => BTreeMap::new(),
-        _ => identity::unidentified(control, &wanted).await?,
-    };
-    let each = wanted.into_iter().map(|table| {
-        let unidentified = unidentified.remove(&table).unwrap_or_default();
-        let (schema, table) = table;
-        Lacking {
-            schema,
-            table,
-            unidentified,
-        }
-    });
-    Ok(each.collect())
-}
-
-/// Makes the publication where it is missing, and adds what is wanted and not in it: each table by itself, without those that inherit from it,
-/// and with an identity.
-pub async fn publish(control: &Control, publication: &str, wants: impl Fn(&str, &str) -> bool) -> Result<()> {
-    let lacking = lacking(control, publication, wants).await?;
-    let exists = exists(control, publication).await?;
-    let (refused, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|table| table.unidentified.obstacle.is_some());
-    for table in &refused {
-        let (why, table) = (table.unidentified.obstacle.map(Obstacle::why), table.name());
-        warn!(
-            publication,
-            table,
-            why,
-            "not published: nothing identifies its rows, and the server would refuse UPDATE and DELETE of it; alluvium check tells what helps"
-        );
-    }
-    let missing: Vec<String> = lacking.iter().map(|table| format!("ONLY {}", table.name())).collect();
-    let (name, tables) = (identifier(publication), missing.join(", "));
-    let statement = match (exists, missing.is_empty()) {
-        (true, true) => return Ok(()),
-        (true, false) => format!("ALTER PUBLICATION {name} ADD TABLE {tables}"),
-        (false, true) => {
-            let what = "the database has none of the tables that the configuration asks for";
-            return Err(Error::config("not_published", what));
-        }
-        (false, false) => format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true)"),
-    };
-    for Lacking { unidentified, .. } in lacking.iter().filter(|table| !table.unidentified.tables.is_empty()) {
-        identity::identify(control, unidentified).await?;
-        let tables = unidentified.tables.join(", ");
-        warn!(
-            publication,
-            tables,
-            "set to REPLICA IDENTITY FULL, for nothing identifies their rows, and the server would refuse UPDATE and DELETE of what is published so"
-        );
-    }
-    control.batch_execute(&statement).await?;
-    info!(publication, tables, "published");
-    Ok(())
 }

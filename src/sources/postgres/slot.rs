@@ -19,6 +19,8 @@ pub struct Slot {
     pub invalidated: Option<String>,
     /// Behind this the server sends changes: what it was told that is safe.
     pub confirmed: u64,
+    /// From here on WAL is kept for it. None where it was given up.
+    pub restart: Option<u64>,
     /// Transactions are told when they are prepared, and not only when they are committed.
     pub two_phase: bool,
 }
@@ -28,7 +30,7 @@ pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
     // As JSON, for not every version has every column.
     let sql = "SELECT s.plugin::text, s.database::text, s.temporary, s.active_pid, s.wal_status, \
                coalesce(j->>'invalidation_reason', CASE WHEN j->>'conflicting' = 'true' THEN 'conflict with recovery' END), \
-               s.confirmed_flush_lsn::text, coalesce((j->>'two_phase')::bool, false) FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = $1";
+               s.confirmed_flush_lsn::text, coalesce((j->>'two_phase')::bool, false), s.restart_lsn::text FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = $1";
     let rows = control.query(sql, &[&name]).await?;
     Ok(rows.first().map(|row| Slot {
         name: name.to_owned(),
@@ -40,6 +42,7 @@ pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
         invalidated: row.get(5),
         confirmed: row.get::<_, Option<&str>>(6).and_then(Lsn::parse).map_or(0, |lsn| lsn.0),
         two_phase: row.get(7),
+        restart: row.get::<_, Option<&str>>(8).and_then(Lsn::parse).map(|lsn| lsn.0),
     }))
 }
 
@@ -72,10 +75,17 @@ pub struct Lag {
     pub end: u64,
     /// What the slot was told that is safe.
     pub confirmed: u64,
-    /// Kept for the slot.
-    pub retained: u64,
+    /// From here on WAL is kept for the slot. None where it was given up.
+    pub restart: Option<u64>,
     /// May still be written before the server gives the slot up; None where it has no such limit.
     pub safe: Option<u64>,
+}
+
+impl Lag {
+    /// Bytes of WAL that are kept for the slot.
+    pub fn retained(&self) -> u64 {
+        self.restart.map_or(0, |restart| self.end.saturating_sub(restart))
+    }
 }
 
 /// None where there is no slot of this name.
@@ -84,16 +94,11 @@ pub async fn lag(control: &Control, name: &str) -> Result<Option<Lag>> {
     let sql = "SELECT confirmed_flush_lsn::text, restart_lsn::text, safe_wal_size FROM pg_replication_slots WHERE slot_name = $1";
     let rows = control.query(sql, &[&name]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let lsn = |place: usize| {
-        row.get::<_, Option<String>>(place)
-            .as_deref()
-            .and_then(Lsn::parse)
-            .map_or(end, |lsn| lsn.0)
-    };
+    let lsn = |place: usize| row.get::<_, Option<&str>>(place).and_then(Lsn::parse).map(|lsn| lsn.0);
     Ok(Some(Lag {
         end,
-        confirmed: lsn(0),
-        retained: end.saturating_sub(lsn(1)),
+        confirmed: lsn(0).unwrap_or(end),
+        restart: lsn(1),
         safe: row.get::<_, Option<i64>>(2).map(|bytes| u64::try_from(bytes).unwrap_or(0)),
     }))
 }

@@ -6,8 +6,9 @@
 use tracing::warn;
 
 use super::connection::{Address, Replication};
+use super::set_back;
 use crate::error::{Error, Result};
-use crate::position::{Lane, Lsn, Position};
+use crate::position::{Checkpoint, Lane, Lsn, Position};
 
 /// Where the first timeline begins, told from 0, which stands for one that is not known.
 const FIRST: u64 = 1;
@@ -57,6 +58,13 @@ impl System {
     /// The present timeline, as it is kept: where it began.
     pub fn timeline(&self) -> Position {
         self.began.last().map_or(UNKNOWN, |&began| Position(began))
+    }
+
+    /// How far a slot was seen to have come on the present timeline, by what is kept of it. A slot of a standby that was promoted may be behind
+    /// that of its primary.
+    pub fn seen(&self, kept: &Checkpoint, slot: &Lane) -> Option<Position> {
+        let timeline = kept.get(&lane(slot)).filter(|timeline| *timeline != UNKNOWN);
+        kept.get(&set_back::lane(slot)).filter(|_| timeline == Some(self.timeline()))
     }
 
     /// Up to where this server has the WAL of a timeline that began there. None: it has never had any of it.

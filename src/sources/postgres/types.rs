@@ -14,6 +14,8 @@
 //! | domains | as their base type |
 //! | all others | string, exactly as the server prints it |
 
+mod names;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -105,7 +107,7 @@ impl Types {
     /// What a column of this type and modifier (`atttypmod`) becomes. A type that nobody knows is taken as text.
     pub fn column(&self, oid: u32, modifier: i32) -> ColumnType {
         ColumnType {
-            name: self.name(oid).into(),
+            name: self.name(oid, modifier).into(),
             kind: self.kind(oid, modifier, 0, &mut { PARTS_MAX }),
         }
     }
@@ -116,14 +118,15 @@ impl Types {
         Kind::builtin(oid, -1).is_some() || oid == MONEY || self.rows.get(&oid).is_some_and(is_there)
     }
 
-    fn name(&self, oid: u32) -> String {
+    fn name(&self, oid: u32, modifier: i32) -> String {
+        let plain = |oid: u32, row: &TypeRow| names::sql_name(oid, modifier).unwrap_or_else(|| row.name.clone());
         match self.rows.get(&oid) {
             Some(row) if row.element != 0 && row.typtype == b'b' => match self.rows.get(&row.element) {
-                Some(element) => format!("{}[]", element.name),
+                Some(element) => format!("{}[]", plain(row.element, element)),
                 None => row.name.clone(),
             },
-            Some(row) => row.name.clone(),
-            None => format!("type {oid}"),
+            Some(row) => plain(oid, row),
+            None => names::sql_name(oid, modifier).unwrap_or_else(|| format!("type {oid}")),
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Facts {
     pub role: String,
     /// Superusers and members of Amazon's rds_replication count too.
     pub may_replicate: bool,
+    /// It has CREATE on the database.
+    pub may_create: bool,
     /// The server is a standby.
     pub standby: bool,
     pub wal_level: String,
@@ -52,8 +54,10 @@ pub struct Room {
     pub used: u32,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Publication {
+    /// Whose it is, where the role may not act for that one.
+    pub owner: Option<String>,
     pub all_tables: bool,
     /// Of insert, update, delete and truncate, those that are not published.
     pub left_out: Vec<&'static str>,
@@ -62,6 +66,14 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// As a run makes it.
+    pub fn made() -> Self {
+        Self {
+            via_root: true,
+            ..Self::default()
+        }
+    }
+
     /// It tells updates or deletes.
     pub fn has_changes(&self) -> bool {
         !["update", "delete"].iter().all(|operation| self.left_out.contains(operation))
@@ -93,6 +105,8 @@ pub struct Found {
     pub unreadable: Vec<String>,
     /// Row security hides rows from the role, of it or of a partition.
     pub rows_hidden: bool,
+    /// Whose it is, where the role may not act for that one.
+    pub owner: Option<String>,
     pub published: bool,
 }
 
@@ -112,18 +126,27 @@ pub async fn denials(
 
 /// Asks for all of it.
 pub async fn gather(control: &Control, wanted: &Wanted) -> Result<Facts> {
-    let mut facts = server(control).await?;
-    facts.publication = publication(control, &wanted.publication).await?;
-    facts.tables = tables(control, &wanted.publication, &wanted.tables).await?;
-    facts.slot = slot::find(control, &wanted.slot).await?;
-    Ok(facts)
+    let facts = self::facts(control, &wanted.publication, wanted.tables.clone()).await?;
+    Ok(Facts {
+        slot: slot::find(control, &wanted.slot).await?,
+        ..facts
+    })
+}
+
+/// The same, but for the slot.
+pub async fn facts(control: &Control, publication: &str, tables: Vec<(String, String)>) -> Result<Facts> {
+    Ok(Facts {
+        publication: self::publication(control, publication).await?,
+        tables: self::tables(control, publication, &tables).await?,
+        ..server(control).await?
+    })
 }
 
 async fn server(control: &Control) -> Result<Facts> {
     // Prepared statements and temporary slots of others count as well, for they take the same places.
     const SQL: &str = "SELECT current_setting('server_version_num'), current_database(), current_user, \
          r.rolsuper OR r.rolreplication OR EXISTS (SELECT 1 FROM pg_roles a WHERE a.rolname = 'rds_replication' AND pg_has_role(a.oid, 'MEMBER')), \
-         pg_is_in_recovery(), current_setting('wal_level'), \
+         has_database_privilege(current_database(), 'CREATE'), pg_is_in_recovery(), current_setting('wal_level'), \
          current_setting('max_replication_slots'), (SELECT count(*) FROM pg_replication_slots), \
          current_setting('max_wal_senders'), (SELECT count(*) FROM pg_stat_get_wal_senders()) \
          FROM pg_roles r WHERE r.rolname = current_user";
@@ -133,6 +156,7 @@ async fn server(control: &Control) -> Result<Facts> {
         database: row.text()?,
         role: row.text()?,
         may_replicate: row.truth()?,
+        may_create: row.truth()?,
         standby: row.truth()?,
         wal_level: row.text()?,
         slots: Room {
@@ -152,14 +176,15 @@ async fn server(control: &Control) -> Result<Facts> {
 
 async fn publication(control: &Control, name: &str) -> Result<Option<Publication>> {
     let sql = format!(
-        "SELECT puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = {}",
+        "SELECT CASE WHEN NOT pg_has_role(pubowner, 'USAGE') THEN pg_get_userbyid(pubowner) END, \
+         puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = {}",
         literal(name)
     );
     let Some(row) = control.rows(&sql).await?.pop() else {
         return Ok(None);
     };
     let mut row = Fields::of(Some(row), "the publication")?;
-    let (all_tables, via_root) = (row.truth()?, row.truth()?);
+    let (owner, all_tables, via_root) = (row.optional()?, row.truth()?, row.truth()?);
     let mut left_out = Vec::new();
     for operation in ["insert", "update", "delete", "truncate"] {
         if !row.truth()? {
@@ -167,6 +192,7 @@ async fn publication(control: &Control, name: &str) -> Result<Option<Publication
         }
     }
     Ok(Some(Publication {
+        owner,
         all_tables,
         left_out,
         via_root,
@@ -190,7 +216,8 @@ async fn tables(control: &Control, publication: &str, wanted: &[(String, String)
           FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p' AND k.condeferrable), \
          coalesce(has_schema_privilege(n.oid, 'USAGE'), true), coalesce(has_table_privilege(c.oid, 'SELECT'), true), \
          array_to_string(ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-             AND has_column_privilege(c.oid, a.attnum, 'SELECT')), ' '), parts.unreadable, parts.hidden \
+             AND has_column_privilege(c.oid, a.attnum, 'SELECT')), ' '), parts.unreadable, parts.hidden, \
+         CASE WHEN NOT pg_has_role(c.relowner, 'USAGE') THEN pg_get_userbyid(c.relowner) END \
          FROM (VALUES {}) w(at, schema, name) \
          LEFT JOIN pg_namespace n ON n.nspname = w.schema \
          LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c') \
@@ -232,6 +259,7 @@ fn table(
         usable_schema: row.truth()?,
         unreadable: Vec::new(),
         rows_hidden: false,
+        owner: None,
         published: shown.is_some(),
     };
     let (whole, columns) = (row.truth()?, row.text()?);
@@ -243,6 +271,7 @@ fn table(
     let parts: Vec<String> = serde_json::from_str(&row.text()?).map_err(|e| unreadable("a table").because(e))?;
     found.unreadable.extend(parts);
     found.rows_hidden = row.truth()?;
+    found.owner = row.optional()?;
     Ok(Table {
         schema,
         name,

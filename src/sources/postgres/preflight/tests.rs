@@ -24,6 +24,7 @@ fn found() -> Found {
         usable_schema: true,
         unreadable: Vec::new(),
         rows_hidden: false,
+        owner: None,
         published: true,
     }
 }
@@ -31,7 +32,7 @@ fn found() -> Found {
 fn unidentified() -> Unidentified {
     Unidentified {
         tables: vec!["\"public\".\"t\"".to_owned()],
-        obstacle: None,
+        ..Unidentified::default()
     }
 }
 
@@ -41,15 +42,12 @@ fn facts(found: Found) -> Facts {
         database: "shop".to_owned(),
         role: "ann".to_owned(),
         may_replicate: true,
+        may_create: true,
         standby: false,
         wal_level: "logical".to_owned(),
         slots: Room { most: 10, used: 3 },
         senders: Room { most: 10, used: 3 },
-        publication: Some(Publication {
-            all_tables: false,
-            left_out: Vec::new(),
-            via_root: false,
-        }),
+        publication: Some(Publication::default()),
         tables: vec![Table {
             schema: "public".to_owned(),
             name: "t".to_owned(),
@@ -291,8 +289,8 @@ fn what_a_run_makes_is_no_problem_and_what_it_does_not_make_is() {
     let publication = |all_tables, via_root| {
         Some(Publication {
             all_tables,
-            left_out: Vec::new(),
             via_root,
+            ..Publication::default()
         })
     };
     let partitioned = || Found { kind: 'p', ..found() };
@@ -339,13 +337,82 @@ fn what_a_run_makes_is_no_problem_and_what_it_does_not_make_is() {
     }
     // Where only inserts are told, nothing is refused.
     let inserts = Publication {
-        all_tables: false,
         left_out: vec!["update", "delete"],
-        via_root: false,
+        ..Publication::default()
     };
     let codes: Vec<_> = problems(&with(Some(inserts), refused()), &create)
         .iter()
         .map(|problem| problem.code)
         .collect();
     assert_eq!(codes, ["publication_partial"]);
+}
+
+#[test]
+fn what_a_run_has_no_rights_for_is_named_with_what_gives_them() {
+    let create = Wanted { create: true, ..wanted() };
+    let lacks = || Found {
+        published: false,
+        ..found()
+    };
+    let theirs = |found: Found| Found {
+        owner: Some("app".to_owned()),
+        ..found
+    };
+    let loose = |owners: &[&str]| Unidentified {
+        owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),
+        ..unidentified()
+    };
+    let parted = Found {
+        unidentified: loose(&["part"]),
+        ..lacks()
+    };
+    let of_all = Found {
+        unidentified: loose(&["app"]),
+        ..theirs(lacks())
+    };
+    let theirs_too = Some(Publication {
+        owner: Some("dba".to_owned()),
+        ..Publication::default()
+    });
+    let not_made = Facts {
+        publication: None,
+        may_create: false,
+        ..facts(lacks())
+    };
+    let unmade = Facts {
+        publication: None,
+        ..facts(theirs(lacks()))
+    };
+    let add = "ALTER PUBLICATION \"p\" ADD TABLE ONLY \"public\".\"t\";";
+    let identify = "ALTER TABLE \"public\".\"t\" REPLICA IDENTITY FULL;";
+    let let_it = |owners: &str| format!("or let \"ann\" do so, with all that comes later: GRANT {owners} TO \"ann\";");
+    let cases = [
+        (not_made, "Run: GRANT CREATE ON DATABASE \"shop\" TO \"ann\";".to_owned()),
+        (facts(theirs(lacks())), format!("Run, as a superuser: {add} {}", let_it("\"app\""))),
+        (
+            unmade,
+            format!("Run, as a superuser (once a run has made it): {add} {}", let_it("\"app\"")),
+        ),
+        (
+            facts(parted),
+            format!("Run, as a superuser: {identify} {add} {}", let_it("\"part\"")),
+        ),
+        (
+            Facts {
+                publication: theirs_too,
+                ..facts(of_all)
+            },
+            format!("Run, as a superuser: {identify} {add} {}", let_it("\"app\", \"dba\"")),
+        ),
+    ];
+    for (facts, fix) in cases {
+        let found = problems(&facts, &create);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].code, found[0].fix.as_str()), ("postgres_denied", fix.as_str()));
+        // Nobody asks for rights that are not needed.
+        let asked: Vec<_> = problems(&facts, &wanted()).into_iter().map(|problem| problem.fix).collect();
+        assert!(!asked.contains(&fix), "{asked:?}");
+    }
+    // What is published needs no rights of its owner's.
+    assert_eq!(problems(&facts(theirs(found())), &create), []);
 }

@@ -1,0 +1,65 @@
+//! Whether a server was set back to an earlier state of its own, as by a snapshot of its disk that was restored.
+//!
+//! Such a server has the same identifier and the same timeline, and when its WAL has passed once more what the tables hold, nothing that it tells
+//! of itself gives it away, but for its slot. From where on a slot keeps WAL (`restart_lsn`) is on the server's disk before it counts, so it
+//! never goes back, not in a crash either. The dead-letter table keeps how far it was seen.
+
+use super::slot::Slot;
+use crate::error::{Error, Result};
+use crate::position::{Lane, Lsn, Position};
+
+/// The lane whose position is how far a slot was seen to have come.
+pub fn lane(slot: &Lane) -> Lane {
+    Lane::new(format!("{}/restart@{}", slot.name(), slot.incarnation().unwrap_or_default()))
+}
+
+/// Whether the slot is where it was seen on this timeline (`kept`), or further on. `held`: tables that hold changes that were read through it.
+pub fn check<'t>(slot: &Slot, kept: Option<Position>, held: impl IntoIterator<Item = (&'t str, u64)>) -> Result<()> {
+    let (Some(kept), Some(now)) = (kept, slot.restart) else {
+        return Ok(());
+    };
+    let tables: Vec<&str> = held.into_iter().map(|(table, _)| table).collect();
+    if now >= kept.0 || tables.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "the server was set back to an earlier state (a snapshot of its disk was restored): the replication slot `{}` keeps WAL from {}, and did from \
+         {} before, which no slot goes back behind. What the server has written since is at positions that tables hold already. Copy the tables again \
+         (alluvium resnapshot {})",
+        slot.name,
+        Lsn(now),
+        Lsn(kept.0),
+        tables.join(" ")
+    );
+    Err(Error::data("server_set_back", what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_went_back_tells_of_a_server_that_was_set_back() {
+        let held = [("t", 50)];
+        let cases: [(Option<u64>, Option<u64>, &[(&str, u64)], bool); 6] = [
+            (Some(20), Some(20), &held, true),
+            (Some(20), Some(21), &held, true),
+            (Some(20), Some(19), &held, false),
+            // All are to be copied.
+            (Some(20), Some(19), &[], true),
+            // Not seen yet, or given up.
+            (None, Some(19), &held, true),
+            (Some(20), None, &held, true),
+        ];
+        for (kept, restart, held, fits) in cases {
+            let slot = Slot {
+                restart,
+                ..Slot::default()
+            };
+            let checked = check(&slot, kept.map(Position), held.iter().copied());
+            assert_eq!(checked.is_ok(), fits, "{kept:?} {restart:?}");
+            let said = checked.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(fits || said.contains("keeps WAL from 0/13, and did from 0/14"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! With `create = true`: tables that are made while others are followed, and tables that a run may not publish.
+
+use crate::support::bank::Bank;
+use crate::support::postgres::{Options, PostgresServer, wait_until};
+
+const ALL: &str = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.*\"]";
+
+/// Waits until a table of the schema `public` has the rows that the server has.
+async fn is_followed(bank: &Bank<'_>, table: &str) {
+    let log = bank.site.table("public").join(table).join("_delta_log");
+    let sql = format!("SELECT * FROM public.{table}");
+    wait_until(&format!("{table} is followed"), async || {
+        log.exists() && bank.here(&sql, &[&format!("public.{table}")]).await == bank.there(&sql).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_later_is_published_within_discovery_and_followed() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SCHEMA other";
+    let bank = Bank::new(PostgresServer::shared(), "later", sql, ALL).await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    bank.sql(
+        "CREATE TABLE keyed (id int PRIMARY KEY); INSERT INTO keyed VALUES (1), (2); CREATE TABLE loose (v int); INSERT INTO loose VALUES (1); \
+         CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF parted DEFAULT; INSERT INTO parted VALUES (1); \
+         CREATE TABLE other.beside (id int PRIMARY KEY)",
+    )
+    .await;
+    for table in ["keyed", "loose", "parted"] {
+        is_followed(&bank, table).await;
+    }
+    bank.sql("INSERT INTO t VALUES (2); DELETE FROM keyed WHERE id = 1; INSERT INTO loose VALUES (2); UPDATE parted SET id = 2")
+        .await;
+    for table in ["t", "keyed", "loose", "parted"] {
+        is_followed(&bank, table).await;
+    }
+    // The application goes on.
+    let identity = bank.value("SELECT relreplident FROM pg_class WHERE relname = 'loose'").await;
+    assert_eq!(identity, "f");
+    let sql = format!(
+        "SELECT tablename FROM pg_publication_tables WHERE pubname = 'pub_{}' AND schemaname <> 'public'",
+        bank.database
+    );
+    assert!(bank.there(&sql).await.is_empty(), "what nobody asks for is not published");
+    service.stop().await;
+    bank.catch_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_use_is_published_when_it_is_free_and_the_others_go_on() {
+    let server = PostgresServer::shared();
+    let bank = Bank::new(server, "busy", "CREATE TABLE t (id int PRIMARY KEY)", ALL).await;
+    bank.catch_up().await;
+    bank.sql("CREATE TABLE busy (id int PRIMARY KEY); INSERT INTO busy VALUES (1)")
+        .await;
+    let user = server.client(&bank.database).await;
+    user.batch_execute("BEGIN; LOCK TABLE busy IN SHARE MODE").await.expect("a lock");
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("it is said", async || service.log_text().contains("not published yet")).await;
+    bank.sql("INSERT INTO t VALUES (1)").await;
+    is_followed(&bank, "t").await;
+    user.batch_execute("COMMIT").await.expect("the lock is gone");
+    is_followed(&bank, "busy").await;
+    service.stop().await;
+}
+
+/// The statements that a look has named last for a table: what a superuser can run once, and what helps for ever.
+fn advised(said: &str, table: &str) -> (String, String) {
+    let of_table = format!("\"al\" may not put \"public\".\"{table}\"");
+    let line = said.lines().rfind(|line| line.contains(&of_table));
+    let line = line.unwrap_or_else(|| panic!("nothing is said of {table}:\n{said}"));
+    let (once, ever) = line.split_once("; or let \"al\" do so").expect("two things that help");
+    let once = once.split_once("as a superuser: ").expect("statements").1;
+    (once.to_owned(), ever.split_once(": ").expect("a statement").1.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_others_stops_alone_and_is_followed_when_what_is_advised_was_run() {
+    let server = PostgresServer::start(Options::default());
+    let sql = "CREATE ROLE al LOGIN REPLICATION; CREATE ROLE app; CREATE TABLE mine (id int PRIMARY KEY); ALTER TABLE mine OWNER TO al; \
+               CREATE TABLE theirs (v int); INSERT INTO theirs VALUES (1); ALTER TABLE theirs OWNER TO app; GRANT SELECT ON theirs TO al";
+    let bank = Bank::new(&server, "owned", sql, ALL).await;
+    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
+    std::fs::write(&bank.config, text.replace(&format!("//{}@", server.user()), "//al@")).expect("the configuration");
+
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 77, "{said}");
+    assert!(
+        said.contains("(once a run has made it)") && said.contains("table public.mine: a run adds it"),
+        "{said}"
+    );
+    assert!(!said.contains("table public.theirs: a run adds it"), "{said}");
+    let grant = format!("GRANT CREATE ON DATABASE \"{}\" TO \"al\";", bank.database);
+    assert!(said.contains(&grant), "{said}");
+    let (code, said) = bank.refused().await;
+    assert!(code == 77 && said.contains("GRANT CREATE ON DATABASE"), "{code}: {said}");
+    bank.sql(&grant).await;
+
+    // A run that is to end has not done all that was asked for.
+    let (code, said) = bank.refused().await;
+    assert!(code == 77 && said.contains("ADD TABLE ONLY"), "{code}: {said}");
+    is_followed(&bank, "mine").await;
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("it is said", async || {
+        let said = service.log_text();
+        said.lines().any(|line| {
+            ["public.theirs", "GRANT", "the others go on"]
+                .iter()
+                .all(|word| line.contains(word))
+        })
+    })
+    .await;
+    bank.sql("INSERT INTO mine VALUES (1)").await;
+    is_followed(&bank, "mine").await;
+    // What was made later as well.
+    bank.sql(
+        "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1); ALTER TABLE late OWNER TO app; GRANT SELECT ON late TO al",
+    )
+    .await;
+    wait_until("it is said", async || {
+        let said = service.log_text();
+        said.lines()
+            .any(|line| line.contains("public.late") && line.contains("the others go on"))
+    })
+    .await;
+    bank.sql("INSERT INTO mine VALUES (2)").await;
+    is_followed(&bank, "mine").await;
+
+    // Each thing that helps, without a new start.
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 77, "{said}");
+    bank.sql(&advised(&said, "theirs").0).await;
+    is_followed(&bank, "theirs").await;
+    bank.sql(&advised(&said, "late").1).await;
+    is_followed(&bank, "late").await;
+    bank.sql("INSERT INTO theirs VALUES (2); INSERT INTO late VALUES (2)").await;
+    is_followed(&bank, "theirs").await;
+    is_followed(&bank, "late").await;
+    service.stop().await;
+}
