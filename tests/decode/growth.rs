@@ -3,7 +3,7 @@
 use alluvium::batch::Op;
 use alluvium::config::{Format, KeyFrom};
 use alluvium::error::Kind;
-use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, decoder, discover};
+use alluvium::sources::decode::{DecodeSpec, Decoded, Headers, Message, NewColumns, ReadHeaders, decoder, discover};
 use arrow::datatypes::{DataType, Field};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -341,6 +341,18 @@ fn u3_an_old_key_that_cannot_be_read_rejects_the_event_whole() {
     }
 }
 
+/// Of the create behind the delete of a row whose key was changed.
+struct OldKey;
+
+impl ReadHeaders for OldKey {
+    fn count(&self) -> usize {
+        2
+    }
+    fn header(&self, index: usize) -> (&str, Option<&[u8]>) {
+        [("trace", None), ("__debezium.oldkey", Some(&br#"{"id":1,"place":"b"}"#[..]))][index]
+    }
+}
+
 #[test]
 fn v16_u3_a_row_of_a_new_key_is_never_filled_from_another_row() {
     let unavailable = "__debezium_unavailable_value";
@@ -359,10 +371,20 @@ fn v16_u3_a_row_of_a_new_key_is_never_filled_from_another_row() {
         let said = &decoded.rejects[0].message;
         assert!(said.contains("`body`") && said.contains("REPLICA IDENTITY FULL"), "{said}");
     }
+    // Flattened without `__op`, the headers of a changed key tell.
+    let silent = json!({"id": 2, "place": "b", "body": unavailable}).to_string();
+    let mut moved = value(&silent);
+    moved.headers = Headers(Some(&OldKey));
+    let decoded = decoder(&people()).unwrap().decode(&[moved]).unwrap();
+    assert_eq!(
+        (decoded.ops.as_slice(), decoded.rejects[0].code),
+        (&[Op::Delete][..], "unavailable_value")
+    );
     let filled = [
         update(json!({"id": 2, "place": "b"}), after.clone()),
         update(Value::Null, after),
         flattened.to_string().replace(r#""c""#, r#""u""#),
+        silent,
     ];
     for text in filled {
         let decoded = decoder(&people()).unwrap().decode(&[value(&text)]).unwrap();

@@ -12,7 +12,7 @@
 //! Where a table's records are of several partitions, nobody knows which rows were there before a truncate: there it is a reject.
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use std::sync::Arc;
 
 use super::column::Dialect;
@@ -87,7 +87,7 @@ impl DebeziumDecoder {
         let fields = super::record_fields(&spec.columns, !upsert);
         let metadata_fields = metadata::fields(&spec.metadata, spec.format)?;
         let schema = super::table_schema(&fields, &metadata_fields)?;
-        let (extra, source) = extra_columns(&spec.metadata, fields.len());
+        let (extra, source) = metadata::beside_record(&spec.metadata, fields.len());
         let place = |name: &str| {
             extra
                 .iter()
@@ -300,7 +300,8 @@ impl DebeziumDecoder {
             false => {
                 let is_new = self.marks.say_new(&self.rows)?;
                 let outcome = self.close_put(message, deleted)?;
-                if is_new && self.upsert {
+                let lacks_cells = self.upsert && !self.rows.unchanged().is_empty();
+                if lacks_cells && (is_new || event::had_another_key(message)) {
                     self.must_be_whole()?;
                 }
                 Ok(outcome)
@@ -308,11 +309,12 @@ impl DebeziumDecoder {
         }
     }
 
-    /// A row of a key that is new has no older row to take a cell from that the event does not bring: that is how the database's own key
-    /// changes, with a delete and a create.
+    /// A row of a key that is new has no older row to take a cell from that the event does not bring. That is how the database's own key
+    /// changes, too, with a delete and a create: but the old key's row, which has the cell, is gone with the delete, which a version may
+    /// end with; and in another partition it may be an older one still.
     fn must_be_whole(&self) -> Read {
-        let what =
-            "the event makes a row and does not bring it, because it is large and did not change: set REPLICA IDENTITY FULL at the source";
+        let what = "the event makes a row, or gives it another key, and does not bring it, because it is large and did not change: set \
+                    REPLICA IDENTITY FULL at the source";
         let missing = self.rows.unchanged().first();
         missing.map_or(Ok(()), |&column| {
             Err(Fault::new(Code::Unavailable, what).within(self.rows.columns[column].name()))
@@ -423,24 +425,6 @@ impl DebeziumDecoder {
         }
         RecordBatch::try_new(Arc::clone(&self.schema), arrays).map_err(|e| Error::bug("decoded rows do not fit their schema").because(e))
     }
-}
-
-/// Columns that are read out of the event beside the record: always the two that flattened rows tell a delete by, and those that the
-/// table asks for. With the members of `source` among them, by their place behind `first`.
-fn extra_columns(asked: &[String], first: usize) -> (Vec<FieldRef>, Vec<(&'static str, usize)>) {
-    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
-    let mut extra = vec![text(metadata::OP), text(metadata::DELETED)];
-    let mut source = Vec::new();
-    for name in asked {
-        if name == metadata::TS_MS {
-            extra.push(Arc::new(Field::new(name, DataType::Int64, true)));
-        }
-        if let Some((column, member, kind)) = metadata::FROM_SOURCE.iter().find(|(column, ..)| column == name) {
-            source.push((*member, first + extra.len()));
-            extra.push(Arc::new(Field::new(*column, kind.clone(), true)));
-        }
-    }
-    (extra, source)
 }
 
 impl Decoder for DebeziumDecoder {

@@ -4,6 +4,7 @@
 //! and a table may have columns that are called as an envelope's members are. What could be either is no row: a row out of the wrong
 //! object has nothing but nulls.
 
+use super::Message;
 use super::fault::{Code, Fault, Read};
 use super::scanner::Scanner;
 
@@ -85,6 +86,12 @@ pub(super) fn read<'a>(scanner: &mut Scanner<'a>) -> Read<Event<'a>> {
         *scanner = start;
     }
     Ok(event)
+}
+
+/// Whether the row had another key before: the create behind the delete of the old one says so in its headers, flattened or not.
+pub(super) fn had_another_key(message: &Message<'_>) -> bool {
+    let headers = message.headers.0;
+    headers.is_some_and(|headers| (0..headers.count()).any(|index| headers.header(index).0 == "__debezium.oldkey"))
 }
 
 /// The text of a member; None where it is not there.
