@@ -81,7 +81,8 @@ fn parse(schema: &[u8]) -> Read<ConnectSchema> {
             "the schema around the payload is longer than any table's",
         ));
     }
-    serde_json::from_slice(schema).map_err(|_| Fault::new(Code::Unexpected, "the schema around the payload is not one of Kafka Connect's"))
+    let parsed = serde_json::from_slice(schema).map(ConnectSchema::with_fine_times);
+    parsed.map_err(|_| Fault::new(Code::Unexpected, "the schema around the payload is not one of Kafka Connect's"))
 }
 
 impl Opened<'_> {
