@@ -112,14 +112,28 @@ fn a_column_of_the_source_that_is_called_as_a_mark_is_a_column_of_the_envelopes_
     let decoded = decoder.decode(&[put]).unwrap();
     assert_eq!(decoded.ops, [Op::Put]);
     assert_eq!(row(&decoded, 0), json!({"id": 1, "__deleted": "true"}));
-    // Of a flattened row it says what is deleted, so it can be nothing else.
-    let fields = vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("__deleted", DataType::Int32, true),
+    // Of a flattened row it says what is deleted, in Debezium's words: whoever has others is not taken at them.
+    let cases = [
+        ("__deleted", DataType::Int32, "1"),
+        ("__deleted", DataType::Boolean, "true"),
+        ("__deleted", DataType::Boolean, "false"),
+        ("__deleted", DataType::Utf8, r#""yes""#),
+        ("__op", DataType::Utf8, r#""deposit""#),
+        ("__op", DataType::Utf8, r#""""#),
+        ("__op", DataType::Int64, "7"),
     ];
-    let mut decoder = alluvium::sources::decode::decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
-    let decoded = decoder.decode(&[value(r#"{"id":1,"__deleted":1}"#)]).unwrap();
-    assert_eq!((decoded.rows.num_rows(), decoded.rejects[0].code), (0, "unexpected"));
+    for (name, kind, written) in cases {
+        let id = Field::new("id", DataType::Int64, false);
+        let named = vec![id.clone(), Field::new(name, kind, true)];
+        for fields in [named, vec![id]] {
+            let is_number_for_text = name == "__op" && fields.len() == 1 && written == "7";
+            let mut decoder = alluvium::sources::decode::decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
+            let decoded = decoder.decode(&[value(&format!(r#"{{"id":1,"{name}":{written}}}"#))]).unwrap();
+            let code = if is_number_for_text { "type_mismatch" } else { "unexpected" };
+            assert_eq!((decoded.rows.num_rows(), decoded.rejects[0].code), (0, code), "{name} {written}");
+            assert!(decoded.rejects[0].message.contains(name), "{}", decoded.rejects[0].message);
+        }
+    }
 }
 
 #[test]

@@ -34,7 +34,10 @@ impl Action {
 
     /// As an event writes it.
     fn of(text: &[u8]) -> Option<Self> {
-        let letter = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""))?;
+        Self::of_letter(text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""))?)
+    }
+
+    pub fn of_letter(letter: &[u8]) -> Option<Self> {
         let all = [Self::Create, Self::Read, Self::Update, Self::Delete, Self::Truncate, Self::Message];
         all.into_iter().find(|action| action.letter() == letter)
     }

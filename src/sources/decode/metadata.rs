@@ -28,6 +28,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use super::Message;
+use super::encoding::Encoding;
 use super::fault::{Fault, Read};
 use super::partition;
 use crate::config::Format;
@@ -107,8 +108,10 @@ fn field(name: &str, format: Format) -> Result<FieldRef> {
 /// Columns that are read out of the event beside the record: always the two that flattened rows tell a delete by, and those that the
 /// table asks for. With the members of `source` among them, by their place behind `first`.
 pub(super) fn beside_record(asked: &[String], first: usize) -> (Vec<FieldRef>, Vec<(&'static str, usize)>) {
-    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
-    let mut extra = vec![text(OP), text(DELETED)];
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    // Whatever stands there is judged: a source may have a column of its own that is called so.
+    let deleted = Encoding::Json.mark(text(DELETED));
+    let mut extra = vec![Arc::new(text(OP)), Arc::new(deleted)];
     let mut source = Vec::new();
     for name in asked {
         if name == TS_MS {
