@@ -6,6 +6,7 @@
 mod floats;
 mod literals;
 pub mod parquet;
+mod unheard;
 
 use std::sync::Arc;
 
@@ -70,6 +71,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         .sql_to_statement(sql, &state.config_options().sql_parser.dialect)
         .map_err(while_planning)?;
     must_read(&statement)?;
+    unheard::must_be_heard(&statement)?;
     literals::approximate(&mut statement);
     let mut versions = Vec::new();
     let references = state.resolve_table_references(&statement).map_err(while_planning)?;
