@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::location::place_of;
+use super::location::{place_of, shown};
 use super::{
     Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OnUnknownRow, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text,
     Tls, Tombstones,
@@ -153,6 +153,7 @@ impl Check<'_> {
     fn kafka(&mut self, at: &KeyPath, kafka: &Kafka) {
         for broker in kafka.brokers.split(',') {
             if !is_host_port(broker.trim()) {
+                let broker = shown(broker);
                 self.wrong(at.key("brokers"), format!("`{broker}` is not HOST:PORT, as in kafka-1:9092"));
             }
         }
