@@ -9,7 +9,7 @@ use crate::log::Log;
 pub(super) const NUMBER: &str = "delta.dataSkippingNumIndexedCols";
 pub(super) const NAMES: &str = "delta.dataSkippingStatsColumns";
 /// Delta's own number, where a table does not say.
-pub const INDEXED_COLUMNS: usize = 32;
+const INDEXED_COLUMNS: usize = 32;
 
 /// The columns that get statistics.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ use url::Url;
 pub use actions::{Protocol, UserMetadata};
 pub use change::{Change, NewFile, Outcome};
 pub use forget::{FORGOTTEN, TOLD_AGAIN};
-pub use indexed::{INDEXED_COLUMNS, Indexed};
+pub use indexed::Indexed;
 pub use replay::CHECKPOINT_INTERVAL;
 pub use snapshot::{LiveFile, Snapshot, Vector};
 
