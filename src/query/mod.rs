@@ -6,6 +6,7 @@
 mod floats;
 mod literals;
 pub mod parquet;
+mod recursive;
 mod unheard;
 
 use std::sync::Arc;
@@ -106,6 +107,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         let what = format!("no table of the query has read lane {lane}: `alluvium history TABLE` shows which lanes a table has");
         return Err(Error::config("usage", what));
     }
+    recursive::must_keep_types(&context.state(), &statement).await?;
     let plan = context.state().statement_to_plan(statement).await.map_err(while_planning)?;
     let stream = context
         .execute_logical_plan(plan)
