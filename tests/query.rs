@@ -347,6 +347,18 @@ async fn a_query_that_makes_no_sense_says_why() {
         ("insert into audit values (1, 'x')", "only read"),
         ("copy audit to '/tmp/out.parquet'", "only read"),
         ("select 1; select 2", "single"),
+        ("select * from audit tablesample (10 percent)", "TABLESAMPLE"),
+        (
+            "select count(*) from (select * from audit) as a tablesample bernoulli (10)",
+            "TABLESAMPLE",
+        ),
+        ("explain select * from audit tablesample (10 percent)", "TABLESAMPLE"),
+        ("select (select max(id) from audit partition (p0))", "PARTITION"),
+        ("with a as (select * from audit prewhere id > 5) select * from a", "PREWHERE"),
+        ("select v, count(*) from audit group by v with rollup", "ROLLUP"),
+        ("select id from audit start with id = 1 connect by prior id = id - 1", "CONNECT BY"),
+        ("select * into other from audit", "INTO"),
+        ("select * from generate_series(1, 3) with ordinality", "WITH ORDINALITY"),
     ] {
         let error = text(sql, &tables, &When::Latest).await.expect_err(sql);
         assert_eq!(error.kind, Kind::Config, "{sql}: {error}");

@@ -4,6 +4,7 @@
 
 mod groups;
 mod postgres;
+mod properties;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::location::place_of;
+use super::location::{place_of, shown};
 use super::{
     Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OnUnknownRow, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text,
     Tls, Tombstones,
@@ -30,22 +31,6 @@ const MEMORY_MAX: Bytes = Bytes(1 << 50);
 /// What a data file may be full at: below it a table is all files, above it no task can read or rewrite one.
 const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
 const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
-/// Properties that alluvium sets itself, or that would take from its tables what it promises.
-const PROPERTIES_REFUSED: [(&str, &str); 6] = [
-    ("alluvium.key", "alluvium sets it: it follows from `key`"),
-    ("delta.appendOnly", "alluvium sets it: on tables without a key, and never with one"),
-    ("delta.enableDeletionVectors", "it follows from `key` and `merge`"),
-    (
-        "delta.setTransactionRetentionDuration",
-        "it would let the marks expire, and the table would be read into twice",
-    ),
-    (
-        "delta.enableTypeWidening",
-        "set `type_widening = true`, which sets it once a column needs it",
-    ),
-    ("delta.columnMapping.mode", "alluvium does not write tables with column mapping"),
-];
-
 /// What is wrong, by key.
 pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
     let mut check = Check {
@@ -171,6 +156,7 @@ impl Check<'_> {
     fn kafka(&mut self, at: &KeyPath, kafka: &Kafka) {
         for broker in kafka.brokers.split(',') {
             if !is_host_port(broker.trim()) {
+                let broker = shown(broker);
                 self.wrong(at.key("brokers"), format!("`{broker}` is not HOST:PORT, as in kafka-1:9092"));
             }
         }
@@ -247,9 +233,7 @@ impl Check<'_> {
             "not a size for data files: write 1 MiB to 1 GiB",
         );
         self.commit(&at.key("commit"), table.commit.interval, table.commit.rows, table.commit.bytes);
-        for (name, why) in PROPERTIES_REFUSED {
-            self.wrong_if(table.properties.contains_key(name), at.key("properties").key(name), why);
-        }
+        self.properties(&at.key("properties"), table);
     }
 
     fn topics(&mut self, at: &KeyPath, table: &Table) {

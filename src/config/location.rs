@@ -83,7 +83,8 @@ impl Config {
 pub fn url_of(place: &str) -> Result<Url, String> {
     let wrong = || {
         format!(
-            "`{place}` is neither a folder nor a URL of {}",
+            "`{}` is neither a folder nor a URL of {}",
+            shown(place),
             SCHEMES.map(|scheme| format!("{scheme}://")).join(", ")
         )
     };
@@ -109,6 +110,24 @@ pub fn url_of(place: &str) -> Result<Url, String> {
     }
     let absolute = std::path::absolute(place).map_err(|_| wrong())?;
     Url::from_directory_path(without_dots(&absolute)).map_err(|()| wrong())
+}
+
+/// A text that may be a URL, as a message shows it: whatever could be a secret in it is not shown, whether it can be parsed or not.
+pub(super) fn shown(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let without_query = |text: &str| match text.split_once('?') {
+        Some((before, _)) => format!("{before}?***"),
+        None => text.to_owned(),
+    };
+    let rest = match rest.rsplit_once('@') {
+        // A part of a query, or of a password with such a letter.
+        Some((hidden, _)) if hidden.contains('?') => "***".to_owned(),
+        Some((_, behind)) => format!("***@{}", without_query(behind)),
+        None => without_query(rest),
+    };
+    format!("{scheme}://{rest}")
 }
 
 /// A path without `..`: the folder above is the one where a link leads to.
@@ -178,6 +197,23 @@ mod tests {
             let what = url_of(place).unwrap_err();
             assert!(what.contains("secret in the open") && !what.contains("canary"), "{what}");
         }
+    }
+
+    #[test]
+    fn x1_a_secret_in_what_is_no_url_is_not_shown() {
+        for (place, seen) in [
+            ("s3://key:canary@bucket:port/lake", "s3://***@bucket:port/lake"),
+            ("s3://key:ca/canary@b ucket/lake", "s3://***@b ucket/lake"),
+            ("s3://key:x@canary@bucket:port/lake", "s3://***@bucket:port/lake"),
+            ("az://lake:port/t?sig=canary", "az://lake:port/t?***"),
+            ("az://lake:port/t?sig=x@canary", "az://***"),
+            ("s3://k:x?canary@bucket:port/lake", "s3://***"),
+        ] {
+            let what = url_of(place).unwrap_err();
+            assert!(!what.contains("canary"), "{place}: {what}");
+            assert_eq!(shown(place), seen);
+        }
+        assert_eq!(shown("/lake/a@b?c"), "/lake/a@b?c", "a folder");
     }
 
     #[test]

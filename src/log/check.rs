@@ -1,43 +1,19 @@
 //! Whether a table that is already there is what the configuration takes it for, and whether alluvium may write to it.
 
-use std::collections::BTreeMap;
-
 use arrow::datatypes::{DataType, FieldRef};
 
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::actions::Protocol;
 use crate::log::columns::{Growth, Widening};
-use crate::log::features::{self, DELETION_VECTORS, ENABLE_CHANGE_DATA_FEED, ENABLE_DELETION_VECTORS};
+use crate::log::features::{self, DELETION_VECTORS, ENABLE_DELETION_VECTORS};
 use crate::log::snapshot::Snapshot;
-use crate::log::{retention, schema};
+use crate::log::{properties, schema};
 use crate::table::{Lanes, Merge, Mode, Table};
 
 /// The key of an upsert table, written at its creation.
 pub(crate) const KEY_PROPERTY: &str = "alluvium.key";
 
-const CHECKPOINT_INTERVAL_PROPERTY: &str = "delta.checkpointInterval";
-
-/// Properties of which any value but this one asks a writer for something that alluvium does not do.
-const PROPERTIES_REFUSED: [(&str, &str); 6] = [
-    ("delta.columnMapping.mode", "none"),
-    (ENABLE_CHANGE_DATA_FEED, "false"),
-    ("delta.enableInCommitTimestamps", "false"),
-    ("delta.enableRowTracking", "false"),
-    ("delta.randomizeFilePrefixes", "false"),
-    ("delta.checkpoint.writeStatsAsJson", "true"),
-];
-/// Beginnings of the names of such properties, whatever their value.
-const PREFIXES_REFUSED: [&str; 8] = [
-    "delta.catalogManaged",
-    "delta.coordinatedCommits.",
-    "delta.enableIcebergCompat",
-    "delta.universalFormat.",
-    "delta.constraints.",
-    "delta.feature.",
-    "delta.minReaderVersion",
-    "delta.minWriterVersion",
-];
 /// Keys of a column's metadata that ask a writer to compute or to check values.
 const COLUMN_KEYS_REFUSED: [&str; 3] = ["delta.invariants", "delta.generationExpression", "delta.identity.start"];
 
@@ -54,7 +30,7 @@ impl Log {
 /// Everything that the state itself tells.
 pub(crate) fn table_fits(snapshot: &Snapshot, table: &Table) -> Result<()> {
     protocol(&snapshot.protocol, table)?;
-    properties(&snapshot.properties, table, "the table")?;
+    properties::check(&snapshot.properties, table, "the table")?;
     columns(snapshot, table)?;
     mode(snapshot, table)
 }
@@ -78,40 +54,6 @@ fn protocol(protocol: &Protocol, table: &Table) -> Result<()> {
         }
         other => refuse(format!("asks for writer version {other}, which alluvium does not know")),
     }
-}
-
-/// `whose` says where the properties stand.
-pub(crate) fn properties(properties: &BTreeMap<String, String>, table: &Table, whose: &str) -> Result<()> {
-    let refuse = |name: &str, why: &str| {
-        Err(Error::config(
-            "bad_property",
-            format!("the property `{name}` in {whose} of `{}` at {}: {why}", table.id, table.location),
-        ))
-    };
-    if properties.contains_key("delta.setTransactionRetentionDuration") {
-        let why = "marks would expire, and a pipeline that paused longer would write rows twice; unset it";
-        return refuse("delta.setTransactionRetentionDuration", why);
-    }
-    for name in [retention::DELETED_FILES, retention::LOG] {
-        if properties.get(name).is_some_and(|text| retention::parse(text).is_none()) {
-            return refuse(name, "it is no interval; write it like `interval 30 days`");
-        }
-    }
-    let interval = properties.get(CHECKPOINT_INTERVAL_PROPERTY);
-    if interval.is_some_and(|text| text.parse::<u64>().ok().is_none_or(|versions| versions == 0)) {
-        return refuse(CHECKPOINT_INTERVAL_PROPERTY, "it is no number of versions; write it like `100`");
-    }
-    for (name, value) in properties {
-        let refused = PROPERTIES_REFUSED
-            .iter()
-            .any(|(of, allowed)| of == name && !value.eq_ignore_ascii_case(allowed));
-        // A feed of changes of a table that only grows is its added files: nothing to write.
-        let harmless = name == ENABLE_CHANGE_DATA_FEED && table.mode == Mode::Append;
-        if (refused && !harmless) || PREFIXES_REFUSED.iter().any(|prefix| name.starts_with(prefix)) {
-            return refuse(name, "alluvium does not write what it asks for; unset it, or use another table");
-        }
-    }
-    Ok(())
 }
 
 /// Columns and partition columns, all differences in one answer. That either side has columns that the other has not is none: the

@@ -226,8 +226,9 @@ impl Log {
         }
     }
 
-    /// Takes in all versions that are newer than the state.
+    /// Takes in all versions that are newer than the state, if they are of the same table: of one that was made anew they say nothing.
     pub(super) async fn catch_up(&mut self) -> Result<Moves> {
+        self.same_table().await?;
         let mut moves = Moves::default();
         while let Some(commit) = self.read_patiently(self.snapshot.version + 1).await? {
             let won = self.take_in(commit).await?;

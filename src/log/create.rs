@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Fields};
 use object_store::ObjectStore;
 use serde_json::{Value, json};
 use url::Url;
@@ -10,15 +11,16 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::log::actions::{Action, CommitInfo, Format, MetaData, Protocol, UserMetadata};
-use crate::log::check::{self, KEY_PROPERTY};
+use crate::log::check::KEY_PROPERTY;
 use crate::log::entries::Entries;
 use crate::log::features::{
     CHANGE_DATA_FEED, DELETION_VECTORS, ENABLE_CHANGE_DATA_FEED, ENABLE_DELETION_VECTORS, TIMESTAMP_NTZ, V2_CHECKPOINT,
 };
+use crate::log::indexed::{self, Indexed};
 use crate::log::plan::{ENGINE, body};
 use crate::log::replay::CHECKPOINT_INTERVAL;
 use crate::log::store::fault;
-use crate::log::{Log, schema};
+use crate::log::{Log, properties, schema};
 use crate::table::{Merge, Mode, Table};
 use crate::telemetry;
 
@@ -30,7 +32,7 @@ impl Log {
     /// Whether a table can be made as the configuration asks for it.
     pub fn may_create(table: &Table) -> Result<()> {
         schema::to_delta(&table.schema)?;
-        properties(table).map(drop)
+        configured(table).map(drop)
     }
 
     /// Makes the table. Of two that make it at once, the loser opens what the winner made, and checks it.
@@ -57,7 +59,7 @@ impl Log {
 }
 
 fn first_actions(table: &Table, pipeline: &str, now_ms: i64) -> Result<Vec<Action>> {
-    let properties = properties(table)?;
+    let properties = configured(table)?;
     let info = CommitInfo {
         timestamp: Some(now_ms),
         operation: Some("CREATE TABLE".to_owned()),
@@ -131,7 +133,7 @@ fn protocol(table: &Table) -> Protocol {
     }
 }
 
-fn properties(table: &Table) -> Result<BTreeMap<String, String>> {
+fn configured(table: &Table) -> Result<BTreeMap<String, String>> {
     let mut properties = BTreeMap::from([
         ("delta.logRetentionDuration".to_owned(), RETENTION.to_owned()),
         ("delta.deletedFileRetentionDuration".to_owned(), RETENTION.to_owned()),
@@ -158,6 +160,32 @@ fn properties(table: &Table) -> Result<BTreeMap<String, String>> {
             return Err(Error::config("bad_property", what));
         }
     }
-    check::properties(&properties, table, "the configuration")?;
+    properties::check(&properties, table, "the configuration")?;
+    if let Indexed::Named(names) = Indexed::of(&properties)
+        && let Some(name) = names.iter().find(|name| !is_stored(table, name))
+    {
+        let what = format!(
+            "the property `{}` names the column `{}`, which the data files of table `{}` do not have",
+            indexed::NAMES,
+            name.join("."),
+            table.id
+        );
+        return Err(Error::config("bad_property", what));
+    }
     Ok(properties)
+}
+
+/// Whether the table's data files have a column, or fields within one, of this path.
+fn is_stored(table: &Table, path: &[String]) -> bool {
+    fn has(fields: &Fields, path: &[String]) -> bool {
+        let Some((name, rest)) = path.split_first() else { return true };
+        let field = fields.iter().find(|field| field.name().eq_ignore_ascii_case(name));
+        match field.map(|field| field.data_type()) {
+            None => false,
+            Some(DataType::Struct(inner)) => has(inner, rest),
+            Some(_) => rest.is_empty(),
+        }
+    }
+    let is_first = |column: &String| path.first().is_some_and(|first| first.eq_ignore_ascii_case(column));
+    has(table.schema.fields(), path) && !table.partition_by.iter().any(is_first)
 }

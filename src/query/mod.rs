@@ -6,6 +6,8 @@
 mod floats;
 mod literals;
 pub mod parquet;
+mod recursive;
+mod unheard;
 
 use std::sync::Arc;
 
@@ -70,6 +72,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         .sql_to_statement(sql, &state.config_options().sql_parser.dialect)
         .map_err(while_planning)?;
     must_read(&statement)?;
+    unheard::must_be_heard(&statement)?;
     literals::approximate(&mut statement);
     let mut versions = Vec::new();
     let references = state.resolve_table_references(&statement).map_err(while_planning)?;
@@ -104,6 +107,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         let what = format!("no table of the query has read lane {lane}: `alluvium history TABLE` shows which lanes a table has");
         return Err(Error::config("usage", what));
     }
+    recursive::must_keep_types(&context.state(), &statement).await?;
     let plan = context.state().statement_to_plan(statement).await.map_err(while_planning)?;
     let stream = context
         .execute_logical_plan(plan)

@@ -112,14 +112,28 @@ fn a_column_of_the_source_that_is_called_as_a_mark_is_a_column_of_the_envelopes_
     let decoded = decoder.decode(&[put]).unwrap();
     assert_eq!(decoded.ops, [Op::Put]);
     assert_eq!(row(&decoded, 0), json!({"id": 1, "__deleted": "true"}));
-    // Of a flattened row it says what is deleted, so it can be nothing else.
-    let fields = vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("__deleted", DataType::Int32, true),
+    // Of a flattened row it says what is deleted, in Debezium's words: whoever has others is not taken at them.
+    let cases = [
+        ("__deleted", DataType::Int32, "1"),
+        ("__deleted", DataType::Boolean, "true"),
+        ("__deleted", DataType::Boolean, "false"),
+        ("__deleted", DataType::Utf8, r#""yes""#),
+        ("__op", DataType::Utf8, r#""deposit""#),
+        ("__op", DataType::Utf8, r#""""#),
+        ("__op", DataType::Int64, "7"),
     ];
-    let mut decoder = alluvium::sources::decode::decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
-    let decoded = decoder.decode(&[value(r#"{"id":1,"__deleted":1}"#)]).unwrap();
-    assert_eq!((decoded.rows.num_rows(), decoded.rejects[0].code), (0, "unexpected"));
+    for (name, kind, written) in cases {
+        let id = Field::new("id", DataType::Int64, false);
+        let named = vec![id.clone(), Field::new(name, kind, true)];
+        for fields in [named, vec![id]] {
+            let is_number_for_text = name == "__op" && fields.len() == 1 && written == "7";
+            let mut decoder = alluvium::sources::decode::decoder(&upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])).unwrap();
+            let decoded = decoder.decode(&[value(&format!(r#"{{"id":1,"{name}":{written}}}"#))]).unwrap();
+            let code = if is_number_for_text { "type_mismatch" } else { "unexpected" };
+            assert_eq!((decoded.rows.num_rows(), decoded.rejects[0].code), (0, code), "{name} {written}");
+            assert!(decoded.rejects[0].message.contains(name), "{}", decoded.rejects[0].message);
+        }
+    }
 }
 
 #[test]
@@ -740,6 +754,200 @@ fn writers_that_write_the_same_column_differently_are_each_read_as_they_write() 
             1000
         ])
     );
+}
+
+#[test]
+fn v4_times_of_every_kind_are_columns_that_hold_them() {
+    let cases = [
+        ("int32", "org.apache.kafka.connect.data.Date", "19782", "Date32", json!(19_782)),
+        ("int64", "org.apache.kafka.connect.data.Timestamp", "5", "UTC", json!(5000)),
+        ("int32", "org.apache.kafka.connect.data.Time", "5", "Int64", json!(5000)),
+        ("int32", "io.debezium.time.Time", "5", "Int64", json!(5000)),
+        ("int64", "io.debezium.time.MicroTime", "5", "Int64", json!(5)),
+        (
+            "int64",
+            "io.debezium.time.NanoTime",
+            "45296123456700",
+            "Utf8",
+            json!("12:34:56.1234567"),
+        ),
+        ("int64", "io.debezium.time.NanoTime", "0", "Utf8", json!("00:00:00")),
+        ("int64", "io.debezium.time.Timestamp", "5", "Timestamp", json!(5000)),
+        ("int64", "io.debezium.time.MicroTimestamp", "5", "Timestamp", json!(5)),
+        (
+            "int64",
+            "io.debezium.time.NanoTimestamp",
+            "1709210096123456700",
+            "Utf8",
+            json!("2024-02-29T12:34:56.1234567"),
+        ),
+        ("int64", "io.debezium.time.NanoTimestamp", "0", "Utf8", json!("1970-01-01T00:00:00")),
+        (
+            "int64",
+            "io.debezium.time.NanoTimestamp",
+            "-1",
+            "Utf8",
+            json!("1969-12-31T23:59:59.999999999"),
+        ),
+        (
+            "string",
+            "io.debezium.time.ZonedTimestamp",
+            r#""1970-01-01T00:00:00.000005Z""#,
+            "UTC",
+            json!(5),
+        ),
+        ("string", "io.debezium.time.ZonedTime", r#""12:34:56Z""#, "Utf8", json!("12:34:56Z")),
+        (
+            "string",
+            "io.debezium.time.IsoTimestamp",
+            r#""1970-01-01T00:00:00Z""#,
+            "Utf8",
+            json!("1970-01-01T00:00:00Z"),
+        ),
+        ("string", "io.debezium.time.Interval", r#""P1DT1S""#, "Utf8", json!("P1DT1S")),
+        ("int64", "io.debezium.time.MicroDuration", "5", "Int64", json!(5)),
+        ("int32", "io.debezium.time.Year", "2024", "Int32", json!(2024)),
+    ];
+    let at = |kind: &str, name: &str| format!(r#"{ID},{{"type":"{kind}","optional":true,"name":"{name}","field":"at"}}"#);
+    for (kind, name, written, column, expected) in cases {
+        let text = wrapped(&at(kind, name), &format!(r#"{{"id":1,"at":{written}}}"#));
+        let columns = discover(Format::DebeziumJson, &[value(&text)]).unwrap().unwrap();
+        let found = columns.field(1).data_type().to_string();
+        assert!(found.contains(column), "{name}: {found}");
+        let decoded = decoder(&upsert(spec(Format::DebeziumJson, columns), &["id"]))
+            .unwrap()
+            .decode(&[value(&text)])
+            .unwrap();
+        assert_eq!(decoded.rejects, [], "{name}");
+        assert_eq!(row(&decoded, 0)["at"], expected, "{name} {written}");
+    }
+    // No text says what these are, and a timestamp cannot be finer than a microsecond.
+    for (kind, name, written, says) in [
+        ("int64", "NanoTimestamp", i64::MAX.to_string(), "infinite"),
+        ("int64", "NanoTime", "86400000000000".to_owned(), "no time of a day"),
+        ("int64", "NanoTime", "-1".to_owned(), "no time of a day"),
+        (
+            "string",
+            "ZonedTimestamp",
+            r#""2024-02-29T12:34:56.1234567Z""#.to_owned(),
+            "as a string",
+        ),
+    ] {
+        let text = wrapped(
+            &at(kind, &format!("io.debezium.time.{name}")),
+            &format!(r#"{{"id":1,"at":{written}}}"#),
+        );
+        let columns = discover(Format::DebeziumJson, &[value(&text)]).unwrap().unwrap();
+        let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, columns), &["id"])).unwrap();
+        let reject = decoder.decode(&[value(&text)]).unwrap().rejects.remove(0);
+        assert_eq!(reject.code, "out_of_range", "{name}");
+        assert!(reject.message.contains(says), "{}", reject.message);
+    }
+}
+
+#[test]
+fn v4_nanoseconds_are_read_into_columns_of_microseconds_where_they_are_whole_ones_and_never_into_another_unit() {
+    let at = |name: &str| format!(r#"{ID},{{"type":"int64","optional":true,"name":"io.debezium.time.{name}","field":"at"}}"#);
+    let event = |name: &str, written: i64| wrapped(&at(name), &format!(r#"{{"id":1,"at":{written}}}"#));
+    let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let table = |kind: &DataType, new_columns: NewColumns| {
+        let fields = vec![Field::new("id", DataType::Int64, false), Field::new("at", kind.clone(), true)];
+        DecodeSpec {
+            new_columns,
+            ..upsert(spec(Format::DebeziumJson, columns(fields)), &["id"])
+        }
+    };
+    use NewColumns::{Add, Ignore};
+    for (kind, new_columns, name, whole) in [
+        (&local, Add, "NanoTimestamp", json!(7)),
+        (&local, Ignore, "NanoTimestamp", json!(7)),
+        (&utc, Ignore, "NanoTimestamp", json!(7)),
+        (&DataType::Int64, Add, "NanoTime", json!(7)),
+        (&DataType::Int64, Ignore, "NanoTime", json!(7)),
+    ] {
+        let texts = [event(name, 7000), event(name, 7001)];
+        let messages = texts.each_ref().map(|text| value(text));
+        let decoded = decoder(&table(kind, new_columns)).unwrap().decode(&messages).unwrap();
+        account(&decoded, 2);
+        assert_eq!(row(&decoded, 0)["at"], whole, "{kind} {name}");
+        assert_eq!(
+            (decoded.rejects[0].index, decoded.rejects[0].code),
+            (1, "out_of_range"),
+            "{kind} {name}"
+        );
+    }
+    // Who writes the schema file may have them as they come, or as text.
+    for (kind, name, expected) in [
+        (DataType::Int64, "NanoTimestamp", json!(7001)),
+        (DataType::Utf8, "NanoTimestamp", json!("1970-01-01T00:00:00.000007001")),
+        (DataType::Utf8, "NanoTime", json!("00:00:00.000007001")),
+    ] {
+        let text = event(name, 7001);
+        let decoded = decoder(&table(&kind, Ignore)).unwrap().decode(&[value(&text)]).unwrap();
+        assert_eq!(row(&decoded, 0)["at"], expected, "{kind} {name}");
+    }
+    // A column that the messages made is of one unit for good.
+    for (kind, name) in [
+        (&DataType::Int64, "NanoTimestamp"),
+        (&DataType::Utf8, "MicroTimestamp"),
+        (&DataType::Utf8, "MicroTime"),
+        (&utc, "NanoTimestamp"),
+        (&DataType::Decimal128(38, 0), "NanoTimestamp"),
+        (&DataType::Date32, "NanoTimestamp"),
+        (&local, "NanoTime"),
+    ] {
+        let error = decoder(&table(kind, Add))
+            .unwrap()
+            .decode(&[value(&event(name, 7000))])
+            .unwrap_err();
+        assert_eq!(error.code, "schema_changed", "{kind} {name}");
+    }
+    // Without a schema in the messages, the file says what a number is.
+    let file = from_json_schema(
+        r#"{"type":"object","properties":{"id":{"type":"integer"},"at":{"type":"string","encoding":"nano-timestamp"},
+            "t":{"type":"string","encoding":"nano-time"}}}"#,
+    );
+    let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, file.unwrap()), &["id"])).unwrap();
+    let decoded = decoder
+        .decode(&[value(r#"{"op":"c","after":{"id":1,"at":7001,"t":7001}}"#)])
+        .unwrap();
+    assert_eq!(
+        row(&decoded, 0),
+        json!({"id": 1, "at": "1970-01-01T00:00:00.000007001", "t": "00:00:00.000007001"})
+    );
+}
+
+#[test]
+fn v4_times_with_a_zone_of_sql_server_are_text_for_they_are_finer_than_a_microsecond() {
+    let zoned = r#"{"type":"string","optional":true,"name":"io.debezium.time.ZonedTimestamp","field":"at"}"#;
+    let written = "2024-02-29T12:34:56.1234567+02:00";
+    let text = |connector: &str| {
+        let source = format!(r#"{{"type":"struct","name":"io.debezium.connector.{connector}.Source","fields":[],"field":"source"}}"#);
+        let plain = wrapped(&format!("{ID},{zoned}"), &format!(r#"{{"id":1,"at":"{written}"}}"#));
+        plain.replace(
+            r#"{"type":"string","optional":false,"field":"op"}"#,
+            &format!(r#"{source},{{"type":"string","field":"op"}}"#),
+        )
+    };
+    let read = |text: &str, columns| {
+        let mut decoder = decoder(&upsert(spec(Format::DebeziumJson, columns), &["id"])).unwrap();
+        decoder.decode(&[value(text)]).unwrap()
+    };
+    let of = |connector: &str| {
+        let text = text(connector);
+        let columns = discover(Format::DebeziumJson, &[value(&text)]).unwrap().unwrap();
+        read(&text, columns)
+    };
+    assert_eq!(row(&of("sqlserver"), 0)["at"], written);
+    let others = of("postgresql");
+    assert_eq!((others.ops.as_slice(), others.rejects[0].code), (&[Op::Delete][..], "out_of_range"));
+    // A schema file can have them as text, or as timestamps where they are not finer.
+    let with = |kind: DataType| columns(vec![Field::new("id", DataType::Int64, false), Field::new("at", kind, true)]);
+    assert_eq!(row(&read(&text("postgresql"), with(DataType::Utf8)), 0)["at"], written);
+    let coarse = text("sqlserver").replace(written, "1970-01-01T02:00:00.0000070+02:00");
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    assert_eq!(row(&read(&coarse, with(utc)), 0)["at"], 7);
 }
 
 #[test]

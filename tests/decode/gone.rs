@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{DefaultProducerContext, Producer, ThreadedProducer};
-
 use crate::support::bank::read;
-use crate::support::kafka::send;
 use crate::support::program::Site;
+
+use super::topics::Topics;
 
 const SCHEMA: &str = r#"{"type": "record", "name": "r", "fields": [
     {"name": "id", "type": "long"}, {"name": "n", "type": ["null", "int"]}, {"name": "doc", "type": ["null", "string"]}]}"#;
@@ -19,28 +16,17 @@ fn event(op: &str, n: &str, doc: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn v16_an_update_is_not_filled_from_the_row_before_a_dead_letter() {
-    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers());
-    let producer: ThreadedProducer<DefaultProducerContext> = client.create().unwrap();
+    let topics = Topics::new(&[("rows", 1), ("others", 1)]);
     let site = Site::new();
     std::fs::write(site.path("r.avsc"), SCHEMA).unwrap();
-    let mut text = format!(
-        "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state\"\nmemory = \"64 MiB\"\nhttp = {{ address = \"\" }}\n\
-         [pipelines.p.kafka]\nbrokers = \"{}\"\n",
-        cluster.bootstrap_servers()
-    );
+    let mut text = topics.pipeline();
     for table in ["rows", "others"] {
-        cluster.create_topic(table, 1, 1).unwrap();
         text += &format!(
             "[pipelines.p.tables.{table}]\ntopic = \"{table}\"\nformat = \"debezium-json\"\nkey = [\"id\"]\nschema = \"{{dir}}/r.avsc\"\n"
         );
     }
     let config = site.configure("p", &text);
-    let produce = |table: &str, value: &str| {
-        send(&producer, table, 0, r#"{"id":1}"#, Some(value));
-        producer.flush(Duration::from_secs(30)).unwrap();
-    };
+    let produce = |table: &str, value: &str| topics.produce(table, r#"{"id":1}"#, value);
     const ROWS: &str = "SELECT id, n, doc FROM rows";
 
     produce("rows", &event("c", "1", "A"));

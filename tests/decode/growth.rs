@@ -3,7 +3,7 @@
 use alluvium::batch::Op;
 use alluvium::config::{Format, KeyFrom};
 use alluvium::error::Kind;
-use alluvium::sources::decode::{DecodeSpec, Decoded, Message, NewColumns, decoder, discover};
+use alluvium::sources::decode::{DecodeSpec, Decoded, Headers, Message, NewColumns, ReadHeaders, decoder, discover};
 use arrow::datatypes::{DataType, Field};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -102,6 +102,46 @@ fn s5_a_column_that_debezium_adds_is_a_column_of_the_rows_and_older_ones_have_nu
     let again = decoder.decode(&messages[..added]).unwrap();
     assert_eq!(names(&again), expected);
     account(&again, added);
+}
+
+#[test]
+fn a_look_at_the_messages_to_come_changes_nothing_of_what_is_read() {
+    let id = || field("id", "int64", false);
+    let writers = [
+        vec![id(), field("v", "string", true)],
+        vec![id(), field("v", "string", true), field("w", "string", true)],
+        vec![field("v", "string", true), id()],
+    ];
+    let event = |place: usize| {
+        let after = json!({"id": place, "v": format!("v{place}"), "w": "w"});
+        wrapped(&writers[place / 2 % 3], "c", &Value::Null, &after)
+    };
+    let plain = r#"{"op":"c","after":{"id":99,"v":"x"}}"#;
+    let mut texts: Vec<String> = (0..24).map(event).collect();
+    texts.insert(9, plain.to_owned());
+    // All have one offset, as messages of different topics can have.
+    let messages: Vec<Message<'_>> = texts.iter().map(|text| value(text)).collect();
+    let spec = followed(&messages, &["id"]);
+    let (mut blind, mut looking) = (decoder(&spec).unwrap(), decoder(&spec).unwrap());
+    assert!(looking.is_new(&messages[0]) && !looking.is_new(&messages[9]));
+    looking.decode(&messages).unwrap();
+    blind.decode(&messages).unwrap();
+    let mut rng = SmallRng::seed_from_u64(4);
+    for round in 0..50 {
+        let (from, upto) = (rng.random_range(0..12), rng.random_range(12..=messages.len()));
+        // Some are looked at and not read, and some read unseen.
+        for message in messages.iter().filter(|_| rng.random_bool(0.7)) {
+            assert!(!looking.is_new(message), "each schema is new once");
+        }
+        let run = &messages[from..upto];
+        let (one, other) = (blind.decode(run).unwrap(), looking.decode(run).unwrap());
+        assert_eq!(
+            (&one.rows, &one.ops, &one.origins),
+            (&other.rows, &other.ops, &other.origins),
+            "{round}"
+        );
+        assert_eq!(other.rejects, []);
+    }
 }
 
 #[test]
@@ -341,6 +381,18 @@ fn u3_an_old_key_that_cannot_be_read_rejects_the_event_whole() {
     }
 }
 
+/// Of the create behind the delete of a row whose key was changed.
+struct OldKey;
+
+impl ReadHeaders for OldKey {
+    fn count(&self) -> usize {
+        2
+    }
+    fn header(&self, index: usize) -> (&str, Option<&[u8]>) {
+        [("trace", None), ("__debezium.oldkey", Some(&br#"{"id":1,"place":"b"}"#[..]))][index]
+    }
+}
+
 #[test]
 fn v16_u3_a_row_of_a_new_key_is_never_filled_from_another_row() {
     let unavailable = "__debezium_unavailable_value";
@@ -359,10 +411,20 @@ fn v16_u3_a_row_of_a_new_key_is_never_filled_from_another_row() {
         let said = &decoded.rejects[0].message;
         assert!(said.contains("`body`") && said.contains("REPLICA IDENTITY FULL"), "{said}");
     }
+    // Flattened without `__op`, the headers of a changed key tell.
+    let silent = json!({"id": 2, "place": "b", "body": unavailable}).to_string();
+    let mut moved = value(&silent);
+    moved.headers = Headers(Some(&OldKey));
+    let decoded = decoder(&people()).unwrap().decode(&[moved]).unwrap();
+    assert_eq!(
+        (decoded.ops.as_slice(), decoded.rejects[0].code),
+        (&[Op::Delete][..], "unavailable_value")
+    );
     let filled = [
         update(json!({"id": 2, "place": "b"}), after.clone()),
         update(Value::Null, after),
         flattened.to_string().replace(r#""c""#, r#""u""#),
+        silent,
     ];
     for text in filled {
         let decoded = decoder(&people()).unwrap().decode(&[value(&text)]).unwrap();

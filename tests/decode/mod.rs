@@ -8,6 +8,7 @@ mod growth;
 mod properties;
 mod samples;
 mod stops;
+mod topics;
 mod truncates;
 
 use std::sync::Arc;

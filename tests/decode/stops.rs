@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{DefaultProducerContext, Producer, ThreadedProducer};
-
 use crate::support::bank::read;
 use crate::support::history;
-use crate::support::kafka::send;
 use crate::support::program::Site;
+
+use super::topics::Topics;
 
 const ID: &str = r#"{"type":"int64","optional":false,"field":"id"}"#;
 
@@ -20,10 +17,9 @@ fn row(fields: &str, payload: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_while_it_runs() {
-    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers());
-    let producer: ThreadedProducer<DefaultProducerContext> = client.create().unwrap();
+    let tables = ["good", "spaced", "mapped", "keyless", "bare"];
+    let names = tables.map(|table| format!("of_{table}"));
+    let topics = Topics::new(&names.each_ref().map(|name| (name.as_str(), 1)));
     let site = Site::new();
     let int_keys = r#"{"type":"map","optional":true,"field":"m","keys":{"type":"int16","optional":false},"values":{"type":"double","optional":false}}"#;
     let spaced = r#"{"type":"string","optional":true,"field":"Order Date"}"#;
@@ -41,20 +37,12 @@ async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_
         ),
         ("bare", r#"{"id":1}"#.to_owned(), "do not carry their schema"),
     ];
-    let mut text = format!(
-        "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state\"\nmemory = \"64 MiB\"\nhttp = {{ address = \"\" }}\n\
-         [pipelines.p]\ncommit = {{ interval = \"100 ms\" }}\n[pipelines.p.kafka]\nbrokers = \"{}\"\ndiscovery = \"500 ms\"\n",
-        cluster.bootstrap_servers()
-    );
-    for table in ["good", "spaced", "mapped", "keyless", "bare"] {
-        cluster.create_topic(&format!("of_{table}"), 1, 1).unwrap();
+    let mut text = topics.pipeline() + "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n";
+    for table in tables {
         text += &format!("[pipelines.p.tables.{table}]\ntopic = \"of_{table}\"\nformat = \"debezium-json\"\nkey = [\"id\"]\n");
     }
     let config = site.configure("p", &text);
-    let produce = |table: &str, value: &str| {
-        send(&producer, &format!("of_{table}"), 0, r#"{"id":1}"#, Some(value));
-        producer.flush(Duration::from_secs(30)).unwrap();
-    };
+    let produce = |table: &str, value: &str| topics.produce(&format!("of_{table}"), r#"{"id":1}"#, value);
     let within = Duration::from_secs(60);
 
     produce("good", &row(ID, r#"{"id":1}"#));
@@ -92,33 +80,23 @@ async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s10_a_table_that_a_record_stops_has_all_that_came_before_it() {
-    let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", cluster.bootstrap_servers());
-    let producer: ThreadedProducer<DefaultProducerContext> = client.create().unwrap();
+    let topics = Topics::new(&[("retyped", 1), ("widened", 1), ("good", 1)]);
     let site = Site::new();
-    let mut text = format!(
-        "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state\"\nmemory = \"64 MiB\"\nhttp = {{ address = \"\" }}\n\
-         [pipelines.p.kafka]\nbrokers = \"{}\"\n",
-        cluster.bootstrap_servers()
-    );
+    let mut text = topics.pipeline();
     let of = |kind: &str, id: i32, value: &str| {
         let fields = format!(r#"{ID},{{"type":"{kind}","optional":true,"field":"d"}}"#);
         row(&fields, &format!(r#"{{"id":{id},"d":{value}}}"#))
     };
     // The one is refused by the decoder, the other by the table.
     for (table, bad) in [("retyped", of("string", 3, "\"x\"")), ("widened", of("int64", 3, "3"))] {
-        cluster.create_topic(table, 1, 1).unwrap();
         text += &format!("[pipelines.p.tables.{table}]\ntopic = \"{table}\"\nformat = \"debezium-json\"\nkey = [\"id\"]\n");
         for value in [of("int32", 1, "1"), of("int32", 2, "2"), bad] {
-            send(&producer, table, 0, "{}", Some(&value));
+            topics.produce(table, "{}", &value);
         }
     }
     // One that goes on, for the run to end well but for the two.
-    cluster.create_topic("good", 1, 1).unwrap();
     text += "[pipelines.p.tables.good]\ntopic = \"good\"\nformat = \"debezium-json\"\nkey = [\"id\"]\n";
-    send(&producer, "good", 0, "{}", Some(&row(ID, r#"{"id":1}"#)));
-    producer.flush(Duration::from_secs(30)).unwrap();
+    topics.produce("good", "{}", &row(ID, r#"{"id":1}"#));
     let config = site.configure("p", &text);
     let mut program = site.start("stopped", &["run", "--config", config.to_str().unwrap(), "--until-caught-up"]);
     let exit = program.wait(Duration::from_secs(120)).await;

@@ -433,3 +433,41 @@ async fn properties_that_would_break_the_promises_are_refused_at_creation() {
         assert!(refused(&in_memory(), &table).await.to_string().contains(name));
     }
 }
+
+#[tokio::test]
+async fn properties_with_values_that_say_nothing_are_refused_at_creation() {
+    let with = |name: &str, value: &str| Table {
+        properties: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..append_table()
+    };
+    for (name, value, says) in [
+        ("delta.dataSkippingNumIndexedCols", "many", "number of columns"),
+        ("delta.dataSkippingNumIndexedCols", "-2", "number of columns"),
+        ("delta.dataSkippingStatsColumns", "id,,v", "list of columns"),
+        ("delta.dataSkippingStatsColumns", "id, vv", "the column `vv`"),
+        ("delta.dataSkippingStatsColumns", "id.v", "the column `id.v`"),
+        ("delta.checkpointPolicy", "v3", "none of classic, v2"),
+        ("delta.isolationLevel", "None", "none of Serializable"),
+        ("delta.enableExpiredLogCleanup", "yes", "none of true, false"),
+        (
+            "delta.compatibility.symlinkFormatManifest.enabled",
+            "true",
+            "does not write what it asks for",
+        ),
+        ("delta.enableIcebergWriterCompatV1", "true", "does not write what it asks for"),
+    ] {
+        let error = refused(&in_memory(), &with(name, value)).await;
+        let said = error.to_string();
+        assert_eq!(error.code, "bad_property", "{said}");
+        assert!(said.contains(name) && said.contains(says), "{said}");
+    }
+    for (name, value) in [
+        ("delta.dataSkippingNumIndexedCols", "-1"),
+        ("delta.dataSkippingStatsColumns", "V, `id`"),
+        ("delta.isolationLevel", "Serializable"),
+        ("owner", "anybody"),
+    ] {
+        let log = opened(&in_memory(), &with(name, value)).await;
+        assert_eq!(log.snapshot().properties[name], value);
+    }
+}

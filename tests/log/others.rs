@@ -396,9 +396,15 @@ async fn c16_a_table_that_was_made_anew_under_us_is_not_written_to() {
     let error = log.commit(&change(Some(29), 30)).await.expect_err("stopped");
     assert_eq!((error.kind, error.code), (Kind::Config, "table_replaced"));
     // Made anew and grown to the same length.
-    let _new = filled(&store, &append_table()).await;
+    let mut new = filled(&store, &append_table()).await;
     let error = log.commit(&change(Some(29), 30)).await.expect_err("stopped");
     assert_eq!((error.kind, error.code), (Kind::Config, "table_replaced"));
+    // And beyond it: the versions that follow are not of the table that is known here.
+    new.commit(&change(Some(29), 30)).await.expect("a commit");
+    let known = log.snapshot().table_id.clone();
+    let error = log.refresh().await.expect_err("stopped");
+    assert_eq!((error.kind, error.code), (Kind::Config, "table_replaced"));
+    assert_eq!((log.snapshot().version, &log.snapshot().table_id), (3, &known));
 }
 
 #[tokio::test]

@@ -172,6 +172,25 @@ async fn many_partitions_are_written_with_few_open_files() {
 }
 
 #[tokio::test]
+async fn the_columns_that_the_table_names_get_statistics_and_no_others() {
+    for (name, value, counted) in [
+        ("delta.dataSkippingStatsColumns", "v", "{\"v\":0}"),
+        ("delta.dataSkippingNumIndexedCols", "1", "{\"id\":0}"),
+        ("delta.dataSkippingNumIndexedCols", "0", "{}"),
+    ] {
+        let mut bed = Bed::new(schema(), Mode::Append);
+        bed.table.properties.insert(name.to_owned(), value.to_owned());
+        let mut sink = bed.open(AMPLE).await;
+        sink.write(batch(&[put(1, "a")])).await.unwrap();
+        sink.commit(&mark(&[("orders/0", 7)])).await.unwrap();
+        let files: Vec<_> = sink.log().snapshot().files.values().collect();
+        let stats = files[0].stats.as_deref().unwrap();
+        assert!(stats.contains(&format!("\"nullCount\":{counted}")), "{name}: {stats}");
+        assert_eq!((files.len(), files[0].rows), (1, Some(1)));
+    }
+}
+
+#[tokio::test]
 async fn c13_a_checkpoint_is_due_every_so_many_versions_until_it_is_made() {
     let mut bed = Bed::new(schema(), Mode::Append);
     bed.table.properties.insert("delta.checkpointInterval".to_owned(), "4".to_owned());

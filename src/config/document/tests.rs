@@ -153,6 +153,10 @@ fn each_mistake_is_named() {
             "alluvium sets it",
         ),
         (
+            with("", "properties = { \"delta.dataSkipingStatsColumns\" = \"id\" }", ""),
+            "did you mean `delta.dataSkippingStatsColumns`?",
+        ),
+        (
             with("tls = { ca = \"ca.pem\", certificate = \"orders.avsc\" }", "", ""),
             "tls.ca: ca.pem cannot be read",
         ),

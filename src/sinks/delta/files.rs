@@ -29,8 +29,8 @@ pub use object::Object;
 use super::stats::Statistics;
 use super::upload::Upload;
 use crate::error::{Error, Result};
-use crate::log::NewFile;
 use crate::log::store::fault;
+use crate::log::{Indexed, NewFile};
 
 /// Encoded bytes of a row group: what a file in the making costs in memory, and what a reader takes at once.
 const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
@@ -61,13 +61,13 @@ pub struct Files {
 }
 
 impl Files {
-    /// `indexed`: how many leaf columns get statistics. `target`: bytes at which a file is full. `memory`: bytes that a file in the
+    /// `indexed`: which columns get statistics. `target`: bytes at which a file is full. `memory`: bytes that a file in the
     /// making may take.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         table: Arc<str>,
         schema: SchemaRef,
-        indexed: usize,
+        indexed: &Indexed,
         target: u64,
         memory: usize,
     ) -> Result<Self> {
@@ -253,7 +253,15 @@ mod tests {
         .unwrap();
         let schema: Schema = rows.schema().as_ref().clone();
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        let files = Files::new(Arc::clone(&store), "t".into(), Arc::new(schema), 32, 1 << 20, 1 << 20).unwrap();
+        let files = Files::new(
+            Arc::clone(&store),
+            "t".into(),
+            Arc::new(schema),
+            &Indexed::First(32),
+            1 << 20,
+            1 << 20,
+        )
+        .unwrap();
         let mut writer = files.begin(BTreeMap::new()).unwrap();
         writer.write(&rows).await.unwrap();
         let file = writer.finish().await.unwrap();

@@ -332,15 +332,6 @@ fn notes(gaps: &[Gap]) -> BTreeMap<String, serde_json::Value> {
     BTreeMap::from([("gaps".to_owned(), told.collect())])
 }
 
-/// How many leaf columns get statistics: all of them where the property is negative.
-fn indexed_columns(log: &Log) -> usize {
-    let property = log.snapshot().properties.get("delta.dataSkippingNumIndexedCols");
-    match property.and_then(|text| text.parse::<i64>().ok()) {
-        Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
-        None => stats::INDEXED_COLUMNS,
-    }
-}
-
 /// How rows of an append table are written: its files, and how rows are split among them where it has partitions.
 fn appended(table: &Table, log: &Log, columns: &SchemaRef, share: usize) -> Result<(Files, Option<Partitions>)> {
     let partitions = match table.partition_by.as_slice() {
@@ -362,7 +353,7 @@ fn files(table: &Table, log: &Log, schema: SchemaRef, share: usize) -> Result<Fi
         Arc::clone(log.store()),
         format!("`{}` at {}", table.id, table.location).into(),
         schema,
-        indexed_columns(log),
+        &log.indexed(),
         table.layout.target_file_size,
         share,
     )

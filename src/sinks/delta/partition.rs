@@ -149,14 +149,14 @@ fn value(column: &ArrayRef, row: usize) -> Option<Option<String>> {
         DataType::Boolean => column.as_boolean().value(row).to_string(),
         DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
         DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
-        DataType::Float32 => float(
-            f64::from(column.as_primitive::<Float32Type>().value(row)),
-            column.as_primitive::<Float32Type>().value(row).to_string(),
-        ),
-        DataType::Float64 => float(
-            column.as_primitive::<Float64Type>().value(row),
-            column.as_primitive::<Float64Type>().value(row).to_string(),
-        ),
+        DataType::Float32 => {
+            let value = column.as_primitive::<Float32Type>().value(row);
+            float(f64::from(value), &value.to_string(), &format!("{value:e}"))
+        }
+        DataType::Float64 => {
+            let value = column.as_primitive::<Float64Type>().value(row);
+            float(value, &value.to_string(), &format!("{value:e}"))
+        }
         DataType::Decimal128(_, scale) => decimal(column.as_primitive::<Decimal128Type>().value(row), *scale),
         DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
         DataType::Binary => std::str::from_utf8(column.as_binary::<i32>().value(row)).ok()?.to_owned(),
@@ -183,24 +183,31 @@ fn written_year(at: &impl Datelike) -> bool {
     (1..=9999).contains(&at.year())
 }
 
-/// The shortest text that reads back as the value, with the names that Java has for what is no number. Both zeros are one partition: they
-/// are equal to whoever asks for one of them.
-fn float(value: f64, shortest: String) -> String {
+/// The fewest digits that read back as the value, with an exponent where Java writes one, and the names that Java has for what is no number:
+/// all readers take these. Both zeros are one partition: they are equal to whoever asks for one of them.
+fn float(value: f64, plain: &str, scientific: &str) -> String {
     match value {
         0.0 => "0".to_owned(),
         value if value.is_nan() => "NaN".to_owned(),
         f64::INFINITY => "Infinity".to_owned(),
         f64::NEG_INFINITY => "-Infinity".to_owned(),
-        _ => shortest,
+        value if (1e-3..1e7).contains(&value.abs()) => plain.to_owned(),
+        _ => {
+            let (digits, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
+            let fraction = if digits.contains('.') { "" } else { ".0" };
+            format!("{digits}{fraction}E{exponent}")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray,
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, StringArray,
+        TimestampMicrosecondArray,
     };
     use arrow::datatypes::Field;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -216,6 +223,17 @@ mod tests {
             (Arc::new(Float64Array::from(vec![f64::NAN])), some("NaN")),
             (Arc::new(Float64Array::from(vec![f64::NEG_INFINITY])), some("-Infinity")),
             (Arc::new(Float64Array::from(vec![0.1])), some("0.1")),
+            (Arc::new(Float64Array::from(vec![1e300])), some("1.0E300")),
+            (Arc::new(Float64Array::from(vec![-1.25e-10])), some("-1.25E-10")),
+            (Arc::new(Float64Array::from(vec![9_999_999.5])), some("9999999.5")),
+            (Arc::new(Float64Array::from(vec![12_345_678.0])), some("1.2345678E7")),
+            (Arc::new(Float64Array::from(vec![0.001])), some("0.001")),
+            (
+                Arc::new(Float64Array::from(vec![f64::MIN_POSITIVE])),
+                some("2.2250738585072014E-308"),
+            ),
+            (Arc::new(Float32Array::from(vec![0.001])), some("0.001")),
+            (Arc::new(Float32Array::from(vec![f32::MAX])), some("3.4028235E38")),
             (Arc::new(Float64Array::from(vec![0.0])), some("0")),
             (Arc::new(Float64Array::from(vec![-0.0])), some("0")),
             (
@@ -238,6 +256,17 @@ mod tests {
         ];
         for (column, expected) in cases {
             assert_eq!(value(&column, 0), expected, "{column:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn v18_a_partitions_number_reads_back(bits in any::<u64>()) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let text = self::value(&(Arc::new(Float64Array::from(vec![value])) as ArrayRef), 0).flatten().unwrap();
+            prop_assert_eq!(text.parse::<f64>().unwrap(), value, "{}", text);
+            prop_assert!(text.len() < 25, "{}", text);
         }
     }
 

@@ -16,9 +16,8 @@ use arrow::datatypes::{
 use chrono::{DateTime, Datelike, Utc};
 
 use crate::error::{Error, Result};
+use crate::log::Indexed;
 
-/// How many leaf columns get statistics when the table does not say (`delta.dataSkippingNumIndexedCols`).
-pub const INDEXED_COLUMNS: usize = 32;
 /// Characters kept of a text: what other writers of Delta keep.
 const TEXT_CHARACTERS: usize = 32;
 const MILLISECONDS_OF_DAY: i64 = 86_400_000;
@@ -38,7 +37,7 @@ struct Column {
 
 #[derive(Clone, Debug)]
 enum Content {
-    /// A list, a map, or a column beyond the first so many.
+    /// A list, a map, or a column that is not among those that the table names.
     Nothing,
     Leaf {
         nulls: u64,
@@ -77,12 +76,12 @@ struct TextEnds {
 }
 
 impl Statistics {
-    /// For files of these columns, the first `indexed` leaves of which get statistics.
-    pub fn new(columns: &Fields, indexed: usize) -> Self {
-        let mut left = indexed;
+    /// For files of these columns, of which those that are indexed get statistics.
+    pub fn new(columns: &Fields, indexed: &Indexed) -> Self {
+        let (mut path, mut wants) = (Vec::new(), indexed.chooser());
         Self {
             rows: 0,
-            columns: columns.iter().map(|field| Column::new(field, &mut left)).collect(),
+            columns: columns.iter().map(|field| Column::new(field, &mut path, &mut wants)).collect(),
         }
     }
 
@@ -111,15 +110,15 @@ impl Statistics {
 }
 
 impl Column {
-    fn new(field: &Field, left: &mut usize) -> Self {
+    /// `path`: the names of what it lies in.
+    fn new<'f>(field: &'f Field, path: &mut Vec<&'f str>, wants: &mut dyn FnMut(&[&str]) -> bool) -> Self {
+        path.push(field.name());
         let content = match field.data_type() {
-            DataType::Struct(fields) => Content::Struct(fields.iter().map(|inner| Self::new(inner, left)).collect()),
-            _ if *left == 0 => Content::Nothing,
-            kind => {
-                *left -= 1;
-                Content::leaf(kind)
-            }
+            DataType::Struct(fields) => Content::Struct(fields.iter().map(|inner| Self::new(inner, path, wants)).collect()),
+            kind if wants(path.as_slice()) => Content::leaf(kind),
+            _ => Content::Nothing,
         };
+        path.pop();
         Self {
             name: field.name().clone(),
             content,
@@ -421,10 +420,12 @@ mod tests {
     use super::*;
 
     fn of(columns: Vec<(&str, ArrayRef)>) -> Value {
-        serde_json::from_str(&raw(columns, INDEXED_COLUMNS)).unwrap()
+        serde_json::from_str(&raw(columns, &ALL)).unwrap()
     }
 
-    fn raw(columns: Vec<(&str, ArrayRef)>, indexed: usize) -> String {
+    const ALL: Indexed = Indexed::First(usize::MAX);
+
+    fn raw(columns: Vec<(&str, ArrayRef)>, indexed: &Indexed) -> String {
         let fields: Vec<Field> = columns
             .iter()
             .map(|(name, c)| Field::new(*name, c.data_type().clone(), true))
@@ -536,7 +537,7 @@ mod tests {
     fn decimals_keep_all_their_digits() {
         let units = vec![Some(-12_345), Some(99_999_999_999_999_999_999_999_999_999_999_999_999), Some(5)];
         let column: ArrayRef = Arc::new(Decimal128Array::from(units).with_precision_and_scale(38, 3).unwrap());
-        let json = raw(vec![("c", column)], INDEXED_COLUMNS);
+        let json = raw(vec![("c", column)], &ALL);
         assert!(json.contains("\"minValues\":{\"c\":-12.345}"), "{json}");
         assert!(
             json.contains("\"maxValues\":{\"c\":99999999999999999999999999999999999.999}"),
@@ -563,9 +564,21 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_leaves_have_statistics() {
+    fn only_the_first_leaves_have_statistics_or_those_that_are_named() {
         let column = || -> ArrayRef { Arc::new(Int32Array::from(vec![1, 2])) };
-        let json: Value = serde_json::from_str(&raw(vec![("a", column()), ("b", column()), ("c", column())], 2)).unwrap();
+        let of =
+            |indexed| -> Value { serde_json::from_str(&raw(vec![("a", column()), ("b", column()), ("c", column())], &indexed)).unwrap() };
+        let json = of(Indexed::First(2));
+        let named = of(Indexed::Named(vec![vec!["c".to_owned()], vec!["A".to_owned()]]));
+        assert_eq!(
+            (&named["minValues"], &named["nullCount"]),
+            (&json!({"a": 1, "c": 1}), &json!({"a": 0, "c": 0}))
+        );
+        let within: Fields = vec![Field::new("x", DataType::Int32, true), Field::new("y", DataType::Int32, true)].into();
+        let outer: ArrayRef = Arc::new(StructArray::new(within, vec![column(), column()], None));
+        let named = Indexed::Named(vec![vec!["s".to_owned(), "y".to_owned()]]);
+        let inner: Value = serde_json::from_str(&raw(vec![("s", outer), ("b", column())], &named)).unwrap();
+        assert_eq!(inner["maxValues"], json!({"s": {"y": 2}}));
         assert_eq!(
             json,
             json!({"numRecords": 2, "minValues": {"a": 1, "b": 1}, "maxValues": {"a": 2, "b": 2}, "nullCount": {"a": 0, "b": 0}})

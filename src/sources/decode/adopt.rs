@@ -110,6 +110,9 @@ pub(super) fn encoding(table: &DataType, writer: &Field) -> Option<Encoding> {
 fn written(table: &DataType, writer: &Field, new_columns: NewColumns) -> Option<Encoding> {
     let encoding = match (table, writer.data_type()) {
         (table, written) if !table.is_nested() && table == written => Encoding::of(writer),
+        (table, _) if matches!(Encoding::of(writer), Encoding::NanoTimestamp | Encoding::NanoTime) => {
+            return nanos(table, Encoding::of(writer), new_columns);
+        }
         (DataType::Int64, DataType::Int32) | (DataType::Float64, DataType::Float32) => Encoding::of(writer),
         // Writers take turns: the table's columns may be wider than this one's.
         (DataType::Float64, DataType::Int32) | (DataType::Timestamp(_, None), DataType::Date32) if new_columns == NewColumns::Add => {
@@ -125,10 +128,26 @@ fn written(table: &DataType, writer: &Field, new_columns: NewColumns) -> Option<
         (DataType::Decimal128(..), DataType::Utf8) if Encoding::of(writer) != Encoding::Natural => Encoding::of(writer),
         (DataType::Decimal128(..), DataType::Utf8 | DataType::Float64 | DataType::Int32 | DataType::Int64) => Encoding::Text,
         (DataType::Date32 | DataType::Timestamp(..), DataType::Utf8) if Encoding::of(writer) == Encoding::Natural => Encoding::Text,
+        // Whoever names the column a string gets the text as it comes.
+        (DataType::Utf8, DataType::Timestamp(..)) if new_columns == NewColumns::Ignore && Encoding::of(writer) == Encoding::Natural => {
+            Encoding::Text
+        }
         (DataType::Timestamp(..), DataType::Timestamp(..)) if new_columns == NewColumns::Ignore => Encoding::of(writer),
         _ => return None,
     };
     Some(encoding)
+}
+
+/// The same of nanoseconds, for which a table made from the messages has text. Columns of microseconds hold those that are whole ones: what is
+/// between two is refused cell by cell.
+fn nanos(table: &DataType, written: Encoding, new_columns: NewColumns) -> Option<Encoding> {
+    match (table, written) {
+        (DataType::Timestamp(_, None), Encoding::NanoTimestamp) | (DataType::Int64, Encoding::NanoTime) => Some(Encoding::Nanos),
+        (DataType::Timestamp(_, Some(_)), Encoding::NanoTimestamp) if new_columns == NewColumns::Ignore => Some(Encoding::Nanos),
+        // As they come: a long of a schema file that is no time of a day.
+        (DataType::Int64, Encoding::NanoTimestamp) if new_columns == NewColumns::Ignore => Some(Encoding::Natural),
+        _ => None,
+    }
 }
 
 /// The type that a column has to become for a writer, if another than its own.

@@ -12,7 +12,7 @@
 //! Where a table's records are of several partitions, nobody knows which rows were there before a truncate: there it is a reject.
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use std::sync::Arc;
 
 use super::column::Dialect;
@@ -87,7 +87,7 @@ impl DebeziumDecoder {
         let fields = super::record_fields(&spec.columns, !upsert);
         let metadata_fields = metadata::fields(&spec.metadata, spec.format)?;
         let schema = super::table_schema(&fields, &metadata_fields)?;
-        let (extra, source) = extra_columns(&spec.metadata, fields.len());
+        let (extra, source) = metadata::beside_record(&spec.metadata, fields.len());
         let place = |name: &str| {
             extra
                 .iter()
@@ -146,7 +146,7 @@ impl DebeziumDecoder {
         if value.is_empty() {
             return Err(Fault::malformed("the value is empty").into());
         }
-        let opened = self.writers.open(value)?;
+        let opened = self.writers.open(message, value)?;
         let mut scanner = opened.payload.clone();
         let event = event::read(&mut scanner)?;
         if event.is_of_row() {
@@ -173,7 +173,7 @@ impl DebeziumDecoder {
     fn read_key_alone(&mut self, message: &Message<'_>) -> Option<(&'static [Op], bool)> {
         self.terms.admit(message.key_bytes()).ok()?;
         // A schema that is still unknown is one that has been refused.
-        let opened = self.writers.open(message.value?).ok().filter(Opened::is_known)?;
+        let opened = self.writers.open(message, message.value?).ok().filter(Opened::is_known)?;
         let mut scanner = opened.payload.clone();
         let event = event::read(&mut scanner).ok()?;
         if self.key_from == KeyFrom::MessageKey {
@@ -300,7 +300,8 @@ impl DebeziumDecoder {
             false => {
                 let is_new = self.marks.say_new(&self.rows)?;
                 let outcome = self.close_put(message, deleted)?;
-                if is_new && self.upsert {
+                let lacks_cells = self.upsert && !self.rows.unchanged().is_empty();
+                if lacks_cells && (is_new || event::had_another_key(message)) {
                     self.must_be_whole()?;
                 }
                 Ok(outcome)
@@ -308,11 +309,12 @@ impl DebeziumDecoder {
         }
     }
 
-    /// A row of a key that is new has no older row to take a cell from that the event does not bring: that is how the database's own key
-    /// changes, with a delete and a create.
+    /// A row of a key that is new has no older row to take a cell from that the event does not bring. That is how the database's own key
+    /// changes, too, with a delete and a create: but the old key's row, which has the cell, is gone with the delete, which a version may
+    /// end with; and in another partition it may be an older one still.
     fn must_be_whole(&self) -> Read {
-        let what =
-            "the event makes a row and does not bring it, because it is large and did not change: set REPLICA IDENTITY FULL at the source";
+        let what = "the event makes a row, or gives it another key, and does not bring it, because it is large and did not change: set \
+                    REPLICA IDENTITY FULL at the source";
         let missing = self.rows.unchanged().first();
         missing.map_or(Ok(()), |&column| {
             Err(Fault::new(Code::Unavailable, what).within(self.rows.columns[column].name()))
@@ -350,7 +352,7 @@ impl DebeziumDecoder {
         let Some(last) = earlier.iter().rev().find(|message| lane(message)) else {
             return self.enveloped;
         };
-        let opened = last.value.and_then(|value| self.writers.open(value).ok());
+        let opened = last.value.and_then(|value| self.writers.open(last, value).ok());
         let event = opened.and_then(|opened| event::read(&mut opened.payload.clone()).ok());
         last.key == tombstone.key && matches!(event, Some(Event::Change(envelope)) if envelope.action == Action::Delete)
     }
@@ -425,31 +427,13 @@ impl DebeziumDecoder {
     }
 }
 
-/// Columns that are read out of the event beside the record: always the two that flattened rows tell a delete by, and those that the
-/// table asks for. With the members of `source` among them, by their place behind `first`.
-fn extra_columns(asked: &[String], first: usize) -> (Vec<FieldRef>, Vec<(&'static str, usize)>) {
-    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
-    let mut extra = vec![text(metadata::OP), text(metadata::DELETED)];
-    let mut source = Vec::new();
-    for name in asked {
-        if name == metadata::TS_MS {
-            extra.push(Arc::new(Field::new(name, DataType::Int64, true)));
-        }
-        if let Some((column, member, kind)) = metadata::FROM_SOURCE.iter().find(|(column, ..)| column == name) {
-            source.push((*member, first + extra.len()));
-            extra.push(Arc::new(Field::new(*column, kind.clone(), true)));
-        }
-    }
-    (extra, source)
-}
-
 impl Decoder for DebeziumDecoder {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn is_new(&self, message: &Message<'_>) -> bool {
-        message.value.is_some_and(|value| self.writers.is_new(value))
+        self.writers.is_new(message)
     }
 
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded> {
@@ -464,6 +448,7 @@ impl Decoder for DebeziumDecoder {
                     self.rows.take_back();
                     self.rows.finish()?;
                     self.metadata.finish();
+                    self.writers.end_of_run();
                     return Err(error);
                 }
             };
@@ -482,6 +467,7 @@ impl Decoder for DebeziumDecoder {
             }
             rejects.extend(fault.map(|fault| fault.into_reject(index)));
         }
+        self.writers.end_of_run();
         let (arrays, unchanged) = self.rows.finish()?;
         let rows = self.assemble(arrays)?;
         // In a table of events there is no older row to take the cell from: it is null, and `__unchanged` says so.

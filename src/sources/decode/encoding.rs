@@ -24,6 +24,9 @@ pub(super) enum Encoding {
     Unscaled(i64),
     /// A decimal as `{scale, value}`, the value as above.
     VariableScale,
+    /// Nanoseconds since 1970, and since midnight, kept as ISO text: a table's timestamps hold microseconds, and these may be between two.
+    NanoTimestamp,
+    NanoTime,
     /// A decimal as number or text, where the format's habit is another.
     Text,
     /// Any value at all, kept as its JSON text.
@@ -52,6 +55,8 @@ impl Encoding {
             Self::Micros,
             Self::Nanos,
             Self::VariableScale,
+            Self::NanoTimestamp,
+            Self::NanoTime,
             Self::Text,
             Self::Json,
         ];
@@ -71,6 +76,8 @@ impl Encoding {
             Self::Nanos => "nanos",
             Self::Unscaled(_) => "base64",
             Self::VariableScale => "variable-scale",
+            Self::NanoTimestamp => "nano-timestamp",
+            Self::NanoTime => "nano-time",
             Self::Text => "text",
             Self::Json => "json",
         }

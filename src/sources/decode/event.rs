@@ -4,6 +4,7 @@
 //! and a table may have columns that are called as an envelope's members are. What could be either is no row: a row out of the wrong
 //! object has nothing but nulls.
 
+use super::Message;
 use super::fault::{Code, Fault, Read};
 use super::scanner::Scanner;
 
@@ -33,7 +34,10 @@ impl Action {
 
     /// As an event writes it.
     fn of(text: &[u8]) -> Option<Self> {
-        let letter = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""))?;
+        Self::of_letter(text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""))?)
+    }
+
+    pub fn of_letter(letter: &[u8]) -> Option<Self> {
         let all = [Self::Create, Self::Read, Self::Update, Self::Delete, Self::Truncate, Self::Message];
         all.into_iter().find(|action| action.letter() == letter)
     }
@@ -85,6 +89,12 @@ pub(super) fn read<'a>(scanner: &mut Scanner<'a>) -> Read<Event<'a>> {
         *scanner = start;
     }
     Ok(event)
+}
+
+/// Whether the row had another key before: the create behind the delete of the old one says so in its headers, flattened or not.
+pub(super) fn had_another_key(message: &Message<'_>) -> bool {
+    let headers = message.headers.0;
+    headers.is_some_and(|headers| (0..headers.count()).any(|index| headers.header(index).0 == "__debezium.oldkey"))
 }
 
 /// The text of a member; None where it is not there.

@@ -2,8 +2,13 @@
 //!
 //! A schema file may name them among the table's columns, as the schema of such a topic does. Then they are read there, and else beside the
 //! record: one of the two is filled, and it is the one that counts.
+//!
+//! A source may have columns of these names itself. Nothing in a flattened row tells them from Debezium's but their words: where they are
+//! others than Debezium's, the row is a reject, for it may be deleted or not. In envelopes they are columns like any other.
 
 use super::column::Cells;
+use super::encoding::Encoding;
+use super::event::Action;
 use super::fault::{Code, Fault, Read};
 use super::metadata;
 use super::names::Names;
@@ -34,13 +39,32 @@ impl Marks {
 
     /// Whether the row at hand is a deleted one.
     pub fn say_deleted(&self, rows: &Rows) -> Read<bool> {
-        Ok(said(rows, self.deleted)? == Some(b"true") || said(rows, self.op)? == Some(b"d"))
+        let deleted = match said(rows, self.deleted)? {
+            Some(b"true") => true,
+            None | Some(b"false") => false,
+            Some(_) => return Err(not_debeziums(metadata::DELETED)),
+        };
+        Ok(deleted || self.action(rows)? == Some(Action::Delete))
     }
 
     /// Whether the row at hand was none before.
     pub fn say_new(&self, rows: &Rows) -> Read<bool> {
-        Ok(matches!(said(rows, self.op)?, Some(b"c" | b"r")))
+        Ok(matches!(self.action(rows)?, Some(Action::Create | Action::Read)))
     }
+
+    fn action(&self, rows: &Rows) -> Read<Option<Action>> {
+        let letter = said(rows, self.op)?;
+        letter
+            .map(|letter| Action::of_letter(letter).ok_or_else(|| not_debeziums(metadata::OP)))
+            .transpose()
+    }
+}
+
+#[cold]
+fn not_debeziums(column: &str) -> Box<Fault> {
+    let what = "flattened rows say here, as text, what happened to them, and this is no word of Debezium's: read a table with such a column of its \
+                own from envelopes, or with format = \"json\", which knows no such marks";
+    Fault::new(Code::Unexpected, what).within(column)
 }
 
 /// Whether a flattened row of any columns is a deleted one.
@@ -51,7 +75,7 @@ pub(super) fn is_deleted(row: &mut Scanner<'_>) -> Read<bool> {
     while more {
         let name = row.key()?.read(&mut scratch)?.to_vec();
         deleted |= match (name.as_slice(), row.skip()?) {
-            (name, value) if name == metadata::DELETED.as_bytes() => matches!(value, b"true" | b"\"true\""),
+            (name, value) if name == metadata::DELETED.as_bytes() => value == b"\"true\"",
             (name, value) if name == metadata::OP.as_bytes() => value == b"\"d\"",
             _ => false,
         };
@@ -65,13 +89,10 @@ fn said(rows: &Rows, column: usize) -> Read<Option<&[u8]>> {
     if column.len() <= row || column.ends_with_null() {
         return Ok(None);
     }
-    match &column.cells {
-        Cells::Text(cells) => Ok(Some(cells.get(row))),
-        Cells::Boolean(cells) => Ok(Some(if cells.get_bit(row) { b"true".as_slice() } else { b"false" })),
-        _ => {
-            let what =
-                "flattened rows say here, as text, what happened to them: take the column out of the table's schema, or make it a string";
-            Err(Fault::new(Code::Unexpected, what).within(column.name()))
-        }
-    }
+    let text = match (&column.cells, column.encoding) {
+        (Cells::Text(cells), Encoding::Json) => cells.get(row).strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")),
+        (Cells::Text(cells), _) => Some(cells.get(row)),
+        _ => None,
+    };
+    text.map(Some).ok_or_else(|| not_debeziums(column.name()))
 }

@@ -28,6 +28,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
 use super::Message;
+use super::encoding::Encoding;
 use super::fault::{Fault, Read};
 use super::partition;
 use crate::config::Format;
@@ -102,6 +103,26 @@ fn field(name: &str, format: Format) -> Result<FieldRef> {
             ))
         }
     }
+}
+
+/// Columns that are read out of the event beside the record: always the two that flattened rows tell a delete by, and those that the
+/// table asks for. With the members of `source` among them, by their place behind `first`.
+pub(super) fn beside_record(asked: &[String], first: usize) -> (Vec<FieldRef>, Vec<(&'static str, usize)>) {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    // Whatever stands there is judged: a source may have a column of its own that is called so.
+    let deleted = Encoding::Json.mark(text(DELETED));
+    let mut extra = vec![Arc::new(text(OP)), Arc::new(deleted)];
+    let mut source = Vec::new();
+    for name in asked {
+        if name == TS_MS {
+            extra.push(Arc::new(Field::new(name, DataType::Int64, true)));
+        }
+        if let Some((column, member, kind)) = FROM_SOURCE.iter().find(|(column, ..)| column == name) {
+            source.push((*member, first + extra.len()));
+            extra.push(Arc::new(Field::new(*column, kind.clone(), true)));
+        }
+    }
+    (extra, source)
 }
 
 fn text_item() -> FieldRef {

@@ -98,6 +98,8 @@ pub(super) fn text(scanner: &mut Scanner<'_>, encoding: Encoding, out: &mut Vec<
             let (bytes, scale) = variable_scale(scanner)?;
             exact::write(&bytes, scale, out)?;
         }
+        Encoding::NanoTimestamp => time::write_nano_timestamp(scanner.integer()?, out)?,
+        Encoding::NanoTime => time::write_nano_time(scanner.integer()?, out)?,
         // Kafka Connect's converter can write numbers, too.
         Encoding::Unscaled(_) if matches!(scanner.peek(), b'-' | b'0'..=b'9') => {
             let number = scanner.number()?.as_bytes();

@@ -3,12 +3,16 @@
 //! Nothing passes through nanoseconds, which reach from 1677 to 2262 only: 9999-12-31 is a date that real systems write.
 
 use super::fault::{Fault, Read};
-use crate::sources::calendar::days_from_civil;
+use crate::sources::calendar::{civil_from_days, days_from_civil};
 
 pub(super) const DAY_US: i64 = 86_400_000_000;
+const DAY_NS: i64 = DAY_US * 1000;
 /// The days that PostgreSQL knows, from 4714-11-24 BC to 5874897-12-31: more than any other database. What lies beyond is Debezium's
 /// way to write infinity, or a unit taken for another.
 const CALENDAR: std::ops::RangeInclusive<i64> = -2_440_588..=2_145_042_905;
+
+const TOO_FINE: &str = "the time is finer than a microsecond, which is what a table's timestamps hold: a schema file can have the column as a \
+                        string";
 
 /// Whether a text must name its zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +65,44 @@ pub(super) fn timestamp(text: &[u8], zone: Zone) -> Read<i64> {
 
 /// Microseconds since 1970, as a number of a unit of `numerator / denominator` microseconds.
 pub(super) fn scaled(value: i64, numerator: i64, denominator: i64) -> Read<i64> {
-    if matches!(value, i64::MAX | i64::MIN) {
-        return Err(Fault::range("the time is infinite"));
-    }
+    must_be_finite(value)?;
     if value % denominator != 0 {
-        return Err(Fault::range("the time is finer than a microsecond"));
+        return Err(Fault::range(TOO_FINE));
     }
     (value / denominator)
         .checked_mul(numerator)
         .ok_or_else(|| Fault::range("the time is infinite, or does not fit into 64 bits of microseconds"))
+}
+
+/// Writes nanoseconds since 1970 as ISO 8601 has them, with as many digits of the second as say something.
+pub(super) fn write_nano_timestamp(value: i64, out: &mut Vec<u8>) -> Read {
+    must_be_finite(value)?;
+    // 64 bits of nanoseconds reach from 1677 to 2262.
+    let (year, month, day) = civil_from_days(value.div_euclid(DAY_NS));
+    out.extend_from_slice(format!("{year:04}-{month:02}-{day:02}T").as_bytes());
+    write_nano_time(value.rem_euclid(DAY_NS), out)
+}
+
+/// Writes nanoseconds since midnight in the same way.
+pub(super) fn write_nano_time(value: i64, out: &mut Vec<u8>) -> Read {
+    if !(0..DAY_NS).contains(&value) {
+        return Err(Fault::range("no time of a day"));
+    }
+    let (second, fraction) = (value / 1_000_000_000, value % 1_000_000_000);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    out.extend_from_slice(format!("{hour:02}:{minute:02}:{second:02}").as_bytes());
+    if fraction > 0 {
+        out.extend_from_slice(format!(".{fraction:09}").trim_end_matches('0').as_bytes());
+    }
+    Ok(())
+}
+
+/// The ends of 64 bits are how databases' drivers write infinity.
+fn must_be_finite(value: i64) -> Read {
+    match value {
+        i64::MAX | i64::MIN => Err(Fault::range("the time is infinite")),
+        _ => Ok(()),
+    }
 }
 
 /// Year, month and day at the start of a text, as days since 1970, and what follows.
@@ -114,7 +147,7 @@ fn clock(text: &[u8]) -> Option<Read<(i64, &[u8])>> {
         }
         let (kept, lost) = fraction.split_at(length.min(6));
         if lost.iter().any(|b| *b != b'0') {
-            return Some(Err(Fault::range("the time is finer than a microsecond")));
+            return Some(Err(Fault::range(TOO_FINE)));
         }
         fraction_us = digits(kept)? * 10i64.pow(6 - kept.len() as u32);
         rest = behind;
@@ -157,6 +190,14 @@ mod tests {
         fn v2_days_are_those_of_another_calendar(days in -2_440_588i32..90_000_000) {
             let date = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::TimeDelta::days(i64::from(days));
             prop_assert_eq!(date_of(&date.format("%Y-%m-%d").to_string()), Some(days));
+        }
+
+        #[test]
+        fn v4_the_text_of_nanoseconds_is_that_of_another_calendar(value in i64::MIN + 1..i64::MAX) {
+            let mut text = Vec::new();
+            write_nano_timestamp(value, &mut text).unwrap();
+            let read = chrono::NaiveDateTime::parse_from_str(std::str::from_utf8(&text).unwrap(), "%Y-%m-%dT%H:%M:%S%.f").unwrap();
+            prop_assert_eq!(read.and_utc().timestamp_nanos_opt(), Some(value));
         }
 
         #[test]

@@ -5,9 +5,10 @@
 //! | Connect Decimal | decimal(`connect.decimal.precision`, or 38, scale); a string beyond 38 digits |
 //! | Connect Date, Debezium Date | date |
 //! | Connect Timestamp | timestamp: an instant, by Connect's definition |
-//! | Debezium Timestamp, MicroTimestamp, NanoTimestamp | timestamp_ntz: the database's type has no zone |
-//! | Debezium ZonedTimestamp | timestamp |
-//! | Connect Time, Debezium Time, MicroTime, NanoTime | long: microseconds since midnight |
+//! | Debezium Timestamp, MicroTimestamp | timestamp_ntz: the database's type has no zone |
+//! | Debezium ZonedTimestamp | timestamp; a string of SQL Server, whose type is finer than that |
+//! | Connect Time, Debezium Time, MicroTime | long: microseconds since midnight |
+//! | Debezium NanoTimestamp, NanoTime | string, exact: ISO 8601, as in 2024-02-29T12:34:56.1234567 |
 //! | Debezium VariableScaleDecimal | string, exact |
 //! | Json, Xml, Uuid, Enum, EnumSet, ZonedTime, Interval … | string |
 //! | Bits, and bytes without a name | binary |
@@ -21,6 +22,10 @@ use serde::Deserialize;
 use super::{Kind, instant, join, local_time, refuse};
 use crate::error::Result;
 use crate::sources::decode::encoding::Encoding;
+
+/// The `source` of SQL Server's envelopes.
+const SQL_SERVER: &str = "io.debezium.connector.sqlserver.Source";
+const ZONED_TIMESTAMP: &str = "io.debezium.time.ZonedTimestamp";
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ConnectSchema {
@@ -44,6 +49,19 @@ impl ConnectSchema {
     /// The part of an envelope's schema that describes this member, or None if it has none.
     pub fn member(&self, name: &str) -> Option<&ConnectSchema> {
         self.fields.iter().find(|field| field.field.as_deref() == Some(name))
+    }
+
+    /// Takes times with a zone for the text that they are where the envelope is of a database whose times may be finer than a table's.
+    pub fn with_fine_times(mut self) -> Self {
+        if self.member("source").and_then(|source| source.name.as_deref()) != Some(SQL_SERVER) {
+            return self;
+        }
+        let is_image = |part: &&mut ConnectSchema| matches!(part.field.as_deref(), Some("before" | "after"));
+        let columns = self.fields.iter_mut().filter(is_image).flat_map(|row| &mut row.fields);
+        columns
+            .filter(|column| column.name.as_deref() == Some(ZONED_TIMESTAMP))
+            .for_each(|column| column.name = None);
+        self
     }
 
     /// Whether it describes an object of columns.
@@ -94,11 +112,11 @@ impl ConnectSchema {
             (("org.apache.kafka.connect.data", "Timestamp"), "int64") => Kind::written(instant(), Encoding::Millis),
             (("io.debezium.time", "Timestamp"), "int64") => Kind::written(local_time(), Encoding::Millis),
             (("io.debezium.time", "MicroTimestamp"), "int64") => Kind::written(local_time(), Encoding::Micros),
-            (("io.debezium.time", "NanoTimestamp"), "int64") => Kind::written(local_time(), Encoding::Nanos),
+            (("io.debezium.time", "NanoTimestamp"), "int64") => Kind::written(DataType::Utf8, Encoding::NanoTimestamp),
             (("io.debezium.time", "ZonedTimestamp"), "string") => Kind::new(instant()),
             (("org.apache.kafka.connect.data" | "io.debezium.time", "Time"), "int32") => Kind::written(DataType::Int64, Encoding::Millis),
             (("io.debezium.time", "MicroTime"), "int64") => Kind::written(DataType::Int64, Encoding::Micros),
-            (("io.debezium.time", "NanoTime"), "int64") => Kind::written(DataType::Int64, Encoding::Nanos),
+            (("io.debezium.time", "NanoTime"), "int64") => Kind::written(DataType::Utf8, Encoding::NanoTime),
             _ => return None,
         };
         Some(data)

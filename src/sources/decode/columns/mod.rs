@@ -188,7 +188,13 @@ impl Kind {
             DataType::Timestamp(..) => &[Encoding::Text, Encoding::Millis, Encoding::Micros, Encoding::Nanos],
             DataType::Date32 => &[Encoding::Text, Encoding::Days],
             DataType::Int64 => &[Encoding::Millis, Encoding::Micros, Encoding::Nanos],
-            DataType::Utf8 => &[Encoding::Text, Encoding::VariableScale, Encoding::Json],
+            DataType::Utf8 => &[
+                Encoding::Text,
+                Encoding::VariableScale,
+                Encoding::NanoTimestamp,
+                Encoding::NanoTime,
+                Encoding::Json,
+            ],
             _ => &[],
         };
         let Some(encoding) = fits.iter().find(|e| e.name() == word) else {
