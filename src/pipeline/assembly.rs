@@ -181,7 +181,7 @@ impl KafkaToDelta {
         let lanes = self.feeds.feeds.iter().map(|feed| feed.lanes.clone()).collect();
         let fresh = client(&self.feeds, &self.resolved.name, &self.budget, self.threads)?;
         if let Err(error) = fresh.reach(lanes).await {
-            fresh.close().await?;
+            fresh.shut().await?;
             return Err(error);
         }
         let worn_out = std::mem::replace(&mut self.client, Arc::clone(&fresh));

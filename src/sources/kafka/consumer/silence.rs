@@ -57,11 +57,11 @@ impl KafkaClient {
     /// Goes on with what another client has seen, and closes that.
     pub async fn take_over(&self, other: Arc<KafkaClient>) -> Result<()> {
         *self.shared.watched() = std::mem::take(&mut *other.shared.watched());
-        other.close().await
+        other.shut().await
     }
 
-    /// Closes it, as far as a short wait for the brokers does.
-    pub async fn close(self: Arc<Self>) -> Result<()> {
+    /// Shuts it down, as far as a short wait for the brokers does.
+    pub async fn shut(self: Arc<Self>) -> Result<()> {
         blocking(move || {
             drop(self);
             Ok(())
