@@ -105,46 +105,6 @@ fn s5_a_column_that_debezium_adds_is_a_column_of_the_rows_and_older_ones_have_nu
 }
 
 #[test]
-fn a_look_at_the_messages_to_come_changes_nothing_of_what_is_read() {
-    let id = || field("id", "int64", false);
-    let writers = [
-        vec![id(), field("v", "string", true)],
-        vec![id(), field("v", "string", true), field("w", "string", true)],
-        vec![field("v", "string", true), id()],
-    ];
-    let event = |place: usize| {
-        let after = json!({"id": place, "v": format!("v{place}"), "w": "w"});
-        wrapped(&writers[place / 2 % 3], "c", &Value::Null, &after)
-    };
-    let plain = r#"{"op":"c","after":{"id":99,"v":"x"}}"#;
-    let mut texts: Vec<String> = (0..24).map(event).collect();
-    texts.insert(9, plain.to_owned());
-    // All have one offset, as messages of different topics can have.
-    let messages: Vec<Message<'_>> = texts.iter().map(|text| value(text)).collect();
-    let spec = followed(&messages, &["id"]);
-    let (mut blind, mut looking) = (decoder(&spec).unwrap(), decoder(&spec).unwrap());
-    assert!(looking.is_new(&messages[0]) && !looking.is_new(&messages[9]));
-    looking.decode(&messages).unwrap();
-    blind.decode(&messages).unwrap();
-    let mut rng = SmallRng::seed_from_u64(4);
-    for round in 0..50 {
-        let (from, upto) = (rng.random_range(0..12), rng.random_range(12..=messages.len()));
-        // Some are looked at and not read, and some read unseen.
-        for message in messages.iter().filter(|_| rng.random_bool(0.7)) {
-            assert!(!looking.is_new(message), "each schema is new once");
-        }
-        let run = &messages[from..upto];
-        let (one, other) = (blind.decode(run).unwrap(), looking.decode(run).unwrap());
-        assert_eq!(
-            (&one.rows, &one.ops, &one.origins),
-            (&other.rows, &other.ops, &other.origins),
-            "{round}"
-        );
-        assert_eq!(other.rejects, []);
-    }
-}
-
-#[test]
 fn a_schema_file_still_says_which_columns_there_are() {
     let samples = with_schema("compk");
     let messages: Vec<Message<'_>> = samples.iter().map(Sample::message).collect();

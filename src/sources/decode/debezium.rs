@@ -146,7 +146,7 @@ impl DebeziumDecoder {
         if value.is_empty() {
             return Err(Fault::malformed("the value is empty").into());
         }
-        let opened = self.writers.open(message, value)?;
+        let opened = self.writers.open(value)?;
         let mut scanner = opened.payload.clone();
         let event = event::read(&mut scanner)?;
         if event.is_of_row() {
@@ -173,7 +173,7 @@ impl DebeziumDecoder {
     fn read_key_alone(&mut self, message: &Message<'_>) -> Option<(&'static [Op], bool)> {
         self.terms.admit(message.key_bytes()).ok()?;
         // A schema that is still unknown is one that has been refused.
-        let opened = self.writers.open(message, message.value?).ok().filter(Opened::is_known)?;
+        let opened = self.writers.open(message.value?).ok().filter(Opened::is_known)?;
         let mut scanner = opened.payload.clone();
         let event = event::read(&mut scanner).ok()?;
         if self.key_from == KeyFrom::MessageKey {
@@ -352,7 +352,7 @@ impl DebeziumDecoder {
         let Some(last) = earlier.iter().rev().find(|message| lane(message)) else {
             return self.enveloped;
         };
-        let opened = last.value.and_then(|value| self.writers.open(last, value).ok());
+        let opened = last.value.and_then(|value| self.writers.open(value).ok());
         let event = opened.and_then(|opened| event::read(&mut opened.payload.clone()).ok());
         last.key == tombstone.key && matches!(event, Some(Event::Change(envelope)) if envelope.action == Action::Delete)
     }
@@ -433,7 +433,7 @@ impl Decoder for DebeziumDecoder {
     }
 
     fn is_new(&self, message: &Message<'_>) -> bool {
-        self.writers.is_new(message)
+        message.value.is_some_and(|value| self.writers.is_new(value))
     }
 
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded> {
@@ -448,7 +448,6 @@ impl Decoder for DebeziumDecoder {
                     self.rows.take_back();
                     self.rows.finish()?;
                     self.metadata.finish();
-                    self.writers.end_of_run();
                     return Err(error);
                 }
             };
@@ -467,7 +466,6 @@ impl Decoder for DebeziumDecoder {
             }
             rejects.extend(fault.map(|fault| fault.into_reject(index)));
         }
-        self.writers.end_of_run();
         let (arrays, unchanged) = self.rows.finish()?;
         let rows = self.assemble(arrays)?;
         // In a table of events there is no older row to take the cell from: it is null, and `__unchanged` says so.

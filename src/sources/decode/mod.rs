@@ -212,7 +212,7 @@ pub trait Decoder: Send {
     fn decode(&mut self, messages: &[Message<'_>]) -> Result<Decoded>;
 
     /// Whether a message has a schema that was not read yet. The table may have no place for such a row: what comes before it is better
-    /// decoded by itself. Messages that were looked at live until the next `decode`, which is quicker for it.
+    /// decoded by itself.
     fn is_new(&self, _message: &Message<'_>) -> bool {
         false
     }

@@ -22,11 +22,6 @@ impl<'a> Scanner<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// Behind the first bytes of a text, which were looked at otherwise.
-    pub fn behind(bytes: &'a [u8], at: usize) -> Self {
-        Self { bytes, at }
-    }
-
     /// How many bytes lie behind.
     pub fn at(&self) -> usize {
         self.at

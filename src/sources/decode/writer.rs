@@ -2,11 +2,9 @@
 //!
 //! The same schema stands in front of every message, some kilobytes of it: it is recognised by its bytes, and read only when it is new.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use arrow::datatypes::Field;
 
+use super::NewColumns;
 use super::adopt;
 use super::column::Column;
 use super::columns::connect::ConnectSchema;
@@ -15,7 +13,6 @@ use super::fault::{Code, Fault, Read, Trouble};
 use super::marks;
 use super::scanner::Scanner;
 use super::wrapper;
-use super::{Message, NewColumns};
 use crate::error::{Error, Result};
 
 /// How many schemas are remembered: shards of one table have one each, and a topic has some in its life.
@@ -28,22 +25,10 @@ pub(super) struct Writers {
     new_columns: NewColumns,
     /// The one whose way of writing the columns have now is the first.
     known: Vec<Known>,
-    /// The number that the next one gets.
-    next: u64,
-    /// What looks at the messages to come have found: each one's writer. A look compares the whole schema, and once is enough.
-    ahead: RefCell<HashMap<Place, u64>>,
-}
-
-/// Which message it is: where its value lies in memory, and its offset.
-type Place = (usize, i64);
-
-fn place(message: &Message<'_>) -> Place {
-    (message.value.map_or(0, |value| value.as_ptr().addr()), message.offset)
 }
 
 #[derive(Debug)]
 struct Known {
-    number: u64,
     /// A message's text up to its payload.
     prefix: Vec<u8>,
     fields: Vec<Field>,
@@ -120,23 +105,15 @@ impl Writers {
         Self {
             new_columns,
             known: Vec::new(),
-            next: 0,
-            ahead: RefCell::default(),
         }
     }
 
-    /// The place of the writer of a message among those that are known.
-    fn known(&self, message: &Message<'_>, value: &[u8]) -> Option<usize> {
-        let seen = self.ahead.borrow().get(&place(message)).copied();
-        let by_number = seen.and_then(|number| self.known.iter().position(|known| known.number == number));
-        by_number.or_else(|| self.known.iter().position(|known| value.starts_with(&known.prefix)))
-    }
-
-    /// Opens a message, whose value this is.
-    pub fn open<'a>(&self, message: &Message<'_>, value: &'a [u8]) -> Read<Opened<'a>> {
-        if let Some(index) = self.known(message, value) {
+    pub fn open<'a>(&self, value: &'a [u8]) -> Read<Opened<'a>> {
+        if let Some(index) = self.known.iter().position(|known| value.starts_with(&known.prefix)) {
+            let mut payload = Scanner::new(value);
+            payload.take(&self.known[index].prefix);
             return Ok(Opened {
-                payload: Scanner::behind(value, self.known[index].prefix.len()),
+                payload,
                 wrapped: true,
                 schema: Some(Schema::Known(index)),
             });
@@ -189,11 +166,9 @@ impl Writers {
                     Trouble::Stop(Error::data("schema_changed", what).because(error))
                 };
                 let fields = adopt::columns_of(row, event, &wanted).map_err(unfit)?;
-                self.next += 1;
                 self.known.insert(
                     0,
                     Known {
-                        number: self.next,
                         prefix: prefix.to_vec(),
                         fields,
                     },
@@ -209,20 +184,8 @@ impl Writers {
     }
 
     /// Whether a message has a schema in front, as Kafka Connect's converter writes it, that is not known.
-    pub fn is_new(&self, message: &Message<'_>) -> bool {
-        let Some(value) = message.value.filter(|value| value.starts_with(br#"{"schema":{"#)) else {
-            return false;
-        };
-        let known = self.known(message, value);
-        if let Some(known) = known {
-            self.ahead.borrow_mut().insert(place(message), self.known[known].number);
-        }
-        known.is_none()
-    }
-
-    /// The messages that were looked at have been read, or will not be: others may lie in their places.
-    pub fn end_of_run(&mut self) {
-        self.ahead.get_mut().clear();
+    pub fn is_new(&self, value: &[u8]) -> bool {
+        value.starts_with(br#"{"schema":{"#) && !self.known.iter().any(|known| value.starts_with(&known.prefix))
     }
 
     /// Knows no writer any more: the next message's schema is looked at anew.
