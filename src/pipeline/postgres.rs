@@ -259,7 +259,7 @@ impl Open for PostgresToDelta {
         }
         if postgres.create {
             let names = published.iter().map(|table| (table.schema.clone(), table.name.clone()));
-            identity::of_new_partitions(&control, names).await?;
+            identity::of_published(&control, &publication, names).await?;
         }
         let types = catalog::types(&control).await?;
         let feeds = self.without_left_out(&publication, &published, &lane).await?;

@@ -174,6 +174,36 @@ async fn what_a_run_publishes_can_be_changed_as_before_and_each_change_is_seen()
     assert_eq!(identity("chosen").await, "n", "what somebody chose stays");
 }
 
+/// With `create = true`, while it is followed and while nothing runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_loses_its_key_can_be_changed_and_goes_on_when_it_has_it_again() {
+    let tables = "CREATE TABLE swapped (id int PRIMARY KEY, v int); INSERT INTO swapped VALUES (1, 1); \
+                  CREATE TABLE other (id int PRIMARY KEY, v int); INSERT INTO other VALUES (1, 1)";
+    let options = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.*\"]";
+    let bank = Bank::new(PostgresServer::shared(), "keyless", tables, options).await;
+    bank.catch_up().await;
+    let identity = async |table: &str| {
+        bank.value(&format!("SELECT relreplident FROM pg_class WHERE relname = '{table}'"))
+            .await
+    };
+    let mut service = bank.site.run("service", &bank.config);
+    bank.sql("ALTER TABLE swapped DROP CONSTRAINT swapped_pkey").await;
+    wait_until("the table has an identity", async || identity("swapped").await == "f").await;
+    bank.sql("UPDATE swapped SET v = 2; ALTER TABLE swapped ADD PRIMARY KEY (id); UPDATE swapped SET v = 3")
+        .await;
+    service.stop().await;
+    bank.sql("ALTER TABLE other DROP CONSTRAINT other_pkey").await;
+    let (code, said) = bank.refused().await;
+    assert!(code != 0 && said.contains("\"table\":\"public.other\""), "{code}: {said}");
+    bank.sql("UPDATE other SET v = 2; ALTER TABLE other ADD PRIMARY KEY (id); UPDATE other SET v = 3")
+        .await;
+    bank.catch_up().await;
+    for table in ["swapped", "other"] {
+        let full = format!("public.{table}");
+        bank.agrees(&format!("SELECT id, v FROM {full} ORDER BY id"), &[&full]).await;
+    }
+}
+
 /// Since 18, all columns are no identity where some are generated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_with_generated_columns_can_be_changed_as_before_on_every_version() {

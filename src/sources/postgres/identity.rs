@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::catalog::server_version;
 use super::connection::{Control, qualified};
+use super::publication;
 use crate::error::Result;
 
 /// What has no identity of a table: itself, or partitions of it.
@@ -95,24 +96,27 @@ pub async fn identify(control: &Control, unidentified: &Unidentified) -> Result<
     Ok(())
 }
 
-/// Gives one to partitions that were made since the table that they are a part of was published, for they do not inherit it.
-pub async fn of_new_partitions(control: &Control, published: impl Iterator<Item = (String, String)>) -> Result<()> {
+/// Gives one to what is published and has none: partitions that were made since, which do not inherit it, and tables that have lost their key.
+pub async fn of_published(control: &Control, publication: &str, published: impl Iterator<Item = (String, String)>) -> Result<()> {
+    // Where only inserts are published, nothing is refused.
+    if !publication::kind(control, publication).await?.is_some_and(|kind| kind.changes) {
+        return Ok(());
+    }
     let published: Vec<(String, String)> = published.collect();
     for ((schema, table), new) in unidentified(control, &published).await? {
-        let table = qualified(&schema, &table);
-        // What was published without an identity was published by somebody else.
-        if new.obstacle.is_some() || new.tables.contains(&table) {
+        if new.obstacle.is_some() {
             continue;
         }
-        let partitions = new.tables.join(", ");
+        let (table, tables) = (qualified(&schema, &table), new.tables.join(", "));
         match identify(control, &new).await {
-            Ok(()) => info!(
+            Ok(()) => warn!(
                 table,
-                partitions, "set to REPLICA IDENTITY FULL, as the table is that they are a part of"
+                tables,
+                "set to REPLICA IDENTITY FULL, for nothing identified their rows any more, or yet, and the server refused UPDATE and DELETE of them"
             ),
             // It is no reason to follow nothing: the next look tries it again.
             Err(error) => {
-                warn!(table, partitions, %error, "the server refuses UPDATE and DELETE of these, for they could not be given a replica identity");
+                warn!(table, tables, %error, "the server refuses UPDATE and DELETE of these, for they could not be given a replica identity");
             }
         }
     }

@@ -338,7 +338,7 @@ impl PostgresSource {
         };
         let now = publication::published(&self.control, &self.settings.publication).await?;
         if self.settings.publisher.is_some() {
-            identity::of_new_partitions(&self.control, now.keys().cloned()).await?;
+            identity::of_published(&self.control, &self.settings.publication, now.keys().cloned()).await?;
         }
         Ok(now == self.settings.published && refused == self.settings.refused)
     }
