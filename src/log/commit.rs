@@ -96,6 +96,7 @@ impl Log {
     /// The outcome, and what the metric says of it.
     async fn try_commit(&mut self, change: &Change, name: &str) -> Result<(Outcome, &'static str)> {
         self.must_hold(change)?;
+        self.make().await?;
         let mut moves = Moves::default();
         for _ in 0..RACES_MAX {
             self.same_table().await?;

@@ -58,7 +58,7 @@ impl Log {
     }
 }
 
-fn first_actions(table: &Table, pipeline: &str, now_ms: i64) -> Result<Vec<Action>> {
+pub(super) fn first_actions(table: &Table, pipeline: &str, now_ms: i64) -> Result<Vec<Action>> {
     let properties = configured(table)?;
     let info = CommitInfo {
         timestamp: Some(now_ms),

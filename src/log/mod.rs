@@ -40,6 +40,7 @@ pub mod store;
 mod times;
 mod type_changes;
 mod unhinted;
+mod unmade;
 mod vectors;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub use replay::CHECKPOINT_INTERVAL;
 pub use snapshot::{LiveFile, Snapshot, Vector};
 
 use crate::error::{Error, Result};
+use crate::log::actions::Action;
 use crate::log::entries::Entries;
 use crate::log::replay::{Replayed, Said};
 use crate::position::Checkpoint;
@@ -100,6 +102,8 @@ pub struct Log {
     table: Option<Table>,
     /// The newest version that repeated all marks of the pipeline.
     all_marks_at: Option<Version>,
+    /// Version 0, where the first commit is to make the table.
+    unmade: Vec<Action>,
     jitter: SmallRng,
 }
 
@@ -114,6 +118,10 @@ impl Log {
         let Some(replayed) = replay::latest(&entries).await? else {
             return Ok(None);
         };
+        Ok(Some(Self::from_parts(entries, url, replayed, pipeline)))
+    }
+
+    fn from_parts(entries: Entries, url: &Url, replayed: Replayed, pipeline: &str) -> Self {
         let Replayed {
             snapshot,
             tail,
@@ -125,8 +133,7 @@ impl Log {
             .rev()
             .find(|said| said.repeats_marks_of(pipeline))
             .map(|said| said.version);
-        let jitter = SmallRng::from_os_rng(); // Times between tries only: nothing that is decided depends on it.
-        let log = Self {
+        Self {
             entries,
             url: url.clone(),
             pipeline: pipeline.into(),
@@ -136,9 +143,9 @@ impl Log {
             tail,
             table: None,
             all_marks_at,
-            jitter,
-        };
-        Ok(Some(log))
+            unmade: Vec::new(),
+            jitter: SmallRng::from_os_rng(), // Times between tries only: nothing that is decided depends on it.
+        }
     }
 
     /// Opens the table for writing: makes it if it is not there, and checks that it is what the pipeline takes it for.

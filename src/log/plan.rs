@@ -29,6 +29,7 @@ pub(crate) const ENGINE: &str = concat!("alluvium/", env!("CARGO_PKG_VERSION"));
 const ALL_MARKS_EVERY: u64 = 16; // A sixteenth of a commit's marks extra, against 16 small reads for a probe at worst.
 
 /// What a commit would make of the state.
+#[derive(Default)]
 pub(super) struct Plan {
     pub version: Version,
     pub timestamp_ms: i64,

@@ -11,7 +11,7 @@ use super::resolve::{Resolved, Storage};
 use crate::error::Result;
 use crate::log::{Log, store};
 use crate::sinks::delta::DeltaSink;
-use crate::table::Table;
+use crate::table::{Lanes, Table};
 
 /// Opens tables.
 pub struct Tables {
@@ -42,9 +42,14 @@ impl Tables {
         Ok(store)
     }
 
-    /// The table, made where it is not there yet. `share`: bytes that its staged rows may take.
+    /// The table, made where it is not there yet: one that begins with a copy, by that. `share`: bytes that its staged rows may take.
     pub async fn sink(&mut self, table: &Table, store: Arc<dyn ObjectStore>, share: usize) -> Result<DeltaSink> {
-        let log = Log::open_or_create(&table.location, store, table, &self.pipeline).await?;
+        let log = match table.lanes {
+            Lanes::Slot(_) => Log::open_or_prepare(&table.location, store, table, &self.pipeline).await?,
+            Lanes::Topics(_) | Lanes::TopicPattern(_) | Lanes::All => {
+                Log::open_or_create(&table.location, store, table, &self.pipeline).await?
+            }
+        };
         DeltaSink::open(table, log, &self.pipeline, share, &self.state).await
     }
 }

@@ -56,6 +56,36 @@ async fn c3_a_lost_response_is_a_success() {
     }
 }
 
+/// Its version 0 is put with the first commit, whatever the answers; of two that make it, one does.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_the_first_commit_makes_is_not_there_before() {
+    let change = Change {
+        adds: vec![made_up_file(0..10)],
+        ..change(None, 9)
+    };
+    for fault in Wrong::ALL
+        .into_iter()
+        .flat_map(|wrong| [Fault::FailAfter(wrong), Fault::Reject(wrong)])
+    {
+        let what = format!("{fault:?}");
+        let (faults, store, inner) = faulty(1);
+        let prepared = async || {
+            let log = Log::open_or_prepare(&url(), Arc::clone(&store), &append_table(), PIPELINE).await;
+            log.expect("a log")
+        };
+        let (mut log, mut late) = (prepared().await, prepared().await);
+        let found = Log::open(&url(), Arc::clone(&inner), PIPELINE).await.expect("a look");
+        assert!(found.is_none(), "{what}");
+        faults.rule(Rule::new(Op::Put, "00000000.json", fault).times(2));
+        let outcome = log.commit(&change).await;
+        assert!(matches!(outcome, Ok(Outcome::Committed(1))), "{what}: {outcome:?}");
+        let error = late.commit(&change).await.expect_err("the other was first");
+        assert_eq!(error.kind, Kind::Fenced, "{what}: {error}");
+        assert_eq!(versions(&inner).await, [9], "{what}");
+        assert_replays(&log, &inner).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn c4_a_put_that_was_not_applied_is_tried_again() {
     for wrong in Wrong::ALL {

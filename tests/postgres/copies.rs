@@ -69,6 +69,31 @@ async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_there_with_its_copy_and_has_the_columns_of_then() {
+    // A server of its own: a consistent point comes when all transactions of the server have ended that run.
+    let server = PostgresServer::start(Options::default());
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1); CREATE TABLE busy (id int PRIMARY KEY)";
+    let bank = Bank::new(&server, "unseen", sql, ALL).await;
+    let long = server.client(&bank.database).await;
+    long.batch_execute("BEGIN; INSERT INTO busy VALUES (1)")
+        .await
+        .expect("a long transaction");
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("it waits for the transaction", async || {
+        service.log_text().contains("making the replication slot")
+    })
+    .await;
+    service.kill().await;
+    assert!(!bank.site.table("public/t/_delta_log").exists(), "a table without its copy is seen");
+    long.batch_execute("COMMIT").await.expect("the end");
+    bank.sql("ALTER TABLE t ALTER v TYPE text").await;
+    bank.catch_up().await;
+    bank.agrees("SELECT id, v FROM public.t", &["public.t"]).await;
+    let log = std::fs::read_to_string(bank.site.table("public/t/_delta_log/00000000000000000000.json")).expect("version 0");
+    assert!(log.contains("alluvium.postgres.columns"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_others_go_on_while_a_table_waits_for_its_copy() {
     // A server of its own: a consistent point comes when all transactions of the server have ended that run.
     let server = PostgresServer::start(Options::default());

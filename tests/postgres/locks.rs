@@ -85,6 +85,10 @@ async fn a_locked_table_that_is_to_be_copied_holds_up_no_other() {
     for id in 2..5 {
         comes(&bank, "other", id).await;
     }
+    assert!(
+        !bank.site.table("public/later/_delta_log").exists(),
+        "a table without its copy is seen"
+    );
     lock.batch_execute("COMMIT").await.expect("the end");
     is_there(&bank, "later", 1).await;
     stops_well(&bank, service).await;

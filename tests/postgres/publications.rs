@@ -174,6 +174,26 @@ async fn what_a_run_publishes_can_be_changed_as_before_and_each_change_is_seen()
     assert_eq!(identity("chosen").await, "n", "what somebody chose stays");
 }
 
+/// With `create = true`, one that nothing identifies the rows of because somebody has said so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_table_that_may_not_be_published_stops_alone_and_tells_why() {
+    let tables = "CREATE TABLE keyed (id int PRIMARY KEY); INSERT INTO keyed VALUES (1); \
+                  CREATE TABLE chosen (id int); ALTER TABLE chosen REPLICA IDENTITY NOTHING; INSERT INTO chosen VALUES (1)";
+    let options = "create = true\nfollow = [\"public.keyed\"]";
+    let mut bank = Bank::new(PostgresServer::shared(), "barred", tables, options).await;
+    let named = |name: &str| format!("[pipelines.bank.tables.{name}]\ntable = \"public.chosen\"\nmode = \"append\"\n");
+    bank.reconfigure(&format!("{options}\n{}{}", named("one"), named("other")));
+    let (code, said) = bank.refused().await;
+    assert_eq!(code, 78, "{said}");
+    for table in ["one", "other"] {
+        let stopped = format!("\"table\":\"{table}\",\"code\":\"not_published\"");
+        assert!(said.contains(&stopped), "{table}: {said}");
+    }
+    assert!(said.contains("was set to REPLICA IDENTITY NOTHING by somebody"), "{said}");
+    bank.agrees("SELECT id FROM public.keyed", &["public.keyed"]).await;
+    bank.sql("UPDATE chosen SET id = 2").await;
+}
+
 /// With `create = true`, while it is followed and while nothing runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_loses_its_key_can_be_changed_and_goes_on_when_it_has_it_again() {

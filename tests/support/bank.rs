@@ -183,6 +183,12 @@ fn table(site: &Site, name: &str) -> Named {
 /// The rows of Delta tables of a site, sorted as text; null is `NULL`.
 pub async fn read(site: &Site, sql: &str, tables: &[&str]) -> Vec<Vec<String>> {
     let tables: Vec<Named> = tables.iter().map(|name| table(site, name)).collect();
+    for table in &tables {
+        let log = Log::open(&table.url, Arc::clone(&table.store), "").await.expect("a log");
+        if log.is_none() {
+            return Vec::new(); // Its copy is not there yet.
+        }
+    }
     let frame = query(sql, &tables, &When::Latest).await.expect("a query");
     let mut rows = rows(&frame.collect().await.expect("rows"));
     rows.sort();

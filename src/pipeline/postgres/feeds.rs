@@ -147,11 +147,11 @@ impl PostgresFeeds {
     ) -> Result<Vec<(PostgresFeed, PgTable)>> {
         let is_missing = |feed: &&PostgresFeed| !unpublished.contains(&feed.id) && !published.iter().any(|table| feed.is_of(table));
         let missing = self.named.iter().filter(is_missing);
-        let missing: Vec<String> = missing.map(|feed| connection::qualified(&feed.schema, &feed.table)).collect();
+        let missing: BTreeSet<String> = missing.map(|feed| connection::qualified(&feed.schema, &feed.table)).collect();
         if missing.is_empty() {
             return self.fed_by(published);
         }
-        let missing = missing.join(", ");
+        let missing = Vec::from_iter(missing).join(", ");
         let what = format!(
             "the publication does not have {missing}: ALTER PUBLICATION {} ADD TABLE {missing}, or take them out of the configuration",
             connection::identifier(publication)

@@ -31,7 +31,14 @@ impl PostgresToDelta {
         relations: &mut Relations,
         share: usize,
     ) -> Result<(Arc<Table>, DeltaSink, Feed)> {
-        let Fed { source, followed, table } = fed;
+        let Fed {
+            source,
+            followed,
+            mut table,
+        } = fed;
+        // One that is not there yet is made with its copy, and of these columns.
+        let (name, origins) = Origins::of(&source).property()?;
+        table.properties.insert(name, origins);
         let told = must_be_told(&followed, &source, &self.publication_name());
         let store = self.tables.store(&table.location).await?;
         let mut sink = match self.tables.sink(&table, Arc::clone(&store), share).await {

@@ -146,8 +146,17 @@ impl Publisher {
     pub async fn publish(&self, control: &Control) -> Result<Outcome> {
         let exists = publication::exists(control, &self.publication).await?;
         let lacking = lacking(control, &self.publication, &self.selection).await?;
-        let due = self.due(lacking, exists);
         let mut outcome = Outcome::default();
+        for table in &lacking {
+            if let Some(obstacle) = table
+                .unidentified
+                .obstacle
+                .filter(|_| self.selection.names(&table.schema, &table.table))
+            {
+                outcome.add(table, self.barred(table, obstacle))?;
+            }
+        }
+        let due = self.due(lacking, exists);
         if due.is_empty() && exists {
             return Ok(outcome);
         }
@@ -204,6 +213,16 @@ impl Publisher {
             now.duration_since(since) >= self.patience
         };
         lacking.into_iter().filter(is_due).collect()
+    }
+
+    /// Why a table that is named is not published.
+    fn barred(&self, table: &Lacking, obstacle: Obstacle) -> Error {
+        let (name, publication, why) = (table.name(), identifier(&self.publication), obstacle.why());
+        let what = format!(
+            "{name} is not put into the publication {publication}, for it {why}, so that nothing identifies its rows, and the server would refuse \
+             UPDATE and DELETE of it: alluvium check tells what helps"
+        );
+        Error::config("not_published", what)
     }
 
     fn tell(&self, table: &Lacking, obstacle: Obstacle) {
