@@ -144,8 +144,8 @@ mod tests {
         assert_eq!(of(&[(NUMBER, "2"), (NAMES, "id")]), named);
         let chosen = |indexed: &Indexed| {
             let columns: [&[&str]; 5] = [&["ID"], &["a"], &["a", "b"], &["a", "c"], &["idx"]];
-            let mut wants = indexed.chooser();
-            columns.map(|path| wants(path))
+            let wants = indexed.chooser();
+            columns.map(wants)
         };
         assert_eq!(chosen(&Indexed::First(2)), [true, true, false, false, false]);
         assert_eq!(chosen(&named), [true, false, false, false, false]);
