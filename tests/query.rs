@@ -321,7 +321,7 @@ async fn a_decimal_that_meets_a_floating_point_number_is_one_and_among_decimals_
 #[tokio::test]
 async fn v2_times_beyond_what_nanoseconds_reach_are_read_or_refused_and_never_null() {
     let (tables, _) = lake().await;
-    const TIMES: &str = "with t as (select arrow_cast(s, 'Timestamp(Microsecond, Some(\"UTC\"))') at, cast(substr(s, 1, 10) as date) day
+    const TIMES: &str = "with t as (select arrow_cast(s, 'Timestamp(Microsecond, Some(\"UTC\"))') at, cast(substr(s, 1, 10) as date) as day
         from (values ('9999-12-31T00:00:00'), ('2020-06-01T12:34:56.000001'), ('1600-01-01T00:00:00'), (null)) as r(s))";
     for (ask, says) in [
         ("select count(*) from t where at = timestamp '9999-12-31'", "| 1 |"),
@@ -332,17 +332,14 @@ async fn v2_times_beyond_what_nanoseconds_reach_are_read_or_refused_and_never_nu
         ),
         ("select max(cast(day as timestamp)) from t", "| 9999-12-31T00:00:00 |"),
         (
-            "select arrow_typeof(timestamp '2020-01-01'), arrow_typeof(cast('2020-01-01' as timestamp(3)))",
+            "select arrow_typeof(timestamp '2020-01-01') a, arrow_typeof(cast('2020-01-01' as timestamp(3))) b",
             "| Timestamp(µs) | Timestamp(ms) |",
         ),
         (
             "select date_bin(interval '1 hour', at) from t where at between '2000-01-01' and '2100-01-01'",
             "| 2020-06-01T12:00:00Z |",
         ),
-        (
-            "select count(date_bin(null, at)), count(date_bin(interval '1 day', null)) from t",
-            "| 0 | 0 |",
-        ),
+        ("select count(date_bin(interval '1 day', null)) from t", "| 0 |"),
     ] {
         let text = text(&format!("{TIMES} {ask}"), &tables, &When::Latest).await;
         let words = text.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
