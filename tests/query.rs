@@ -319,6 +319,85 @@ async fn a_decimal_that_meets_a_floating_point_number_is_one_and_among_decimals_
 }
 
 #[tokio::test]
+async fn v2_times_beyond_what_nanoseconds_reach_are_read_or_refused_and_never_null() {
+    let (tables, _) = lake().await;
+    const TIMES: &str = "with t as (select arrow_cast(s, 'Timestamp(Microsecond, Some(\"UTC\"))') at, cast(substr(s, 1, 10) as date) as day
+        from (values ('9999-12-31T00:00:00'), ('2020-06-01T12:34:56.000001'), ('1600-01-01T00:00:00'), (null)) as r(s))";
+    for (ask, says) in [
+        ("select count(*) from t where at = timestamp '9999-12-31'", "| 1 |"),
+        ("select count(*) from t where at < cast('9999-12-31' as timestamp)", "| 2 |"),
+        (
+            "select at::timestamp from t where at > '2020-01-01' and at < timestamp '2500-01-01'",
+            "| 2020-06-01T12:34:56.000001 |",
+        ),
+        ("select max(cast(day as timestamp)) from t", "| 9999-12-31T00:00:00 |"),
+        (
+            "select arrow_typeof(timestamp '2020-01-01') a, arrow_typeof(cast('2020-01-01' as timestamp(3))) b",
+            "| Timestamp(µs) | Timestamp(ms) |",
+        ),
+        (
+            "select date_bin(interval '1 hour', at) from t where at between '2000-01-01' and '2100-01-01'",
+            "| 2020-06-01T12:00:00Z |",
+        ),
+        ("select count(date_bin(interval '1 day', null)) from t", "| 0 |"),
+    ] {
+        let text = text(&format!("{TIMES} {ask}"), &tables, &When::Latest).await;
+        let words = text.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert!(words.as_ref().is_ok_and(|words| words.contains(says)), "{ask}: {words:?}");
+    }
+    for ask in [
+        "select date_bin(interval '1 day', at), count(*) from t group by 1",
+        "select date_bin(interval '1 month', timestamp '9999-12-31')",
+        "select date_trunc('month', at) from t",
+    ] {
+        let error = text(&format!("{TIMES} {ask}"), &tables, &When::Latest).await.expect_err(ask);
+        assert!(error.to_string().contains("out"), "{ask}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_recursive_query_keeps_its_types_or_is_refused() {
+    let (tables, _) = lake().await;
+    let recursive = |first: &str, other: &str| {
+        format!("with recursive t(x) as ({first} union all select {other} from t where x between 0.1 and 5) select count(x), max(x) from t")
+    };
+    for (first, other, says) in [
+        ("select 1e0", "x * 0.5", "| 5 | 1.0 |"),
+        ("select 1", "x + 1", "| 6 | 6 |"),
+        ("select 1.5", "x + 1.0", "| 5 | 5.5 |"),
+        (
+            "select cast(1 as decimal(20, 10))",
+            "cast(x * 0.5 as decimal(20, 10))",
+            "| 5 | 1.0000000000 |",
+        ),
+    ] {
+        let text = text(&recursive(first, other), &tables, &When::Latest).await.expect("an answer");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(says), "{first} {other}: {text}");
+    }
+    for (first, other) in [
+        ("select 1.0", "x * 0.5"),
+        ("select 1", "x * 1.5"),
+        ("select 1.0", "x * 2e0"),
+        ("values (0.5), (1e-20)", "x * 2"),
+        ("select cast(1 as real)", "x * cast(2 as double)"),
+        ("select 1", "x / 2e0"),
+    ] {
+        for sql in [recursive(first, other), format!("explain {}", recursive(first, other))] {
+            let error = text(&sql, &tables, &When::Latest).await.expect_err(&sql);
+            assert_eq!((error.kind, error.code), (Kind::Config, "usage"), "{sql}: {error}");
+            assert!(
+                error.to_string().contains("column `x` of the recursive query `t`"),
+                "{sql}: {error}"
+            );
+        }
+    }
+    // What does not name itself is a union, which has a type for both.
+    let plain = "with recursive t(x) as (select 1 union all select 2.5) select max(x) from t";
+    assert!(text(plain, &tables, &When::Latest).await.expect("an answer").contains("2.5"));
+}
+
+#[tokio::test]
 async fn what_tables_there_are_is_told_and_of_what_columns() {
     let (tables, _) = lake().await;
     for (sql, says) in [

@@ -3,6 +3,7 @@
 //! A moment names one version of each table: by number, by time, or by source position, the only one of the three that is the
 //! same moment in several tables. Only the tables that the SQL names are opened.
 
+mod bins;
 mod floats;
 mod literals;
 pub mod parquet;
@@ -73,7 +74,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         .map_err(while_planning)?;
     must_read(&statement)?;
     unheard::must_be_heard(&statement)?;
-    literals::approximate(&mut statement);
+    literals::spell_out(&mut statement);
     let mut versions = Vec::new();
     let references = state.resolve_table_references(&statement).map_err(while_planning)?;
     let (catalogs, references): (Vec<_>, Vec<_>) = references
@@ -140,7 +141,9 @@ fn session() -> SessionContext {
         .with_config(config)
         .with_analyzer_rules(analysis)
         .with_physical_optimizer_rules(rules.collect());
-    SessionContext::new_with_state(state.build())
+    let context = SessionContext::new_with_state(state.build());
+    context.register_udf(bins::date_bin());
+    context
 }
 
 /// How SQL says a table's name, which may have two parts.

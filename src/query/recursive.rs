@@ -10,7 +10,7 @@ use deltalake::datafusion::logical_expr::LogicalPlan;
 use deltalake::datafusion::optimizer::AnalyzerRule;
 use deltalake::datafusion::sql::parser::Statement;
 use deltalake::datafusion::sql::sqlparser::ast::{
-    Cte, Ident, Query, SetExpr, SetOperator, Statement as Ast, Visit, Visitor, With, visit_relations,
+    Cte, Ident, Query, SetExpr, SetOperator, Statement as Ast, TableAlias, Visit, Visitor, With, visit_relations,
 };
 
 use super::floats::DecimalsAsDoubles;
@@ -27,12 +27,12 @@ pub(super) async fn must_keep_types(state: &SessionState, statement: &Statement)
         _ => return Ok(()),
     };
     let _: ControlFlow<()> = inner.visit(&mut found);
-    for Term { name, first, other } in found.0 {
+    for Term { cte, first, other } in found.0 {
         // What cannot be planned is told of when the whole is.
         let (Ok(first), Ok(other)) = (planned(state, first).await, planned(state, other).await) else {
             continue;
         };
-        compare(&name, first, &other)?;
+        compare(&cte, first, &other)?;
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ async fn planned(state: &SessionState, query: Query) -> deltalake::datafusion::e
 
 /// One recursive query, as two that are none: in the other, its name is the first's.
 struct Term {
-    name: Ident,
+    cte: TableAlias,
     first: Query,
     other: Query,
 }
@@ -76,7 +76,7 @@ impl Visitor for Terms {
                     ..cte.clone()
                 });
                 self.0.push(Term {
-                    name: cte.alias.name.clone(),
+                    cte: cte.alias.clone(),
                     first,
                     other: query_of(with, before, right),
                 });
@@ -115,7 +115,7 @@ fn query_of(with: &With, others: Vec<Cte>, body: &SetExpr) -> Query {
     }
 }
 
-fn compare(name: &Ident, first: LogicalPlan, other: &LogicalPlan) -> Result<()> {
+fn compare(cte: &TableAlias, first: LogicalPlan, other: &LogicalPlan) -> Result<()> {
     let types = |plan: &LogicalPlan| -> Vec<DataType> { plan.schema().fields().iter().map(|field| field.data_type().clone()).collect() };
     let (columns, planned) = (first.schema().fields().clone(), types(&first));
     // What is brought together as floating point numbers is no decimal any more when the query runs.
@@ -128,10 +128,12 @@ fn compare(name: &Ident, first: LogicalPlan, other: &LogicalPlan) -> Result<()> 
     let Some(place) = (0..columns.len()).find(unlike) else {
         return Ok(());
     };
-    let (column, first, other) = (columns[place].name(), &as_run[place], &types(other)[place]);
+    let named = cte.columns.get(place).map(|column| &column.name.value);
+    let (column, first, other) = (named.unwrap_or(columns[place].name()), &as_run[place], &types(other)[place]);
     let what = format!(
-        "column `{column}` of the recursive query `{name}` is of type {first} in the first term and of {other} in the other, whose values would \
-         be rounded: cast both to one type"
+        "column `{column}` of the recursive query `{}` is of type {first} in the first term and of {other} in the other, whose values would \
+         be rounded: cast both to one type",
+        cte.name.value
     );
     Err(Error::config("usage", what))
 }
