@@ -246,4 +246,18 @@ mod tests {
         assert_eq!((decoded.rejects[0].index, decoded.rejects[0].code), (1, "type_mismatch"));
         assert_eq!(decoded.rejects[0].message, "column `name`: text is expected");
     }
+
+    #[test]
+    fn a_key_that_stands_in_the_value_too_is_no_unknown_member() {
+        let columns = vec![Field::new("id", DataType::Int64, false), Field::new("name", DataType::Utf8, true)];
+        let spec = DecodeSpec {
+            key: vec!["id".to_owned()],
+            key_from: KeyFrom::MessageKey,
+            ..spec(columns)
+        };
+        let mut decoder = decoder(&spec).unwrap();
+        let messages = [r#"{"id":1,"name":"a"}"#, r#"{"x":1,"id":1,"name":"b"}"#].map(message);
+        let decoded = decoder.decode(&messages).unwrap();
+        assert_eq!((decoded.rows.num_rows(), decoded.unknown_members), (2, 1));
+    }
 }

@@ -3,8 +3,8 @@
 //! Writers repeat themselves: the member that followed another one in the last message follows it in this one. So the guess is tried
 //! first, with one comparison of bytes, and only a wrong guess costs a look-up.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::fault::Read;
 use super::scanner::Scanner;
@@ -18,7 +18,9 @@ pub(super) struct Names {
     /// What followed last time, by place; at 0 what came first, and by one higher the rest.
     next: Vec<usize>,
     scratch: Vec<u8>,
-    /// Names that mean no column.
+    /// Names that mean columns which are read elsewhere.
+    elsewhere: HashSet<Vec<u8>>,
+    /// Members whose names mean no column.
     unknown: u64,
 }
 
@@ -42,8 +44,15 @@ impl Names {
             places,
             next,
             scratch: Vec::new(),
+            elsewhere: HashSet::new(),
             unknown: 0,
         }
+    }
+
+    /// These mean columns, too, which are not read here.
+    pub fn and_elsewhere<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.elsewhere = names.into_iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
     }
 
     /// How many members had names that mean no column, since this was asked last.
@@ -68,8 +77,9 @@ impl Names {
 
     fn look_up(&mut self, scanner: &mut Scanner<'_>, last: &mut usize) -> Read<Option<usize>> {
         let name = scanner.key()?;
-        let Some(&place) = self.places.get(name.read(&mut self.scratch)?) else {
-            self.unknown += 1;
+        let name = name.read(&mut self.scratch)?;
+        let Some(&place) = self.places.get(name) else {
+            self.unknown += u64::from(!self.elsewhere.contains(name));
             return Ok(None);
         };
         self.next[*last] = place;

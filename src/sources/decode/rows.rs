@@ -371,5 +371,7 @@ impl Rows {
 fn names(columns: &[Column], key_columns: &[usize], key_from: KeyFrom) -> (Names, Names) {
     let those = |keep: &dyn Fn(usize) -> bool| Names::new((0..columns.len()).filter(|i| keep(*i)).map(|i| (columns[i].name(), i)));
     let value = those(&|index| key_from == KeyFrom::Value || !key_columns.contains(&index));
+    // A key that stands in the value, too, is believed where it counts.
+    let value = value.and_elsewhere(key_columns.iter().map(|&index| columns[index].name()));
     (value, those(&|index| key_columns.contains(&index)))
 }

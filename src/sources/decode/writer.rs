@@ -183,9 +183,10 @@ impl Writers {
         adopted.map(Some).map_err(Trouble::Stop)
     }
 
-    /// Whether a message has a schema in front, as Kafka Connect's converter writes it, that is not known.
+    /// Whether a message has a schema in front that is not known.
     pub fn is_new(&self, value: &[u8]) -> bool {
-        value.starts_with(br#"{"schema":{"#) && !self.known.iter().any(|known| value.starts_with(&known.prefix))
+        let is_known = self.known.iter().any(|known| value.starts_with(&known.prefix));
+        !is_known && matches!(wrapper::open(value), Ok(Some(wrapped)) if wrapped.schema != b"null")
     }
 
     /// Knows no writer any more: the next message's schema is looked at anew.
