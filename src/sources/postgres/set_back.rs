@@ -40,24 +40,23 @@ mod tests {
 
     #[test]
     fn a_slot_that_went_back_tells_of_a_server_that_was_set_back() {
-        let held = [("t", 50)];
-        let cases: [(Option<u64>, Option<u64>, &[(&str, u64)], bool); 6] = [
-            (Some(20), Some(20), &held, true),
-            (Some(20), Some(21), &held, true),
-            (Some(20), Some(19), &held, false),
+        let cases = [
+            (Some(20), Some(20), true, true),
+            (Some(20), Some(21), true, true),
+            (Some(20), Some(19), true, false),
             // All are to be copied.
-            (Some(20), Some(19), &[], true),
+            (Some(20), Some(19), false, true),
             // Not seen yet, or given up.
-            (None, Some(19), &held, true),
-            (Some(20), None, &held, true),
+            (None, Some(19), true, true),
+            (Some(20), None, true, true),
         ];
-        for (kept, restart, held, fits) in cases {
+        for (kept, restart, is_held, fits) in cases {
             let slot = Slot {
                 restart,
                 ..Slot::default()
             };
-            let checked = check(&slot, kept.map(Position), held.iter().copied());
-            assert_eq!(checked.is_ok(), fits, "{kept:?} {restart:?}");
+            let checked = check(&slot, kept.map(Position), is_held.then_some(("t", 50)));
+            assert_eq!(checked.is_ok(), fits, "{kept:?} {restart:?} {is_held}");
             let said = checked.err().map(|error| error.to_string()).unwrap_or_default();
             assert!(fits || said.contains("keeps WAL from 0/13, and did from 0/14"), "{said}");
         }
