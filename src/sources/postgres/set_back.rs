@@ -51,13 +51,12 @@ mod tests {
             (Some(20), None, true, true),
         ];
         for (kept, restart, is_held, fits) in cases {
-            let held = is_held.then_some(("t", 50));
             let slot = Slot {
                 restart,
                 ..Slot::default()
             };
-            let checked = check(&slot, kept.map(Position), held);
-            assert_eq!(checked.is_ok(), fits, "{kept:?} {restart:?}");
+            let checked = check(&slot, kept.map(Position), is_held.then_some(("t", 50)));
+            assert_eq!(checked.is_ok(), fits, "{kept:?} {restart:?} {is_held}");
             let said = checked.err().map(|error| error.to_string()).unwrap_or_default();
             assert!(fits || said.contains("keeps WAL from 0/13, and did from 0/14"), "{said}");
         }
