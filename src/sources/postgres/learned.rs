@@ -15,6 +15,7 @@ struct State {
     /// Columns whose values could not be read, as far as the types were known.
     unread: BTreeSet<(TableId, String)>,
     as_text: bool,
+    in_whole: bool,
     /// Tables that have to be copied again, and why.
     again: BTreeMap<TableId, &'static str>,
 }
@@ -32,6 +33,17 @@ impl Learned {
     /// Whether values have to be asked for as text.
     pub fn as_text(&self) -> bool {
         self.state().as_text
+    }
+
+    /// The server fails at decoding transactions that are in progress: some have been seen to, at the same place each time, where DDL and
+    /// subtransactions meet. Whether that is news.
+    pub fn read_in_whole(&self) -> bool {
+        !std::mem::replace(&mut self.state().in_whole, true)
+    }
+
+    /// Whether transactions are to be read when they are committed only.
+    pub fn in_whole(&self) -> bool {
+        self.state().in_whole
     }
 
     /// A table has to be copied again when the next flow is opened.

@@ -52,7 +52,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until};
-use tracing::info;
+use tracing::{info, warn};
 
 use self::catalog::PgTable;
 use self::changes::{Begin, Changes, Doubt, Reading};
@@ -242,7 +242,12 @@ impl PostgresSource {
                 Some(flow) => self.ready.push_back(flow),
                 None => self.copies_are_whole(),
             },
-            read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => read?,
+            read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => {
+                if matches!(&read, Err(error) if error.code == connection::INTERNAL) && self.settings.learned.read_in_whole() {
+                    warn!(pipeline = %self.settings.pipeline, "the server cannot decode what it sends: from here on it is asked for whole transactions only");
+                }
+                read?;
+            }
             () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
         }
         if let (Some(copies), None) = (self.copying.as_ref().and_then(Stage::get), self.copied) {
@@ -427,7 +432,7 @@ async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: V
     let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
     // Streaming of transactions in progress is of version 2, which all servers know that are still maintained.
     options.push(("proto_version", if settings.two_phase { "3" } else { "2" }.to_owned()));
-    options.push(("streaming", "on".to_owned()));
+    options.push(("streaming", if settings.learned.in_whole() { "off" } else { "on" }.to_owned()));
     if settings.two_phase {
         options.push(("two_phase", "on".to_owned()));
     }

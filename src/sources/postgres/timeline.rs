@@ -5,7 +5,7 @@
 
 use tracing::warn;
 
-use super::connection::{Address, Replication};
+use super::connection::{Address, INTERNAL, Replication};
 use super::set_back;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
@@ -16,7 +16,7 @@ const FIRST: u64 = 1;
 pub const UNKNOWN: Position = Position(0);
 
 /// What refuses the history, of a server that is there: its file may be gone.
-const REFUSED: [&str; 3] = ["postgres_error", "postgres_refused", "postgres_denied"];
+const REFUSED: [&str; 4] = ["postgres_error", INTERNAL, "postgres_refused", "postgres_denied"];
 
 /// What a server tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

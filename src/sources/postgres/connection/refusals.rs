@@ -7,6 +7,9 @@ use std::io;
 use super::{Address, identifier, tls};
 use crate::error::{Error, Kind};
 
+/// The code of an error within the server, where nobody has asked for what cannot be.
+pub const INTERNAL: &str = "postgres_internal";
+
 /// An ErrorResponse: <https://www.postgresql.org/docs/current/protocol-error-fields.html>.
 #[derive(Debug, Default)]
 pub(super) struct Refusal {
@@ -152,7 +155,8 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
             "Another session has locked a table for long: it is tried again; pg_locks and pg_stat_activity tell who it is".to_owned(),
         ),
         "57014" => (Kind::Transient, "postgres_error", String::new()),
-        code if ["40", "53", "58", "XX"].iter().any(|class| code.starts_with(class)) => (Kind::Transient, "postgres_error", String::new()),
+        code if ["40", "53", "58"].iter().any(|class| code.starts_with(class)) => (Kind::Transient, "postgres_error", String::new()),
+        code if code.starts_with("XX") => (Kind::Transient, INTERNAL, "That is an error within the server".to_owned()),
         // What is unknown is not tried again and again.
         _ => (Kind::Config, "postgres_refused", String::new()),
     }
@@ -399,7 +403,7 @@ mod tests {
                 "publication_missing",
                 78,
             ),
-            ("XX000", "something", "", Kind::Transient, "postgres_error", 75),
+            ("XX000", "something", "", Kind::Transient, INTERNAL, 75),
             ("0A000", "something", "", Kind::Config, "postgres_refused", 78),
             (
                 "55000",
