@@ -134,12 +134,15 @@ async fn a_catch_up_without_an_answer_of_the_group_has_not_caught_up() {
     let broker = Broker::shared();
     let topic = broker.topic("withheld", 1, &[]).await;
     broker.produce(&topic, 0, numbered(0, 10));
-    let more = format!("group = \"{topic}\"\noptions = {{ \"partition.assignment.strategy\" = \"range\" }}");
-    let pipe = || Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
-    let (first, mut lake) = (pipe(), Lake::default());
-    // Its flow does not end, so it keeps the lanes for as long as it may.
+    let pipe = |limits: &str| {
+        let options = format!("options = {{ \"partition.assignment.strategy\" = \"range\"{limits} }}");
+        Pipe::new(&broker.bootstrap(), &format!("group = \"{topic}\"\n{options}"), &[("a", &topic)])
+    };
+    let (first, mut lake) = (pipe(""), Lake::default());
+    // Its flow does not end, so it keeps the lanes for as long as it may: that is longer than the other one takes members to live that say nothing.
     let _held = joined(&first, &mut lake).await;
-    let error = failed(pipe().open(&lake).await);
+    let hasty = pipe(", \"session.timeout.ms\" = \"2000\", \"heartbeat.interval.ms\" = \"300\"");
+    let error = failed(hasty.open(&lake).await);
     assert_eq!((error.kind, error.code), (Kind::Transient, "group_not_joined"), "{error}");
 }
 

@@ -43,7 +43,7 @@ impl Drop for Client {
         // Where there is no thread for it, it is closed here.
         let closing = thread::Builder::new().name("kafka-close".to_owned()).spawn(close);
         if closing.is_ok() && closed.recv_timeout(CLOSE_MAX) == Err(RecvTimeoutError::Timeout) {
-            warn!("the brokers do not answer: the client is left to close by itself");
+            warn!("closing takes long: the client is left to close by itself");
         }
     }
 }

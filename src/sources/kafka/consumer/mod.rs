@@ -262,7 +262,13 @@ impl KafkaClient {
             // A pattern that matches nothing yet: there is no group to be in.
             Some(_) if topics.is_empty() => (true, None, Some(BTreeSet::new())),
             Some(member) => {
-                let joined = joined(member, &mut changes, &shared.reader.brokers).await?;
+                // A catch-up without lanes is none. Members that have died may be found out one after the other.
+                let dying = if wanted.until_caught_up {
+                    shared.session * 2
+                } else {
+                    Duration::ZERO
+                };
+                let joined = joined(member, &mut changes, &shared.reader.brokers, JOIN_MAX + dying).await?;
                 if joined.as_ref().is_some_and(|joined| joined.again) {
                     changes.mark_changed();
                 }
@@ -467,8 +473,8 @@ impl Shared {
 }
 
 /// Waits for the group's first answer. None when it takes too long: then the flow opens without lanes, and again when they come.
-async fn joined(member: &Member, changes: &mut watch::Receiver<Change>, brokers: &str) -> Result<Option<Joined>> {
-    let deadline = tokio::time::Instant::now() + JOIN_MAX;
+async fn joined(member: &Member, changes: &mut watch::Receiver<Change>, brokers: &str, patience: Duration) -> Result<Option<Joined>> {
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         changes.mark_unchanged();
         if let Some(fatal) = member.fatal(brokers) {
