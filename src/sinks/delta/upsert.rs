@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::log::{Change, Log, NewFile};
 use crate::table::Merge;
 
+/// So many times as many rows are many: to find one in a bitmap costs about as much as to walk over so many of its rows.
+const MANY: u64 = 16;
 /// Rows of the table that are put in order together: 3 MiB of addresses.
 const FOUND_TOGETHER: usize = 1 << 18;
 
@@ -241,7 +243,7 @@ async fn replaced(pending: &Pending, index: &Index, log: &mut Log) -> Result<Rep
         let path = index.path(file).filter(|path| log.snapshot().files.contains_key(*path));
         let Some(path) = path else { continue };
         let dead = log.vector(path).await?;
-        let (updated, deleted) = (stand.updated - &*dead, stand.deleted - &*dead);
+        let (updated, deleted) = (alive(stand.updated, &dead), alive(stand.deleted, &dead));
         replaced.updated += updated.len();
         replaced.deleted += deleted.len();
         let rows = updated | deleted;
@@ -250,6 +252,15 @@ async fn replaced(pending: &Pending, index: &Index, log: &mut Log) -> Result<Rep
         }
     }
     Ok(replaced)
+}
+
+/// Those of `rows` that are not dead. Few of many are looked up one by one: to subtract walks through the many.
+fn alive(rows: RoaringTreemap, dead: &RoaringTreemap) -> RoaringTreemap {
+    if rows.len() < dead.len() / MANY {
+        rows.into_iter().filter(|row| !dead.contains(*row)).collect()
+    } else {
+        rows - dead
+    }
 }
 
 /// Rows of a file that staged changes replace, dead ones among them.

@@ -45,6 +45,8 @@ const LOAD_MAX: usize = 17;
 const LOAD_PARTS: usize = 20;
 /// Slots of a shard that has its first key.
 const SLOTS_MIN: usize = 8;
+/// Memory is read by lines of this size.
+const LINE_BYTES: usize = 64;
 
 /// Keys and their addresses.
 #[derive(Debug)]
@@ -228,9 +230,11 @@ impl<const W: usize> Shard<W> {
         ((u128::from(hash << SHARD_BITS) * self.slots.len() as u128) >> 64) as usize
     }
 
-    /// The first word that a search for a key reads.
+    /// What a search for a key is likely to read: full as a shard is, it goes on for some slots, which may lie in the next line of memory.
     fn peek(&self, hash: u64) -> u64 {
-        self.slots.get(self.home(hash)).map_or(0, |words| words[W - 1])
+        let word = |slot: usize| self.slots.get(slot).map_or(0, |words| words[W - 1]);
+        let home = self.home(hash);
+        word(home) ^ word(home + LINE_BYTES.div_ceil(size_of::<[u64; W]>()))
     }
 
     fn next(&self, slot: usize) -> usize {
