@@ -351,7 +351,13 @@ async fn v2_times_beyond_what_nanoseconds_reach_are_read_or_refused_and_never_nu
         "select date_trunc('month', at) from t",
     ] {
         let error = text(&format!("{TIMES} {ask}"), &tables, &When::Latest).await.expect_err(ask);
-        assert!(error.to_string().contains("out"), "{ask}: {error}");
+        let said = error.to_string();
+        assert!(
+            ["out of range", "outside of the years", "exceeds"]
+                .iter()
+                .any(|why| said.contains(why)),
+            "{ask}: {said}"
+        );
     }
 }
 

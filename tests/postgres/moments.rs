@@ -133,7 +133,9 @@ async fn a_table_that_was_not_published_with_the_others_shows_nothing_before_its
     proxy.stall_behind(256 << 10);
     let mut service = bank.site.run("service", &bank.config);
     wait_until("the copy begins", async || service.log_text().contains("\"copying\"")).await;
+    // The table is made, and then comes to a halt.
     let pipe = bank.site.table(&format!("public/behind/_delta_log/{:020}.json", 1));
+    std::fs::create_dir_all(pipe.parent().expect("a folder")).expect("the folder of the log");
     put_pipe(&pipe);
     proxy.flow();
     wait_until("the one is published", async || !marks(&bank, "public.ahead").await.is_empty()).await;
