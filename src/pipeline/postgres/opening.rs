@@ -37,8 +37,8 @@ impl PostgresToDelta {
             mut table,
         } = fed;
         // One that is not there yet is made with its copy, and of these columns.
-        let (name, origins) = Origins::of(&source).property()?;
-        table.properties.insert(name, origins);
+        let now = Origins::of(&source);
+        table.properties.extend([now.property()?]);
         let told = must_be_told(&followed, &source, &self.publication_name());
         let store = self.tables.store(&table.location).await?;
         let mut sink = match self.tables.sink(&table, Arc::clone(&store), share).await {
@@ -62,7 +62,6 @@ impl PostgresToDelta {
             self.why_again(&sink, &kept, &source, &table, told.is_ok())
         };
         let known = known_columns(&sink, &kept, &source);
-        let now = Origins::of(&source);
         let now = if is_copied && why.is_none() { kept.and(now) } else { now };
         if why.is_some() || now != kept {
             sink.close();
