@@ -207,14 +207,8 @@ impl PostgresServer {
         self.installation.give(standby.folder.path());
         // As after a crash: of the fetched servers there is no pg_basebackup of their version.
         self.freeze();
-        let copied = self
-            .installation
-            .command("cp")
-            .arg("-a")
-            .args([self.path("data"), standby.path("data")])
-            .status();
+        self.copy_to(standby.path("data"));
         self.thaw();
-        assert!(copied.expect("cp starts").success(), "the server's files are copied");
         // Slots are no part of a standby.
         let slots = standby.path("data/pg_replslot");
         std::fs::remove_dir_all(&slots).expect("the slots");
@@ -245,14 +239,14 @@ impl PostgresServer {
     /// Keeps a copy of all that the server has on its disk, as a snapshot does.
     pub fn keep(&mut self) {
         self.stop();
-        let copied = self
-            .installation
-            .command("cp")
-            .arg("-a")
-            .args([self.path("data"), self.path("kept")])
-            .status();
-        assert!(copied.expect("cp starts").success(), "the server's files are copied");
+        self.copy_to(self.path("kept"));
         self.resume();
+    }
+
+    /// Copies all that lies on its disk.
+    fn copy_to(&self, place: PathBuf) {
+        let copied = self.installation.command("cp").arg("-a").args([self.path("data"), place]).status();
+        assert!(copied.expect("cp starts").success(), "the server's files are copied");
     }
 
     /// Sets the server back to what was kept.
