@@ -5,6 +5,8 @@ export CARGO_TARGET_DIR ?= $(ALLUVIUM_CACHE)/target
 
 # One profile for everything that is built (Cargo.toml says why).
 CARGO_TEST = cargo test --release --locked
+# Most tests wait for a server most of the time.
+test test-postgres: export RUST_TEST_THREADS ?= 4
 
 .PHONY: help demo demo-postgres test test-postgres test-spark simulate fuzz proofs bench lint fmt
 
@@ -20,13 +22,15 @@ demo-postgres: ## the same with a private Postgres and pgbench
 	cargo build --release --locked
 	@scripts/demo-postgres.sh "$(CARGO_TARGET_DIR)/release/alluvium"
 
-test: ## every test, also against Apache Kafka and with the Python readers
+test: ## every test, also against Apache Kafka, servers of S3 and Azure, and with the Python readers
 	@scripts/setup.sh test
 	$(CARGO_TEST) --no-fail-fast
 
 test-postgres: ## the tests of Postgres on every version of it, 14 to 18
 	@scripts/setup.sh test
-	for bin in $(ALLUVIUM_CACHE)/postgres/*/bin; do ALLUVIUM_POSTGRES_BIN=$$bin $(CARGO_TEST) --test main postgres:: || exit 1; done
+	failed=; for bin in $(ALLUVIUM_CACHE)/postgres/*/bin; do \
+		ALLUVIUM_POSTGRES_BIN=$$bin $(CARGO_TEST) --no-fail-fast --test main postgres:: || failed="$$failed $$bin"; \
+	done; [ -z "$$failed" ] || { echo "failed on:$$failed"; exit 1; }
 
 test-spark: ## Spark with Delta Lake reads the tables (fetches some 600 MB)
 	@scripts/setup.sh test
@@ -41,9 +45,9 @@ fuzz: ## libFuzzer on the decoders, the configuration and the log, a minute each
 	@scripts/setup.sh build
 	scripts/fuzz.sh
 
-proofs: ## the crash tests, longer: 50 kills
+proofs: ## the crash tests, longer: 50 kills; and a transaction of 5 million rows
 	@scripts/setup.sh test
-	ALLUVIUM_KILLS=50 $(CARGO_TEST) --test main -- crash:: pgbench::
+	ALLUVIUM_KILLS=50 ALLUVIUM_LARGE=5000000 $(CARGO_TEST) --test main -- crash:: cluster:: pgbench:: postgres::large:: postgres::letters::
 
 bench: ## all benches, at full size
 	@scripts/setup.sh bench

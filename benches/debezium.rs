@@ -7,6 +7,7 @@
 //! ```
 //! `scripts/setup.sh bench` fetches Kafka Connect with Debezium. Of Debezium the clock counts from its first record to its last one, in its
 //! favour: without the start of the virtual machine; of alluvium from the start of the process to its end. CPU time is the whole process's.
+//! Bytes are those of the rows as text. The server has the WAL of one that is tuned for writes (`Options::for_writes`), for both.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use support::kafka::Broker;
 use support::pgbench::Bench;
-use support::postgres::PostgresServer;
+use support::postgres::{Options, PostgresServer};
 use support::program::{Exit, Program, free_port};
 use support::python::needed;
 
@@ -35,28 +36,29 @@ const CONNECTOR: &str = "name=bench\nconnector.class=io.debezium.connector.postg
 async fn main() {
     let scale = std::env::args().find_map(|arg| arg.parse::<u32>().ok()).unwrap_or(5);
     let (accounts, updates) = (scale * 100_000, scale * 30_000);
-    let server = PostgresServer::start(Default::default());
+    let server = PostgresServer::start(Options::default().for_writes());
     let broker = Broker::start("");
     let bench = Bench::new(&server, "bench", scale).await;
     let config = bench.configure_with("bench", "memory = \"256 MiB\"", "interval = \"1 s\"");
     bench.choose().await; // Before the slots are there, whose WAL this would be.
     println!("PostgreSQL {}, scale {scale}: {accounts} accounts", server.version());
     println!(
-        "{:34} {:>12} {:>12} {:>8} {:>12}",
-        "what", "rows/CPU s", "rows/s", "CPU s", "peak RSS MiB"
+        "{:34} {:>12} {:>12} {:>10} {:>8} {:>8} {:>12}",
+        "what", "rows/CPU s", "rows/s", "MB/CPU s", "MB/s", "CPU s", "peak RSS MiB"
     );
+    let row_bytes = bench.row_bytes().await;
 
     let copied = bench.site.catch_up(&config).await;
-    report("alluvium, copy", accounts, copied.wall, &copied);
+    report("alluvium, copy", accounts, row_bytes, copied.wall, &copied);
     let debezium = Debezium::of(&bench, &broker);
     let (took, exit) = debezium.until(u64::from(accounts)).await;
-    report("Debezium, snapshot", accounts, took, &exit);
+    report("Debezium, snapshot", accounts, row_bytes, took, &exit);
 
     bench.update(updates).await;
     let streamed = bench.site.catch_up(&config).await;
-    report("alluvium, updates", updates, streamed.wall, &streamed);
+    report("alluvium, updates", updates, row_bytes, streamed.wall, &streamed);
     let (took, exit) = debezium.until(u64::from(accounts + updates)).await;
-    report("Debezium, updates", updates, took, &exit);
+    report("Debezium, updates", updates, row_bytes, took, &exit);
 }
 
 /// Kafka Connect with one connector.
@@ -119,12 +121,15 @@ impl<'b> Debezium<'b> {
     }
 }
 
-fn report(what: &str, rows: u32, wall: Duration, exit: &Exit) {
-    let (cpu, rows) = (exit.cpu.as_secs_f64(), f64::from(rows));
+fn report(what: &str, rows: u32, row_bytes: f64, wall: Duration, exit: &Exit) {
+    let (cpu, wall, rows) = (exit.cpu.as_secs_f64(), wall.as_secs_f64(), f64::from(rows));
+    let megabytes = rows * row_bytes / 1e6;
     println!(
-        "{what:34} {:>12.0} {:>12.0} {cpu:>8.2} {:>12.0}",
+        "{what:34} {:>12.0} {:>12.0} {:>10.1} {:>8.1} {cpu:>8.2} {:>12.0}",
         rows / cpu,
-        rows / wall.as_secs_f64(),
+        rows / wall,
+        megabytes / cpu,
+        megabytes / wall,
         exit.peak_rss_bytes as f64 / MIB
     );
 }

@@ -1,13 +1,16 @@
 //! From produce or COMMIT to visible: how long it takes until an independent reader (Python deltalake, in a process of its own) sees a
-//! version that holds a record, at two commit intervals, of Kafka and of Postgres.
+//! version that holds a record, at two commit intervals, of Kafka and of Postgres. From Kafka both tables are fed: one by key, and one that
+//! keeps all.
 //!
 //! ```text
-//! cargo bench --profile release --bench latency                     30 s for each interval
+//! cargo bench --profile release --bench latency                     30 s for each table and interval
 //! cargo bench --profile release --bench latency -- 5                seconds
 //! cargo bench --profile release --bench latency -- 5 postgres       of one source alone: kafka or postgres
 //! ```
 //! A record's time runs from before it is handed to the producer, whose own waiting is set to a millisecond, or from before its transaction
-//! (one statement, so its COMMIT) is sent, to the reader's sight of a version whose marks contain it. The aims stand in the table.
+//! (one statement, so its COMMIT) is sent, to the reader's sight of a version whose marks contain it. The aims stand in the table. Rows and
+//! bytes a second are what came through, from the first record's time to the last one's sight: bytes of the messages, and of Postgres of its
+//! WAL, with all that the server writes there.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -28,7 +31,7 @@ use support::changes::{Changes, Encoding};
 use support::history;
 use support::kafka::Broker;
 use support::model::Model;
-use support::postgres::PostgresServer;
+use support::postgres::{Options, PostgresServer};
 use support::producer::Producer;
 use support::program::Site;
 use support::python;
@@ -44,6 +47,18 @@ struct Sent {
     lane: String,
     position: u64,
     at: i64,
+    rows: usize,
+    bytes: usize,
+}
+
+struct Measured {
+    /// Of each that was sent, in microseconds.
+    waits: Vec<i64>,
+    /// That the reader saw.
+    versions: usize,
+    rows: usize,
+    bytes: usize,
+    seconds: f64,
 }
 
 #[tokio::main]
@@ -55,17 +70,19 @@ async fn main() {
         let broker = Broker::start("");
         head(&format!("Kafka: {PER_SECOND} records a second for {seconds} s, 4 partitions"));
         for (interval, aim) in CASES {
-            report(interval, aim, kafka(&broker, interval, seconds).await);
+            for table in ["audit", "orders"] {
+                report(table, interval, aim, kafka(&broker, table, interval, seconds).await);
+            }
         }
     }
     if without("kafka") {
-        let server = PostgresServer::start(Default::default());
+        let server = PostgresServer::start(Options::default().for_writes());
         let (version, each) = (server.version(), PER_SECOND / ROWS_EACH);
         head(&format!(
             "PostgreSQL {version}: {each} transactions of {ROWS_EACH} rows a second for {seconds} s"
         ));
         for (interval, aim) in CASES {
-            report(interval, aim, postgres(&server, interval, seconds).await);
+            report("orders", interval, aim, postgres(&server, interval, seconds).await);
         }
     }
 }
@@ -73,24 +90,28 @@ async fn main() {
 fn head(what: &str) {
     println!("{what}");
     println!(
-        "{:>10} {:>8} {:>8} {:>8} {:>8} {:>10}",
-        "interval", "p50 ms", "p99 ms", "max ms", "aim ms", "versions"
+        "{:>8} {:>10} {:>8} {:>8} {:>8} {:>8} {:>10} {:>8} {:>8}",
+        "table", "interval", "p50 ms", "p99 ms", "max ms", "aim ms", "versions", "rows/s", "kB/s"
     );
 }
 
-fn report(interval: &str, aim: u64, (mut waits, versions): (Vec<i64>, usize)) {
+fn report(table: &str, interval: &str, aim: u64, measured: Measured) {
+    let mut waits = measured.waits;
     waits.sort_unstable();
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] / 1000;
     println!(
-        "{interval:>10} {:>8} {:>8} {:>8} {aim:>8} {versions:>10}",
+        "{table:>8} {interval:>10} {:>8} {:>8} {:>8} {aim:>8} {:>10} {:>8.0} {:>8.0}",
         at(0.5),
         at(0.99),
-        at(1.0)
+        at(1.0),
+        measured.versions,
+        measured.rows as f64 / measured.seconds,
+        measured.bytes as f64 / measured.seconds / 1e3,
     );
 }
 
-/// The wait of every record in microseconds, and how many versions the reader saw.
-async fn kafka(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, usize) {
+/// Of every record.
+async fn kafka(broker: &Broker, table: &str, interval: &str, seconds: usize) -> Measured {
     let source = Source::new(broker, 4).await;
     let site = Site::new();
     let commit = format!("interval = \"{interval}\"");
@@ -105,7 +126,7 @@ async fn kafka(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, us
     changes.by_ref().take(PER_SECOND).for_each(|change| producer.send(&change));
     producer.flush();
     let mut program = site.run("program", &config);
-    let table = site.table("audit");
+    let table = site.table(table);
     let warm = producer.model.end();
     program
         .until("the first version", Duration::from_secs(60), || {
@@ -121,12 +142,17 @@ async fn kafka(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, us
                     producer.poll(Duration::from_micros(200));
                 }
                 tick += 1_000_000 / PER_SECOND as i64;
-                let at = now_us();
+                let (at, before) = (now_us(), producer.bytes);
                 producer.send(&change);
                 let partition = producer.model.partition_of(change.id);
                 let position = producer.model.partition(partition).len() as u64 - 1;
-                let lane = partition.to_string();
-                sent.push(Sent { lane, position, at });
+                sent.push(Sent {
+                    lane: partition.to_string(),
+                    position,
+                    at,
+                    rows: 1,
+                    bytes: producer.bytes - before,
+                });
             }
             producer.flush();
             sent
@@ -135,8 +161,8 @@ async fn kafka(broker: &Broker, interval: &str, seconds: usize) -> (Vec<i64>, us
     measure(&table, seconds, writing).await
 }
 
-/// The wait of every transaction in microseconds, and how many versions the reader saw.
-async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> (Vec<i64>, usize) {
+/// Of every transaction.
+async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> Measured {
     let sql = "CREATE TABLE orders (id bigint PRIMARY KEY, customer text, amount numeric(12, 2), note text); \
                INSERT INTO orders SELECT i, 'customer', i, 'note' FROM generate_series(1, 1000) i";
     let bank = Bank::new(server, "latency", sql, "create = true\nfollow = [\"public.*\"]").await;
@@ -158,7 +184,7 @@ async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> (V
             let insert = client.prepare(insert).await.expect("a statement");
             let end = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
             let end = client.prepare(end).await.expect("a statement");
-            let mut sent = Vec::new();
+            let (mut sent, mut before) = (Vec::new(), None);
             let mut tick = now_us();
             for number in 1..=(PER_SECOND / ROWS_EACH * seconds) as i64 {
                 let early = tick - now_us();
@@ -174,8 +200,13 @@ async fn postgres(server: &PostgresServer, interval: &str, seconds: usize) -> (V
                     .expect("a position")
                     .get::<_, i64>(0)
                     .cast_unsigned();
-                let lane = lane.clone();
-                sent.push(Sent { lane, position, at });
+                sent.push(Sent {
+                    lane: lane.clone(),
+                    position,
+                    at,
+                    rows: ROWS_EACH,
+                    bytes: (position - before.replace(position).unwrap_or(position)) as usize,
+                });
             }
             sent
         })
@@ -189,7 +220,7 @@ fn program_follows(bank: &Bank<'_>) -> bool {
 }
 
 /// Writes while the independent reader watches the table.
-async fn measure(table: &Path, seconds: usize, writing: impl FnOnce() -> JoinHandle<Vec<Sent>>) -> (Vec<i64>, usize) {
+async fn measure(table: &Path, seconds: usize, writing: impl FnOnce() -> JoinHandle<Vec<Sent>>) -> Measured {
     let (mut child, mut sights) = watch(table).await;
     let mut writing = writing();
     let mut sent: Option<Vec<Sent>> = None;
@@ -216,11 +247,21 @@ async fn measure(table: &Path, seconds: usize, writing: impl FnOnce() -> JoinHan
         .await
         .expect("the reader sees all records");
     child.kill().await.expect("the reader ends");
-    let wait = |sent: &Sent| {
+    let sent = sent.expect("all was written");
+    let sight = |sent: &Sent| {
         let sight = seen.iter().find(|sight| holds(sight, &sent.lane, sent.position));
-        sight.expect("every record was seen")["seen_us"].as_i64().expect("microseconds") - sent.at
+        sight.expect("every record was seen")["seen_us"].as_i64().expect("microseconds")
     };
-    (sent.iter().flatten().map(wait).collect(), seen.len())
+    let sights: Vec<i64> = sent.iter().map(sight).collect();
+    let (first, last) = (sent.iter().map(|sent| sent.at).min(), sights.iter().max());
+    let us = last.expect("a sight") - first.expect("a record");
+    Measured {
+        waits: sent.iter().zip(&sights).map(|(sent, sight)| sight - sent.at).collect(),
+        versions: seen.len(),
+        rows: sent.iter().map(|sent| sent.rows).sum(),
+        bytes: sent.iter().map(|sent| sent.bytes).sum(),
+        seconds: us as f64 / 1e6,
+    }
 }
 
 /// Starts the independent reader, and waits until it has opened the table.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole story with a database: a private Postgres, pgbench at work in it, its tables copied and followed, and their sums at several
-# moments. Nothing but the lake is left behind; its place is the last line.
+# moments, which it checks. Nothing but the lake is left behind; its place is the last line.
 set -euo pipefail
 
 alluvium=${1:?the program}
@@ -28,6 +28,7 @@ finish() {
 trap finish EXIT
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+fail() { echo "$*" >&2; exit 1; }
 sql() { "$bin/psql" -h 127.0.0.1 -p "$port" -U postgres -d bank -Atc "$1"; }
 query() { "$alluvium" query --config "$site/alluvium.toml" "$@"; }
 
@@ -65,22 +66,30 @@ service=
 "$alluvium" run --config "$site/alluvium.toml" --until-caught-up > "$site/alluvium.log" 2>&1
 grep -E 'tps|processed' "$site/pgbench.log"
 
-say "The newest versions of the accounts, with the WAL that each holds"
-"$alluvium" history --config "$site/alluvium.toml" --limit 5 public.pgbench_accounts
+say "The four tables, and the newest versions of each, with the WAL that they hold"
+for table in accounts tellers branches history; do
+  printf '\npublic.pgbench_%s\n' "$table"
+  "$alluvium" history --config "$site/alluvium.toml" --limit 3 "public.pgbench_$table"
+done
 
 say "The four sums at three moments, across all tables; they are one, as they were in the database"
 sums='SELECT (SELECT sum(abalance) FROM public.pgbench_accounts) AS accounts, (SELECT sum(tbalance) FROM public.pgbench_tellers) AS tellers,
-  (SELECT sum(bbalance) FROM public.pgbench_branches) AS branches, (SELECT sum(delta) FROM public.pgbench_history) AS history,
+  (SELECT sum(bbalance) FROM public.pgbench_branches) AS branches, (SELECT coalesce(sum(delta), 0) FROM public.pgbench_history) AS history,
   (SELECT count(*) FROM public.pgbench_history) AS transactions'
 positions=$("$alluvium" history --config "$site/alluvium.toml" --limit 1000 public.pgbench_history | grep -o 'alluvium_bank:[^ ]*' \
   | sed 's/:.*\.\./:/' | awk '{ all[NR] = $0 } END { print all[NR - 1]; print all[int(NR / 2)]; print all[1] }')
 for position in $positions; do
   echo "$position"
   query "$sums" --position "$position"
+  newest=$(query "$sums" --position "$position" --format csv | tail -1)
+  IFS=, read -r accounts tellers branches history _ <<< "$newest"
+  [ "$accounts $accounts $accounts" = "$tellers $branches $history" ] || fail "the sums differ at $position: $newest"
 done
 
 say "And in the database now"
-sql 'SELECT sum(abalance), (SELECT count(*) FROM pgbench_history) FROM pgbench_accounts'
+there=$(sql "$sums")
+echo "$there"
+[ "${there//|/,}" = "$newest" ] || fail "the newest sums in the lake are others: $newest"
 
 say "Read it with Python: QueryBuilder().register('a', DeltaTable('$site/lake/public/pgbench_accounts')).execute('SELECT sum(abalance) FROM a')"
 echo "The lake is at $site/lake"

@@ -2,7 +2,7 @@
 # Fetches PostgreSQL servers of several major versions for the tests (15 MB each from Maven Central: server and contrib, no clients)
 # into $ALLUVIUM_CACHE/postgres/MAJOR. Does nothing for those that are there; several may run at once.
 #
-#   scripts/fetch-postgres.sh              all versions below
+#   scripts/fetch-postgres.sh              all versions below, 15 where Debian's package is another one
 #   scripts/fetch-postgres.sh 18.6.0 …     these
 set -euo pipefail
 out=${ALLUVIUM_CACHE:-$HOME/.cache/alluvium}/postgres
@@ -14,7 +14,11 @@ esac
 mkdir -p "$out"
 exec 9>"$out/fetch.lock"
 flock 9
-[ $# -gt 0 ] || set -- 14.24.0 16.15.0 17.11.0 18.6.0
+if [ $# -eq 0 ]; then
+  set -- 14.24.0 16.15.0 17.11.0 18.6.0
+  # Debian 12 has it, with which `make test` runs.
+  [ -d /usr/lib/postgresql/15/bin ] || set -- "$@" 15.19.0
+fi
 for version in "$@"; do
   folder=$out/${version%%.*}
   # The stamp is written last: it says that the folder is whole, and which version lies in it.

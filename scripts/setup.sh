@@ -4,7 +4,8 @@
 #   scripts/setup.sh build     a C toolchain, for librdkafka and OpenSSL (`make demo`)
 #   scripts/setup.sh demo-postgres   also a Postgres server with pgbench (`make demo-postgres`)
 #   scripts/setup.sh lint      rustfmt and clippy
-#   scripts/setup.sh test      also a Java runtime and Apache Kafka, PostgreSQL, and Python with the readers (`make test`)
+#   scripts/setup.sh test      also a Java runtime and Apache Kafka, PostgreSQL, Python with the readers, and Node with a server that answers
+#                              as Azure does (`make test`)
 #   scripts/setup.sh bench     also Kafka Connect with Debezium, some 40 MB (`make bench`)
 #   scripts/setup.sh spark     also Spark with Delta Lake, some 600 MB (`make test-spark`)
 #
@@ -22,10 +23,10 @@ main() {
     build) build ;;
     demo-postgres) build; postgres_server ;;
     lint) build; lint ;;
-    test) build; kafka; postgres; readers ;;
+    test) small_disks; build; kafka; postgres; readers; azurite ;;
     bench) build; kafka; postgres; readers; debezium ;;
     spark) build; java; spark ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' setup.sh >&2; exit 64 ;;
   esac
 }
 
@@ -62,6 +63,16 @@ lint() {
   cargo clippy --version > /dev/null 2>&1 || { say "installing clippy"; rustup component add clippy; }
 }
 
+# Tests of full disks mount small ones, each in a namespace of its own. Whoever may not do that is told before all else.
+small_disks() {
+  need 'have unshare && have mount' util-linux mount
+  local user=
+  unshare --mount true 2> /dev/null || user=--map-root-user
+  unshare $user --mount mount -t tmpfs tmpfs "$ALLUVIUM_CACHE" 2> /dev/null || fail "the tests mount small disks, which may not be done here: run them \
+as root with the right CAP_SYS_ADMIN (a container has it with --cap-add SYS_ADMIN), or where users may make namespaces of their own (sysctl \
+kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0)"
+}
+
 java() {
   need 'java_is_new_enough' default-jre-headless
   need 'have mvn' maven
@@ -90,12 +101,25 @@ postgres() {
   postgres_server
   need 'have openssl' openssl
   need 'have unzip && have xz' unzip xz-utils
+  need 'have localedef && [ -e /usr/share/i18n/locales/ja_JP ]' locales # A server's country decides how it writes money.
   java
   ./fetch-postgres.sh > /dev/null
 }
 
 readers() {
   environment venv requirements.txt
+}
+
+# Azure's own stand-in for its store. Later versions want a newer Node than Debian's, and bring three times as much.
+azurite() {
+  local version=3.33.0 folder=$ALLUVIUM_CACHE/azurite
+  need 'have node' nodejs
+  [ "$(cat "$folder/fetched" 2> /dev/null)" = "$version" ] && return
+  need 'have npm' npm
+  say "fetching Azurite $version"
+  rm -rf "$folder"
+  npm install --loglevel=error --no-audit --no-fund --no-package-lock --ignore-scripts --prefix "$folder" "azurite@$version" > /dev/null
+  echo "$version" > "$folder/fetched" # Last: it says that the folder is whole.
 }
 
 spark() {

@@ -18,11 +18,14 @@ pub struct Budget {
 #[derive(Debug)]
 pub struct Permit {
     permit: OwnedSemaphorePermit,
+    /// What its rows weigh beyond that: no budget has room for them.
+    beyond: usize,
 }
 
 impl Permit {
+    /// What the rows weigh, be it more than there is.
     pub fn bytes(&self) -> usize {
-        self.permit.num_permits() * UNIT
+        self.permit.num_permits() * UNIT + self.beyond
     }
 
     /// Takes `bytes` out of this permit, or all of it where it holds less.
@@ -31,6 +34,7 @@ impl Permit {
         let units = bytes.div_ceil(UNIT).min(self.permit.num_permits());
         Permit {
             permit: self.permit.split(units).expect("no more is asked than it holds"),
+            beyond: 0,
         }
     }
 }
@@ -46,12 +50,18 @@ impl Budget {
 
     /// Waits until `bytes` are free. Rows that weigh more than the whole budget take all of it, and go alone.
     pub async fn acquire(&self, bytes: usize) -> Permit {
-        let units = bytes.div_ceil(UNIT).clamp(1, self.limit / UNIT) as u32;
+        self.acquire_part(bytes, self.limit).await
+    }
+
+    /// Waits until `bytes` are free, or as many as `most` where they are more.
+    pub async fn acquire_part(&self, bytes: usize, most: usize) -> Permit {
+        let units = bytes.min(most).div_ceil(UNIT).clamp(1, self.limit / UNIT);
         let permit = Arc::clone(&self.permits)
-            .acquire_many_owned(units)
+            .acquire_many_owned(units as u32)
             .await
             .expect("the semaphore is never closed");
-        Permit { permit }
+        let beyond = bytes.saturating_sub(units * UNIT);
+        Permit { permit, beyond }
     }
 
     pub fn limit(&self) -> usize {
@@ -60,5 +70,22 @@ impl Budget {
 
     pub fn used(&self) -> usize {
         self.limit - self.permits.available_permits() * UNIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_that_are_larger_than_their_part_weigh_what_they_weigh_and_leave_the_rest() {
+        let budget = Budget::new(64 * UNIT);
+        let large = budget.acquire_part(100 * UNIT, 20 * UNIT).await;
+        assert_eq!((large.bytes(), budget.used()), (100 * UNIT, 20 * UNIT));
+        let mut small = budget.acquire_part(10 * UNIT, 20 * UNIT).await;
+        assert_eq!((small.bytes(), small.split(4 * UNIT).bytes()), (10 * UNIT, 4 * UNIT));
+        drop((large, small));
+        let all = budget.acquire(100 * UNIT).await;
+        assert_eq!((all.bytes(), budget.used()), (100 * UNIT, 64 * UNIT));
     }
 }

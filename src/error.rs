@@ -100,7 +100,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match (self.code, self.kind) {
             ("usage", _) => 64,
-            ("broker_unreachable" | "store_unreachable" | "postgres_unreachable", _) => 69,
+            ("broker_unreachable" | "partitions_waiting" | "store_unreachable" | "postgres_unreachable", _) => 69,
             ("cannot_create", _) => 73,
             ("store_denied" | "broker_denied" | "postgres_denied", _) => 77,
             (_, Kind::Transient | Kind::Fenced) => 75,

@@ -21,6 +21,9 @@
 //!                   └────► sinks ─────┤
 //!                            └► log ──┘
 //! ```
+//!
+//! It also says where tasks and threads may begin: in the pipelines, at the connections to a source, where a database is copied and its
+//! progress told, and in the HTTP server. Whatever begins there ends with what began it.
 
 pub mod batch;
 pub mod budget;
@@ -34,6 +37,7 @@ pub mod position;
 pub mod query;
 pub mod reject;
 pub mod serve;
+pub mod shell;
 pub mod sinks;
 pub mod sources;
 pub mod status;

@@ -54,6 +54,11 @@ impl Lane {
         self.0.rsplit_once('@').map(|(_, id)| id)
     }
 
+    /// Whether there is something to be read in it. A partition -1 only says that a table has begun with a topic, where no offset can.
+    pub fn has_positions(&self) -> bool {
+        self.topic_partition().is_none_or(|(_, partition)| partition >= 0)
+    }
+
     /// Topic and partition, where this is a lane of Kafka.
     pub fn topic_partition(&self) -> Option<(&str, i32)> {
         let (topic, partition) = self.name().rsplit_once('/')?;
@@ -187,7 +192,7 @@ impl FromIterator<(Lane, Position)> for Checkpoint {
 /// As people write it: `orders/0:41 orders/1:17`, or `slot:0/16B3748`.
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (lane, at)) in self.iter().enumerate() {
+        for (index, (lane, at)) in self.iter().filter(|(lane, _)| lane.has_positions()).enumerate() {
             write!(f, "{}{lane}:{}", if index > 0 { " " } else { "" }, lane.show(at))?;
         }
         Ok(())
@@ -211,6 +216,17 @@ pub fn parse_position(text: &str) -> Result<(Lane, Position)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_says_that_a_table_has_begun_is_shown_to_nobody() {
+        let lanes = [
+            Lane::kafka("*", -1, None),
+            Lane::kafka("orders", -1, Some("A")),
+            Lane::kafka("orders", 0, Some("A")),
+        ];
+        let held: Checkpoint = lanes.into_iter().map(|lane| (lane, Position(7))).collect();
+        assert_eq!(held.to_string(), "orders/0:7");
+    }
 
     #[test]
     fn an_lsn_reads_as_postgres_writes_it() {

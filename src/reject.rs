@@ -10,13 +10,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use metrics::counter;
+use serde_json::{Value, json};
 
 use self::delivered::Delivered;
 use crate::error::{Error, Result};
 use crate::position::Lane;
 use crate::telemetry;
 
-/// Longest key or value kept in a dead letter; more is cut, and `value_bytes` tells the true size.
+/// Longest key or value kept in a dead letter; more is cut, and `key_bytes` and `value_bytes` tell the true sizes.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 10; // Enough to see what is wrong, small enough that a bad topic does not fill a disk.
 
 /// Why a message could not become a row.
@@ -40,6 +41,7 @@ pub struct DeadLetter<'a> {
     /// Place within the position among those for the same table, where several rows share one (a Postgres transaction).
     pub ordinal: Option<u64>,
     pub table: &'a str,
+    /// Like the value, as the record has it; of a row of a database, its columns as JSON.
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     /// Names and values as JSON: a list of `[name, value]`, where a value is a text, null, or `{"hex": "00ff"}` for bytes that are no text.
@@ -50,13 +52,13 @@ pub struct DeadLetter<'a> {
 }
 
 impl DeadLetter<'_> {
-    /// What tells it from all other letters of its table. The lane is written with its incarnation: offsets of a topic that was made anew
-    /// mean other records.
+    /// What tells it from all other letters: a record is one of each table that it feeds. The lane is written with its incarnation: offsets
+    /// of a topic that was made anew mean other records.
     fn id(&self) -> String {
-        let (lane, position) = (self.lane.as_str(), self.position);
+        let (table, lane, position) = (self.table, self.lane.as_str(), self.position);
         match self.ordinal {
-            Some(ordinal) => format!("{lane}/{position}/{ordinal}"),
-            None => format!("{lane}/{position}"),
+            Some(ordinal) => format!("{table}/{lane}/{position}/{ordinal}"),
+            None => format!("{table}/{lane}/{position}"),
         }
     }
 }
@@ -66,7 +68,8 @@ pub fn dead_letter_schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let column = |name: &str, kind: DataType, nullable: bool| Field::new(name, kind, nullable);
     Arc::new(Schema::new(vec![
-        column("id", DataType::Utf8, false), // topic/partition@topic_id/offset, or slot@system/commit_lsn/ordinal: the same at every reading
+        // table/topic/partition@topic_id/offset, or table/slot@system/commit_lsn/ordinal: the same at every reading
+        column("id", DataType::Utf8, false),
         column("lane", DataType::Utf8, false),
         column("position", DataType::Int64, false),
         column("table", DataType::Utf8, false),
@@ -74,6 +77,7 @@ pub fn dead_letter_schema() -> SchemaRef {
         column("code", DataType::Utf8, false),
         column("message", DataType::Utf8, false),
         column("key", DataType::Binary, true),
+        column("key_bytes", DataType::Int64, true),
         column("value", DataType::Binary, true),
         column("value_bytes", DataType::Int64, true),
         column("headers", DataType::Utf8, true),
@@ -85,6 +89,16 @@ pub fn dead_letter_schema() -> SchemaRef {
     ]))
 }
 
+/// Bytes in the JSON of a letter: the text that they are, or an object, `{"hex": "00ff"}`, which no text looks like.
+pub fn text_or_hex(bytes: &[u8]) -> Value {
+    std::str::from_utf8(bytes).map_or_else(|_| hex(bytes), Value::from)
+}
+
+/// Bytes that are no text.
+pub fn hex(bytes: &[u8]) -> Value {
+    json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() })
+}
+
 /// Collects dead letters as columns, each that is not in its table yet.
 #[derive(Debug)]
 pub struct DeadLetters {
@@ -93,6 +107,7 @@ pub struct DeadLetters {
     text: [StringBuilder; 6], // id, lane, table, stage, code, message
     position: Int64Builder,
     key: BinaryBuilder,
+    key_bytes: Int64Builder,
     value: BinaryBuilder,
     value_bytes: Int64Builder,
     headers: StringBuilder,
@@ -108,6 +123,7 @@ impl DeadLetters {
             text: Default::default(),
             position: Int64Builder::new(),
             key: BinaryBuilder::new(),
+            key_bytes: Int64Builder::new(),
             value: BinaryBuilder::new(),
             value_bytes: Int64Builder::new(),
             headers: StringBuilder::new(),
@@ -125,10 +141,16 @@ impl DeadLetters {
         self.len() == 0
     }
 
+    /// What they weigh in memory, about.
+    pub fn bytes(&self) -> usize {
+        let texts: usize = self.text.iter().map(|text| text.values_slice().len()).sum();
+        texts + self.key.values_slice().len() + self.value.values_slice().len()
+    }
+
     /// Takes a letter, unless it has been delivered.
     pub fn push(&mut self, letter: &DeadLetter<'_>) {
         let id = letter.id();
-        if self.delivered.has(letter.table, &id) {
+        if self.delivered.has(&id) {
             return;
         }
         let reject = letter.reject;
@@ -144,10 +166,12 @@ impl DeadLetters {
             builder.append_value(text);
         }
         let cut = |bytes: &[u8]| bytes[..bytes.len().min(PAYLOAD_BYTES_MAX)].to_vec();
+        let size = |bytes: &[u8]| bytes.len() as i64;
         self.position.append_value(letter.position as i64);
         self.key.append_option(letter.key.map(cut));
+        self.key_bytes.append_option(letter.key.map(size));
         self.value.append_option(letter.value.map(cut));
-        self.value_bytes.append_option(letter.value.map(|v| v.len() as i64));
+        self.value_bytes.append_option(letter.value.map(size));
         self.headers.append_option(letter.headers.as_deref());
         self.timestamp.append_option(letter.timestamp_us);
         self.schema_id.append_option(letter.schema_id);
@@ -176,6 +200,7 @@ impl DeadLetters {
             Arc::new(code),
             Arc::new(message.finish()),
             Arc::new(self.key.finish()),
+            Arc::new(self.key_bytes.finish()),
             Arc::new(self.value.finish()),
             Arc::new(self.value_bytes.finish()),
             Arc::new(self.headers.finish()),
@@ -189,5 +214,50 @@ impl DeadLetters {
         batch
             .map(Some)
             .map_err(|e| Error::bug("dead letters do not fit their schema").because(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_record_is_one_letter_for_each_of_its_tables_and_says_how_long_it_was() {
+        let lane = Lane::kafka("orders", 0, Some("A"));
+        let reject = Reject {
+            index: 0,
+            stage: "decode",
+            code: "malformed",
+            message: "no JSON".to_owned(),
+        };
+        let value = vec![b'x'; PAYLOAD_BYTES_MAX + 1];
+        let mut delivered = Delivered::default();
+        delivered.insert("first/orders/0@A/7");
+        let mut letters = DeadLetters::new(&"shop".into(), &Arc::new(delivered));
+        for (table, position) in [("first", 7), ("second", 7), ("first", 8)] {
+            letters.push(&DeadLetter {
+                lane: &lane,
+                position,
+                ordinal: None,
+                table,
+                key: Some(b"k"),
+                value: Some(&value),
+                headers: None,
+                timestamp_us: None,
+                schema_id: None,
+                reject: &reject,
+            });
+        }
+        let rows = letters.take(0).unwrap().unwrap();
+        let column = |name: &str| rows.column_by_name(name).unwrap();
+        let ids: Vec<_> = column("id").as_string::<i32>().iter().flatten().collect();
+        assert_eq!(ids, ["second/orders/0@A/7", "first/orders/0@A/8"], "the first was there already");
+        let numbers = |name: &str| column(name).as_primitive::<Int64Type>().values().to_vec();
+        assert_eq!(column("value").as_binary::<i32>().value(0).len(), PAYLOAD_BYTES_MAX);
+        assert_eq!(numbers("value_bytes"), [value.len() as i64; 2]);
+        assert_eq!(numbers("key_bytes"), [1, 1]);
     }
 }

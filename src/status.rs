@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::position::Lsn;
+use crate::position::{Checkpoint, Lsn};
+use crate::table::Version;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +55,9 @@ pub struct PipelineStatus {
     pub reason: Option<String>,
     pub tables: BTreeMap<String, TableStatus>,
     pub lanes: BTreeMap<String, LaneStatus>,
+    /// Lanes that wait for brokers that do not answer, each with its broker, while others are read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
     /// All tables that are copied, together; until the last of them is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
@@ -93,9 +97,27 @@ pub struct TableStatus {
     /// Why the table stopped while the others go on, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// It stopped because its source is gone, which may be meant: nobody has to do anything.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
     /// The copy of what was there before the table was followed, until those of all tables are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyStatus>,
+}
+
+impl TableStatus {
+    /// Whether it has stopped, and somebody has to do something.
+    pub fn needs_somebody(&self) -> bool {
+        self.stopped.is_some() && !self.is_gone
+    }
+
+    /// What the table holds at its newest version.
+    pub fn holds(&mut self, version: Version, mark: &Checkpoint) {
+        let shown = mark.iter().filter(|(lane, _)| lane.has_positions());
+        self.version = Some(version);
+        self.positions = shown.map(|(lane, at)| (lane.name().to_owned(), at.0)).collect();
+        self.mark = mark.to_string();
+    }
 }
 
 /// How far a copy is.

@@ -173,3 +173,23 @@ pub struct Table {
     /// Of a table with a key.
     pub on_unknown_row: OnUnknownRow,
 }
+
+impl Table {
+    /// A table that is fed by all lanes, and of which a configuration says nothing else.
+    pub fn new(id: TableId, location: Url, mode: Mode, schema: SchemaRef) -> Self {
+        Self {
+            id,
+            location,
+            mode,
+            schema,
+            partition_by: Vec::new(),
+            lanes: Lanes::All,
+            limits: Limits::default(),
+            layout: Layout::default(),
+            properties: BTreeMap::new(),
+            comment: None,
+            type_widening: false,
+            on_unknown_row: OnUnknownRow::default(),
+        }
+    }
+}

@@ -32,15 +32,17 @@ macro_rules! metrics {
 }
 
 metrics! {
-    RECORDS_RECEIVED: Counter = "alluvium_records_received_total" ["pipeline" "source"] "Records read from the source."
+    RECORDS_RECEIVED: Counter = "alluvium_records_received_total" ["pipeline" "source"] "Records read from the source, once for each time."
     RECORDS: Counter = "alluvium_records_total" ["pipeline" "table" "outcome"]
-        "What became of the records read: written, deduplicated, dead_letter, filtered or tombstone."
+        "What became of the records read: written (rows handed to the table), deduplicated, dead_letter, filtered or tombstone. What is read again because its commit failed counts again."
     UNKNOWN_MEMBERS: Counter = "alluvium_unknown_members_total" ["pipeline" "table"]
         "Members of JSON records that are no columns of the table, and were passed over."
     UNKNOWN_ROWS: Counter = "alluvium_unknown_rows_total" ["pipeline" "table"]
         "Updates that leave values out of a row that the table does not have, and were left out (on_unknown_row)."
+    UNKNOWN_TYPES: Counter = "alluvium_unknown_types_total" ["pipeline" "table"]
+        "Values of types of a database that only its server can print, and that were read as text."
     RECEIVED_BYTES: Counter = "alluvium_received_bytes_total" ["pipeline" "source"] "Bytes of keys and values read from the source."
-    ROWS: Counter = "alluvium_rows_total" ["pipeline" "table" "op"] "Changes handed to the table: put, delete or truncate."
+    ROWS: Counter = "alluvium_rows_total" ["pipeline" "table" "op"] "Changes handed to the table, whatever becomes of its commit: put, delete or truncate."
     COMMITS: Counter = "alluvium_commits_total" ["pipeline" "table" "result"]
         "Attempts to publish a version: ok, conflict, ambiguous_recovered or error."
     COMMIT_DURATION: Histogram = "alluvium_commit_duration_seconds" ["pipeline" "table"] "Time from the decision to publish until readers see the version."
@@ -51,13 +53,15 @@ metrics! {
     TABLE_DELETED_ROWS: Gauge = "alluvium_table_deleted_rows" ["pipeline" "table"] "Rows in live files that deletion vectors mark as gone."
     COMPACTIONS: Counter = "alluvium_compactions_total" ["pipeline" "table"] "Versions that compaction made: the same rows in fewer files."
     COMPACTED_FILES: Counter = "alluvium_compacted_files_total" ["pipeline" "table"] "Data files that compaction has replaced."
-    LAST_COMMIT_TIMESTAMP: Gauge = "alluvium_last_commit_timestamp_seconds" ["pipeline" "table"] "When this pipeline last published a version."
+    LAST_COMMIT_TIMESTAMP: Gauge = "alluvium_last_commit_timestamp_seconds" ["pipeline" "table"] "When the newest version that this pipeline knows was published."
     COMMITTED_SOURCE_TIMESTAMP: Gauge = "alluvium_committed_source_timestamp_seconds" ["pipeline" "table"]
         "Source time of the newest record that is published."
     FRESHNESS: Histogram = "alluvium_freshness_seconds" ["pipeline" "table"] "From the source time of a commit's newest record to its publication."
     KAFKA_LAG_RECORDS: Gauge = "alluvium_kafka_lag_records" ["pipeline" "source" "partition"]
         "Offsets between what was read and the end of the partition: an upper bound where a topic is compacted."
-    KAFKA_COMMITTED_OFFSET: Gauge = "alluvium_kafka_committed_offset" ["pipeline" "source" "partition"] "Last offset that every table of the pipeline has published."
+    KAFKA_WAITING: Gauge = "alluvium_kafka_partition_waiting" ["pipeline" "source" "partition"]
+        "1 while a partition waits for its broker, which does not answer, and others are read; 0 when that is over."
+    KAFKA_COMMITTED_OFFSET: Gauge = "alluvium_kafka_committed_offset" ["pipeline" "source" "partition"] "The offset behind the last one that every table of the pipeline has published, as a group commits it."
     KAFKA_HIGH_WATERMARK: Gauge = "alluvium_kafka_high_watermark" ["pipeline" "source" "partition"] "The offset that the next record of the partition will get."
     PG_LAG_BYTES: Gauge = "alluvium_pg_lag_bytes" ["pipeline" "source" "stage"] "WAL between the server's end and what was read (received), and what every table has published (committed)."
     PG_SLOT_RETAINED_WAL_BYTES: Gauge = "alluvium_pg_slot_retained_wal_bytes" ["pipeline" "source"] "WAL that the server keeps for the slot."
@@ -65,6 +69,8 @@ metrics! {
     SNAPSHOT_ROWS: Counter = "alluvium_snapshot_rows_total" ["pipeline" "table"] "Rows copied from the source's table."
     SNAPSHOT_DONE_BYTES: Gauge = "alluvium_snapshot_done_bytes" ["pipeline" "table"] "How much of alluvium_snapshot_size_bytes is copied."
     SNAPSHOT_SIZE_BYTES: Gauge = "alluvium_snapshot_size_bytes" ["pipeline" "table"] "What the source's table weighed when its copy was planned."
+    SNAPSHOT_LEFT_SECONDS: Gauge = "alluvium_snapshot_left_seconds" ["pipeline" "table"]
+        "What the rest of the copy takes, if it goes on as it went since it began; NaN until some of it is there."
     ERRORS: Counter = "alluvium_errors_total" ["pipeline" "stage" "code" "kind"]
         "Errors: of stage pipeline, what ended a run; of stage kafka, what the client met between itself and the brokers, and tries again by itself."
     DEAD_LETTERS: Counter = "alluvium_dead_letters_total" ["pipeline" "table" "reason"] "Records that could not be read and went to the dead-letter table."
@@ -109,6 +115,31 @@ pub fn describe() {
     metrics::counter!(PANICS).absolute(0);
 }
 
+/// What is counted of each table whatever happens, by the label that tells it apart, and its values.
+const BEGUN: [(&str, &str, &[&str]); 3] = [
+    (
+        RECORDS,
+        "outcome",
+        &["written", "deduplicated", "dead_letter", "filtered", "tombstone"],
+    ),
+    (ROWS, "op", &["put", "delete", "truncate"]),
+    (COMMITS, "result", &["ok", "conflict", "ambiguous_recovered", "error"]),
+];
+
+/// Begins at 0 what is counted of a table: the first events of a counter that is absent until then are no increase to anybody.
+pub fn begin_table(pipeline: &str, table: &str) {
+    let labels = [("pipeline", pipeline.to_owned()), ("table", table.to_owned())];
+    for name in [UNKNOWN_ROWS, COMPACTIONS, COMPACTED_FILES] {
+        metrics::counter!(name, &labels).increment(0);
+    }
+    for (name, label, values) in BEGUN {
+        for value in values {
+            let [pipeline, table] = labels.clone();
+            metrics::counter!(name, &[pipeline, table, (label, (*value).to_owned())]).increment(0);
+        }
+    }
+}
+
 /// Microseconds since 1970 by this machine's clock.
 pub fn now_us() -> i64 {
     #[allow(clippy::disallowed_methods, reason = "this is the place that all others take the time from")]
@@ -126,6 +157,7 @@ counter alluvium_records_received_total{pipeline,source}
 counter alluvium_records_total{pipeline,table,outcome}
 counter alluvium_unknown_members_total{pipeline,table}
 counter alluvium_unknown_rows_total{pipeline,table}
+counter alluvium_unknown_types_total{pipeline,table}
 counter alluvium_received_bytes_total{pipeline,source}
 counter alluvium_rows_total{pipeline,table,op}
 counter alluvium_commits_total{pipeline,table,result}
@@ -141,6 +173,7 @@ gauge alluvium_last_commit_timestamp_seconds{pipeline,table}
 gauge alluvium_committed_source_timestamp_seconds{pipeline,table}
 histogram alluvium_freshness_seconds{pipeline,table}
 gauge alluvium_kafka_lag_records{pipeline,source,partition}
+gauge alluvium_kafka_partition_waiting{pipeline,source,partition}
 gauge alluvium_kafka_committed_offset{pipeline,source,partition}
 gauge alluvium_kafka_high_watermark{pipeline,source,partition}
 gauge alluvium_pg_lag_bytes{pipeline,source,stage}
@@ -149,6 +182,7 @@ gauge alluvium_pg_slot_safe_wal_bytes{pipeline,source}
 counter alluvium_snapshot_rows_total{pipeline,table}
 gauge alluvium_snapshot_done_bytes{pipeline,table}
 gauge alluvium_snapshot_size_bytes{pipeline,table}
+gauge alluvium_snapshot_left_seconds{pipeline,table}
 counter alluvium_errors_total{pipeline,stage,code,kind}
 counter alluvium_dead_letters_total{pipeline,table,reason}
 counter alluvium_gap_records_total{pipeline,source}

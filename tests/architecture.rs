@@ -138,6 +138,15 @@ fn tasks_begin_only_where_they_are_ended() {
     assert!(names.is_empty(), "these begin tasks: {names:?}");
 }
 
+/// librdkafka refuses a seek right behind an assignment, and loses one that meets a rebalance.
+#[test]
+fn k18_lanes_are_assigned_with_their_offsets_and_never_sought() {
+    let sought =
+        |(path, text): &(String, String)| path.starts_with("src/sources/kafka") && (text.contains("seek") || text.contains("Seek"));
+    let names: Vec<String> = sources().into_iter().filter(sought).map(|(path, _)| path).collect();
+    assert!(names.is_empty(), "these seek: {names:?}");
+}
+
 #[test]
 fn every_file_says_what_it_is_and_stays_readable() {
     for (path, text) in sources() {

@@ -1,5 +1,8 @@
 //! The program as people and schedulers meet it: exit codes, messages, endpoints, signals, the demo.
 
+mod positions;
+mod secrets;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -68,7 +71,31 @@ fn an_answer_is_whole_in_every_format_or_leaves_what_was_there() {
     );
     let nested = ask("SELECT 1 AS one, [1, 2] AS parts", &["--format", "csv", "-o", "there.csv"]);
     assert_eq!(code(&nested), 64);
-    assert!(text(&nested).1.contains("column `parts`"), "{:?}", text(&nested));
+    assert!(
+        text(&nested).1.contains("column `parts`") && text(&nested).1.contains("`parts[1]`"),
+        "{:?}",
+        text(&nested)
+    );
+    let twice = ask(
+        "SELECT a.v, b.v FROM (VALUES (1)) AS a(v), (VALUES (2)) AS b(v)",
+        &["--format", "json"],
+    );
+    assert_eq!((code(&twice), text(&twice).0.as_str()), (64, ""));
+    assert!(text(&twice).1.contains("two columns are called `v`"), "{:?}", text(&twice));
+    // Postgres has dates that no text can tell.
+    let far = "SELECT arrow_cast(CAST(v AS int), 'Date32') AS day FROM (VALUES (97896000)) AS n(v)";
+    for sql in [
+        far,
+        &format!("SELECT [day] AS day FROM ({far}) AS t"),
+        &format!("SELECT named_struct('a', [day]) AS day FROM ({far}) AS t"),
+    ] {
+        for format in ["table", "json"] {
+            let beyond = ask(sql, &["--format", format]);
+            assert_eq!((code(&beyond), text(&beyond).0.as_str()), (64, ""), "{sql}");
+            assert!(text(&beyond).1.contains("column `day`"), "{:?}", text(&beyond));
+        }
+    }
+    assert_eq!(code(&ask(far, &["--format", "parquet", "-o", "far.parquet"])), 0);
     // A query that fails half-way.
     std::fs::write(site.path("there.csv"), "kept").unwrap();
     let fails = ask(
@@ -154,11 +181,34 @@ fn all_problems_of_a_configuration_are_told_at_once_columns_included() {
     assert!(log.contains("6 problems"), "{} {log}", file.display());
 }
 
+/// They are known before any message is there to say the others.
+#[test]
+fn what_is_wrong_with_metadata_columns_is_told_without_a_schema() {
+    let site = Site::new();
+    let of = |metadata: &str| {
+        let text = "lake = \"lake\"\n[pipelines.shop.kafka]\nbrokers = \"b:9092\"\n[pipelines.shop.tables.audit]\ntopic = \"orders\"\n\
+                    format = \"debezium-json\"\n";
+        site.configure("early", &format!("{text}{metadata}\n"));
+        let output = alluvium(&site.path(""), &["check", "--log-format", "text", "--config", "early.toml"]);
+        assert_eq!(code(&output), 78, "{metadata}");
+        self::text(&output).1
+    };
+    let log = of("metadata = [\"__offset\"]");
+    assert!(
+        log.contains("early.toml:7:1: pipelines.shop.tables.audit.metadata: ") && log.contains("add `__op`"),
+        "{log}"
+    );
+    let log = of("metadata = [\"__op\", \"__lsnn\"]");
+    assert!(log.contains("audit.metadata[1]: there is no metadata column `__lsnn`"), "{log}");
+    let log = of("");
+    assert!(log.contains("audit.metadata: ") && log.contains("add `__op`"), "{log}");
+}
+
 #[test]
 fn each_mistake_in_the_options_of_the_store_has_its_line_and_the_nearest_name() {
     let site = Site::new();
     let text = "lake = \"s3://bucket/lake\"\n[storage]\naws_regoin = \"eu-central-1\"\naws_allow_http = \"maybe\"\n\
-                timeout = { env = \"CANARY\" }\ngoogle_base_url = \"http://g\"\n\
+                timeout = { env = \"CANARY\" }\ngoogle_base_url = \"http://g\"\naws_secret_access_key = { env = \"CANARY\" }\n\
                 [pipelines.shop.kafka]\nbrokers = \"b:9092\"\n[pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"orders.avsc\"\n\
                 [pipelines.shop.tables.there]\ntopic = \"orders\"\nschema = \"orders.avsc\"\nlocation = \"gs://bucket/there\"\n";
     site.configure("stores", text);
@@ -169,6 +219,7 @@ fn each_mistake_in_the_options_of_the_store_has_its_line_and_the_nearest_name() 
         "stores.toml:3:1: storage.aws_regoin: not an option of S3 or Google's store; did you mean `aws_region`?",
         "stores.toml:4:1: storage.aws_allow_http: the store does not take it: ",
         "stores.toml:5:1: storage.timeout: the store does not take it: not a value for it (which is a secret)",
+        "stores.toml:7:1: storage.aws_secret_access_key: the store does not take it: there is no `aws_access_key_id`",
     ] {
         assert!(log.contains(line), "should tell {line}: {log}");
     }

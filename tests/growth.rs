@@ -158,6 +158,22 @@ async fn r5_a_table_that_waits_for_its_first_record_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_catch_up_is_done_where_no_record_says_what_its_only_table_is() {
+    let (site, topic) = (Site::new(), Topic::new());
+    let config = topic.configure(&site, NEWEST);
+    let key = topic.sample("compk.r")["key"].as_str().unwrap();
+    send(&topic.producer, "compk", 0, key, None);
+    topic.producer.flush(Duration::from_secs(30)).unwrap();
+    site.catch_up(&config).await;
+    assert!(history::read(&site.table("newest")).is_empty(), "nothing is known of it yet");
+    let said = std::fs::read_to_string(site.path("catch-up.log")).unwrap();
+    assert!(said.contains("no record says its columns yet") && said.contains("newest"), "{said}");
+    topic.produce("compk", &["r"]);
+    site.catch_up(&config).await;
+    assert_eq!(history::marks(&site.table("newest")), [(0, 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_made_from_what_stands_before_tombstones_or_waits_behind_them() {
     let (site, topic) = (Site::new(), Topic::new());
     let config = topic.configure_soon(&site, "");

@@ -89,6 +89,8 @@ async fn each_letter_is_there_once_though_tables_join_and_leave_and_the_program_
     expected.sort();
     let there = read(&site, "SELECT \"table\", lane, position FROM p_dead_letters", &["p_dead_letters"]).await;
     assert!(there == expected, "{}", difference(&there, &expected));
+    let ids = read(&site, "SELECT COUNT(DISTINCT id) FROM p_dead_letters", &["p_dead_letters"]).await;
+    assert_eq!(ids, [[expected.len().to_string()]], "an id is one letter's");
     for table in ["a", "b", "made_anew"] {
         let rows = read(&site, &format!("SELECT COUNT(*), COUNT(DISTINCT id) FROM {table}"), &[table]).await;
         let good = produced - produced / 5;

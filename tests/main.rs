@@ -1,6 +1,8 @@
 //! One binary for all integration tests: they link once and share their support.
 
+mod accounts;
 mod architecture;
+mod buckets;
 mod cli;
 mod conformance;
 mod crash;
@@ -18,5 +20,6 @@ mod simulate;
 mod sink;
 mod stores;
 mod support;
+mod terminal;
 mod waiting;
 mod watching;

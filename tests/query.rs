@@ -1,5 +1,15 @@
 //! SQL over tables at a moment.
 
+mod branches;
+mod casts;
+mod exact;
+mod extremes;
+mod filters;
+mod floats;
+mod frames;
+mod nulls;
+mod zones;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,6 +64,18 @@ async fn text(sql: &str, tables: &[Named], when: &When) -> Result<String, Error>
     Ok(arrow::util::pretty::pretty_format_batches(&batches).expect("text").to_string())
 }
 
+/// The same with one blank between words, however wide its columns are.
+async fn words(sql: &str, tables: &[Named], when: &When) -> Result<String, Error> {
+    let text = text(sql, tables, when).await?;
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A query of the newest rows has these words among its answer's.
+async fn answer_has(sql: &str, tables: &[Named], says: &str) {
+    let words = words(sql, tables, &When::Latest).await;
+    assert!(words.as_ref().is_ok_and(|words| words.contains(says)), "{sql}: {words:?}");
+}
+
 #[tokio::test]
 async fn a_table_is_read_as_it_was_by_version_time_and_position() {
     let (tables, log) = lake().await;
@@ -66,11 +88,8 @@ async fn a_table_is_read_as_it_was_by_version_time_and_position() {
         (When::Mark(mark(&[("orders/0", 3)])), "| 10 | a0 |"),
         (When::Mark(mark(&[("orders/0", 10)])), "| 8 | a5 |"),
     ] {
-        let text = text(sql, &tables, &when).await.expect("an answer");
-        assert!(
-            text.split_whitespace().collect::<Vec<_>>().join(" ").contains(says),
-            "{when:?}: {text}"
-        );
+        let words = words(sql, &tables, &when).await.expect("an answer");
+        assert!(words.contains(says), "{when:?}: {words}");
     }
 }
 
@@ -102,10 +121,8 @@ async fn what_stands_beside_the_commits_of_a_log_is_a_hint_and_no_more() {
         store.put(&compacted, both.join("\n").into()).await.expect("put");
         let sql = r#"select count(*) as n, min(v) as v from "Orders""#;
         for (when, says) in [(When::Latest, "| 8 | a5 |"), (When::Version(1), "| 10 | a0 |")] {
-            let text = self::text(sql, &tables, &when)
-                .await
-                .unwrap_or_else(|e| panic!("{name} {text}: {e}"));
-            assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(says), "{text}");
+            let words = words(sql, &tables, &when).await.unwrap_or_else(|e| panic!("{name} {text}: {e}"));
+            assert!(words.contains(says), "{words}");
         }
         let log = Log::open(&url(), Arc::clone(store), PIPELINE)
             .await
@@ -232,9 +249,7 @@ async fn an_answer_has_as_many_rows_as_were_asked_for_and_its_numbers_are_those_
             "| 12345678901234567890123456789012345678 |",
         ),
     ] {
-        let text = text(sql, &tables, &When::Latest).await.expect("an answer");
-        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains(says), "{sql}: {text}");
+        answer_has(sql, &tables, says).await;
     }
 }
 
@@ -312,9 +327,7 @@ async fn a_decimal_that_meets_a_floating_point_number_is_one_and_among_decimals_
             "| true | true | Decimal128(",
         ),
     ] {
-        let text = text(&format!("{NUMBERS} {ask}"), &tables, &When::Latest).await;
-        let words = text.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
-        assert!(words.as_ref().is_ok_and(|words| words.contains(says)), "{ask}: {words:?}");
+        answer_has(&format!("{NUMBERS} {ask}"), &tables, says).await;
     }
 }
 
@@ -330,6 +343,14 @@ async fn v2_times_beyond_what_nanoseconds_reach_are_read_or_refused_and_never_nu
             "select at::timestamp from t where at > '2020-01-01' and at < timestamp '2500-01-01'",
             "| 2020-06-01T12:34:56.000001 |",
         ),
+        ("select count(*) from t where at = '9999-12-31T00:00:00Z'", "| 1 |"),
+        ("select count(*) from t where '0001-01-01' < at", "| 3 |"),
+        ("select count(*) from t where at in ('9999-12-31', '1600-01-01')", "| 2 |"),
+        ("select count(*) from t where at + interval '1 day' > '9999-12-31'", "| 1 |"),
+        (
+            "select count(*) from t where at > date '2020-01-01' and day < timestamp '9999-12-31'",
+            "| 1 |",
+        ),
         ("select max(cast(day as timestamp)) from t", "| 9999-12-31T00:00:00 |"),
         (
             "select arrow_typeof(timestamp '2020-01-01') a, arrow_typeof(cast('2020-01-01' as timestamp(3))) b",
@@ -341,9 +362,7 @@ async fn v2_times_beyond_what_nanoseconds_reach_are_read_or_refused_and_never_nu
         ),
         ("select count(date_bin(interval '1 day', null)) from t", "| 0 |"),
     ] {
-        let text = text(&format!("{TIMES} {ask}"), &tables, &When::Latest).await;
-        let words = text.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
-        assert!(words.as_ref().is_ok_and(|words| words.contains(says)), "{ask}: {words:?}");
+        answer_has(&format!("{TIMES} {ask}"), &tables, says).await;
     }
     for ask in [
         "select date_bin(interval '1 day', at), count(*) from t group by 1",
@@ -377,9 +396,7 @@ async fn a_recursive_query_keeps_its_types_or_is_refused() {
             "| 5 | 1.0000000000 |",
         ),
     ] {
-        let text = text(&recursive(first, other), &tables, &When::Latest).await.expect("an answer");
-        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains(says), "{first} {other}: {text}");
+        answer_has(&recursive(first, other), &tables, says).await;
     }
     for (first, other) in [
         ("select 1.0", "x * 0.5"),
@@ -422,6 +439,35 @@ async fn what_tables_there_are_is_told_and_of_what_columns() {
 }
 
 #[tokio::test]
+async fn a_file_that_a_vacuum_took_is_named() {
+    let (tables, _) = lake().await;
+    let audit = &tables[1];
+    let listed = audit.store.list_with_delimiter(None).await.expect("a list");
+    for file in &listed.objects {
+        audit.store.delete(&file.location).await.expect("deleted");
+    }
+    let error = text("select * from audit", &tables, &When::Latest).await.expect_err("it is gone");
+    let told = error.to_string();
+    assert!(
+        error.code == "bad_file" && told.contains(listed.objects[0].location.as_ref()),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn rows_are_counted_in_intersect_and_except_as_the_refusal_of_all_says() {
+    let (tables, _) = lake().await;
+    for (sets, count) in [("intersect", 2), ("except", 1)] {
+        let sql = format!(
+            "with l as (select * from (values ('a'), ('a'), ('a')) as l(v)), r as (select * from (values ('a'), ('a'), ('b')) as r(v))
+             select count(*) from (select v, row_number() over (partition by v) from l {sets} select v, row_number() over (partition by v) from r) as s"
+        );
+        let text = text(&sql, &tables, &When::Latest).await.expect("an answer");
+        assert!(text.contains(&format!("| {count} ")), "{sets}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_that_makes_no_sense_says_why() {
     let (tables, _) = lake().await;
     for (sql, says) in [
@@ -444,6 +490,19 @@ async fn a_query_that_makes_no_sense_says_why() {
         ("select id from audit start with id = 1 connect by prior id = id - 1", "CONNECT BY"),
         ("select * into other from audit", "INTO"),
         ("select * from generate_series(1, 3) with ordinality", "WITH ORDINALITY"),
+        (
+            "select v from audit intersect all select v from audit",
+            "INTERSECT ALL (write INTERSECT",
+        ),
+        ("select v from audit except all select v from audit", "EXCEPT ALL (write EXCEPT"),
+        (
+            "select 1 union all (select 1 union select v from audit except all select 2)",
+            "EXCEPT ALL (write EXCEPT",
+        ),
+        (
+            "select count(*) from audit where id in (select 1 intersect all select 2)",
+            "INTERSECT ALL (write INTERSECT",
+        ),
     ] {
         let error = text(sql, &tables, &When::Latest).await.expect_err(sql);
         assert_eq!(error.kind, Kind::Config, "{sql}: {error}");

@@ -2,83 +2,44 @@
 
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
-use rand::seq::IteratorRandom;
-
 use crate::support::changes::{Changes, Encoding};
-use crate::support::history::{self, Commit};
 use crate::support::kafka::Broker;
 use crate::support::model::Model;
 use crate::support::program::Site;
-use crate::support::python::Reader;
+use crate::support::python::{READERS, Reader};
 use crate::support::shop::{Shop, Source};
-use crate::support::verdict;
+use crate::support::{edges, history, kinds, million, verdict};
 
-/// Fills a topic of four partitions, drains it into an upsert and an audit table, and returns what must be in them.
-async fn drain(site: &Site, encoding: Encoding, changes: usize, live_max: usize) -> Model {
-    let source = Source::new(Broker::shared(), 4).await;
-    let mut producer = source.producer(Model::new(4, encoding));
-    for change in Changes::new(20_260_101, live_max).take(changes) {
-        producer.send(&change);
-    }
-    producer.flush();
-    let shop = Shop {
-        encoding,
-        commit: "rows = 20000",
-        ..Shop::on(&source)
-    };
-    site.catch_up(&shop.configure(site)).await;
-    producer.model
-}
-
-fn versions_with_marks(history: &[Commit]) -> Vec<&Commit> {
-    history.iter().filter(|commit| !commit.marks.is_empty()).collect()
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_changes_are_read_back_by_every_reader_at_any_moment() {
+    million::is_read_by(&READERS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_changes_are_read_back_by_every_reader_at_any_version() {
-    let site = Site::new();
-    let model = drain(&site, Encoding::Json, 1_000_000, 300_000).await;
+async fn every_reader_that_filters_finds_the_rows_at_the_edges_of_their_types() {
+    edges::are_found_by(&READERS).await;
+}
 
-    let (orders, audit) = (site.table("orders"), site.table("audit"));
-    let history = history::read(&orders);
-    assert_eq!(history.last().unwrap().marks, model.end(), "the table holds the whole topic");
-    let mut versions = versions_with_marks(&history);
-    assert!(
-        versions.len() > 20,
-        "a history of {} versions is too short to be travelled",
-        versions.len()
-    );
-    let newest = versions.pop().unwrap();
-    let mut chosen = versions.into_iter().choose_multiple(&mut SmallRng::seed_from_u64(1), 10);
-    // Whatever else is chosen, a version in which compaction has just moved rows.
-    let mut compacted = history.iter().filter(|commit| commit.info["operation"] == "OPTIMIZE");
-    chosen.extend(compacted.next_back());
-    assert!(chosen.len() > 10, "compaction came to nothing");
-    chosen.push(newest);
-    chosen.sort_by_key(|commit| commit.version);
-    chosen.dedup_by_key(|commit| commit.version);
-    for reader in [Reader::Deltalake, Reader::Polars, Reader::Duckdb] {
-        verdict::versions_equal_their_folds(reader, &orders, &chosen, &model, &site.out()).await;
-    }
-
-    let history = history::read(&audit);
-    assert_eq!(history.last().unwrap().marks, model.end());
-    verdict::every_version_added_what_its_marks_say(&audit, &history, &model);
-    for reader in [Reader::Deltalake, Reader::Polars, Reader::Duckdb] {
-        verdict::every_record_is_there_once(reader, &audit, history.last().unwrap().version, &model, &site.out()).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_and_every_partition_is_read_as_it_was_produced() {
+    kinds::are_read_by(&READERS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn debezium_envelopes_are_read_back_at_every_version() {
     let site = Site::new();
-    let model = drain(&site, Encoding::Debezium, 200_000, 10_000).await;
+    let (model, _) = million::drain(&site, Encoding::Debezium, Changes::new(20_260_101, 10_000), 200_000).await;
     let orders = site.table("orders");
     let history = history::read(&orders);
     assert_eq!(history.last().unwrap().marks, model.end(), "the table holds the whole topic");
-    verdict::versions_equal_their_folds(Reader::Deltalake, &orders, &versions_with_marks(&history), &model, &site.out()).await;
+    verdict::versions_equal_their_folds(
+        Reader::Deltalake,
+        &orders,
+        &million::versions_with_marks(&history),
+        &model,
+        &site.out(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

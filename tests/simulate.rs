@@ -63,6 +63,21 @@ enum Mutant {
     ForgetfulStore,
 }
 
+impl Mutant {
+    /// Gets wrong what a flow is opened with.
+    fn spoil<T>(self, tables: &mut Vec<T>, letters: &mut Option<T>, resume: &mut Resume, delivered: &mut BTreeSet<(i64, i64)>) {
+        match self {
+            Mutant::WritesLettersAgain => delivered.clear(),
+            Mutant::PublishesDataBeforeLetters => tables.extend(letters.take()),
+            Mutant::StartsAllTablesAtTheLowest => {
+                let lowest = resume.values().cloned().reduce(|a, b| a.meet(&b)).unwrap_or_default();
+                resume.values_mut().for_each(|held| *held = lowest.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Chance {
     rng: Arc<Mutex<SmallRng>>,
@@ -407,15 +422,7 @@ impl Open for World {
                 delivered.extend(self.expected(letters, &marked).into_values().flatten());
             }
         }
-        match self.mutant {
-            Mutant::WritesLettersAgain => delivered.clear(),
-            Mutant::PublishesDataBeforeLetters => tables.extend(letters.take()),
-            Mutant::StartsAllTablesAtTheLowest => {
-                let lowest = resume.values().cloned().reduce(|a, b| a.meet(&b)).unwrap_or_default();
-                resume.values_mut().for_each(|held| *held = lowest.clone());
-            }
-            _ => {}
-        }
+        self.mutant.spoil(&mut tables, &mut letters, &mut resume, &mut delivered);
         let (inner, read) = (MemorySource::open(&self.lanes, resume), Checkpoint::default());
         let source = FlakySource {
             inner,

@@ -10,9 +10,10 @@ use crate::support::changes::{Changes, Encoding};
 use crate::support::kafka::Broker;
 use crate::support::model::Model;
 use crate::support::postgres::PostgresServer;
-use crate::support::program::{Program, Site, free_port, get, http, labelled, status};
+use crate::support::program::{Program, Site, free_port, get, http, labelled, metric, status};
 use crate::support::proxy::Proxy;
-use crate::support::shop::{Shop, Source};
+use crate::support::shop::{PARTITIONS, Shop, Source};
+use crate::support::terminal::Terminal;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FOLLOWED: &str = "create = true\nfollow = [\"public.*\"]\ndiscovery = \"200 ms\"";
@@ -107,6 +108,41 @@ async fn freshness_runs_from_a_records_time_to_the_commit_of_its_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_told_of_before_its_first_commit() {
+    let source = Source::new(Broker::shared(), 4).await;
+    let (site, port) = (Site::new(), free_port());
+    let top = http(port);
+    let shop = Shop {
+        top: &top,
+        ..Shop::on(&source)
+    };
+    let config = shop.configure(&site);
+    source.fill(100);
+    site.catch_up(&config).await;
+    let mut program = site.run("again", &config);
+    let both = || {
+        let tables = status(port)?["pipelines"]["shop"]["tables"].clone();
+        (tables["orders"]["version"].is_u64() && tables["audit"]["version"].is_u64()).then_some(tables)
+    };
+    let tables = program.until("both tables", PATIENCE, both).await;
+    for table in ["orders", "audit"] {
+        let of = format!("table=\"{table}\"");
+        let told = |name: &str, label: &str| labelled(port, name, &[of.as_str(), label]);
+        assert_eq!(told("alluvium_records_total", "outcome=\"dead_letter\""), Some(0.0));
+        assert_eq!(
+            told("alluvium_commits_total", "result=\"ok\""),
+            Some(0.0),
+            "nothing is to be written"
+        );
+        let made = told("alluvium_last_commit_timestamp_seconds", "").expect("its newest version's time");
+        assert!(made > now_s() - 600.0 && made < now_s() + 1.0, "{made}");
+        let told = &tables[table];
+        assert!(told["version"].as_u64() > Some(0), "{told}");
+        assert!(told["positions"][format!("{}/0", source.topic)].is_u64(), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn freshness_runs_from_a_transactions_commit_to_that_of_its_table() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
     let mut bank = Bank::new(PostgresServer::shared(), "fresh", sql, FOLLOWED).await;
@@ -186,9 +222,9 @@ async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn k3_a_pipeline_whose_brokers_are_gone_is_not_ready_until_they_are_back() {
+async fn k3_a_pipeline_whose_brokers_are_gone_is_not_ready_until_they_are_back_and_its_lag_stays_at_what_was_known() {
     let mut broker = Broker::start("");
-    let source = Source::new(&broker, 1).await;
+    let source = Source::new(&broker, PARTITIONS).await;
     let (site, port) = (Site::new(), free_port());
     let top = http(port);
     let shop = Shop {
@@ -199,11 +235,26 @@ async fn k3_a_pipeline_whose_brokers_are_gone_is_not_ready_until_they_are_back()
     let config = shop.configure(&site);
     let mut program = site.run("program", &config);
     until_readyz(&mut program, port, 200, &["ok"]).await;
+    let told = || ["alluvium_kafka_high_watermark", "alluvium_kafka_lag_records"].map(|name| metric(port, name));
+    let all_read = |records: usize| (told() == [records as f64, 0.0]).then_some(());
+    let before = source.fill(400).model.records();
+    program.until("everything read", PATIENCE, || all_read(before)).await;
     broker.kill();
     until_readyz(&mut program, port, 503, &["shop is", &source.brokers]).await;
     assert_eq!(get(port, "/livez").map(|(code, _)| code), Some(200));
+    let fault = [
+        "pipeline=\"shop\"",
+        "stage=\"kafka\"",
+        "code=\"broker_unreachable\"",
+        "kind=\"transient\"",
+    ];
+    let faults = || labelled(port, "alluvium_errors_total", &fault).filter(|faults| *faults > 0.0);
+    program.until("what the client met", PATIENCE, faults).await;
+    assert_eq!(told(), [before as f64, 0.0], "nobody can tell what comes to the topic meanwhile");
     broker.resume();
     until_readyz(&mut program, port, 200, &["ok"]).await;
+    let after = before + source.fill(100).model.records();
+    program.until("everything read once more", PATIENCE, || all_read(after)).await;
 }
 
 /// What `/status` says of the slot's lane.
@@ -257,7 +308,11 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     std::fs::write(&bank.config, text).expect("the configuration");
     // A line of some 1 MB a second and connection.
     proxy.delay(Duration::from_millis(60));
-    let mut program = bank.site.run("service", &bank.config);
+    let (terminal, stdout) = Terminal::open();
+    let config = bank.config.to_str().expect("a path in UTF-8");
+    let mut program = bank.site.start_with("service", &["run", "--config", config], |command| {
+        command.stdout(stdout).env("TERM", "xterm");
+    });
     let size: u64 = bank.value("SELECT pg_table_size('large')").await.parse().expect("a number");
     let of = "table=\"public.large\"";
     let pipeline = || Some(status(port)?["pipelines"]["bank"].clone());
@@ -284,6 +339,8 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
     assert_eq!(told("alluvium_snapshot_size_bytes"), whole as f64);
     assert!(told("alluvium_snapshot_done_bytes") > 0.0 && told("alluvium_snapshot_rows_total") > 0.0);
+    let left = told("alluvium_snapshot_left_seconds");
+    assert!(left >= 1.0, "{left} s are left");
     let log = bank.site.path("service.log");
     let lines = || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -310,4 +367,12 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
     assert_eq!(told("alluvium_snapshot_done_bytes"), whole as f64);
     assert_eq!(told("alluvium_snapshot_rows_total"), 30_000.0);
+    assert_eq!(told("alluvium_snapshot_left_seconds"), 0.0);
+    program.kill().await;
+    // Nothing is drawn where the log is no terminal, nor on the terminal that stdout is.
+    let text = std::fs::read_to_string(&log).expect("the log");
+    let stray = text.lines().find(|line| serde_json::from_str::<Value>(line).is_err());
+    assert_eq!(stray, None);
+    let screen = terminal.end();
+    assert!(screen.lines.is_empty() && screen.erased.is_empty(), "{screen:?}");
 }

@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alluvium::batch::{ChangeBatch, Op};
-use alluvium::config::OnUnknownRow;
 use alluvium::log::{Log, store};
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::delta::DeltaSink;
-use alluvium::table::{Lanes, Layout, Limits, Mode, Table, TableId};
+use alluvium::table::{Mode, Table, TableId};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rand::Rng;
@@ -75,20 +74,8 @@ pub fn changes(table: &Table, rng: &mut SmallRng, keys: i64, count: usize, turn:
 }
 
 pub fn table(folder: &Path, mode: Mode) -> Table {
-    Table {
-        id: TableId::new("orders"),
-        location: Url::from_directory_path(folder).expect("an absolute path"),
-        mode,
-        schema: schema(),
-        partition_by: Vec::new(),
-        lanes: Lanes::All,
-        limits: Limits::default(),
-        layout: Layout::default(),
-        properties: BTreeMap::new(),
-        comment: None,
-        type_widening: false,
-        on_unknown_row: OnUnknownRow::default(),
-    }
+    let location = Url::from_directory_path(folder).expect("an absolute path");
+    Table::new(TableId::new("orders"), location, mode, schema())
 }
 
 /// Opens a sink as the pipeline does.

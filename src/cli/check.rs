@@ -8,25 +8,25 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 use object_store::ObjectStore;
-use url::Url;
 
 use super::memory::with_budgets;
 use crate::budget::Budget;
-use crate::config::Document;
+use crate::config::{Document, Reach};
 use crate::error::{Error, Result};
-use crate::log::{FORGOTTEN, Log, store};
+use crate::log::{FORGOTTEN, Log};
 use crate::pipeline::assembly::{KafkaToDelta, NO_COLUMNS_YET};
+use crate::pipeline::doubling::must_be_new;
 use crate::pipeline::postgres::{Found, PostgresFeeds, PostgresToDelta};
 use crate::pipeline::resolve::{KafkaFeeds, Resolved, Source, resolve};
-use crate::pipeline::tables::open_store;
+use crate::pipeline::tables::probed_store;
 use crate::position::{Checkpoint, Lane, Lsn};
 use crate::reject::delivered::Delivered;
-use crate::sources::Resume;
+use crate::sources::kafka::partitions_waiting;
 use crate::status::{Board, PipelineStatus};
-use crate::table::{Mode, Table, full_name};
+use crate::table::{Lanes, Mode, Table, full_name};
 
 pub(super) async fn check(file: &Path) -> Result<ExitCode> {
-    let (config, resolved) = resolve(Document::read(file)?)?;
+    let (config, resolved) = resolve(Document::read(file, Reach::All)?)?;
     super::print(&format!("{}: no problems\n", file.display()))?;
     let mut code = 0;
     for (pipeline, budget) in with_budgets(&config, resolved) {
@@ -59,27 +59,25 @@ impl Report {
         report
     }
 
-    async fn kafka(&mut self, pipeline: &Resolved, mut feeds: KafkaFeeds, budget: Budget) {
-        // A look must not make a group share its lanes anew.
-        feeds.kafka.group = None;
+    async fn kafka(&mut self, pipeline: &Resolved, feeds: KafkaFeeds, budget: Budget) {
+        let group = feeds.kafka.group.clone();
         let brokers = feeds.kafka.brokers.clone();
         let board = Board::default();
-        let opener = match KafkaToDelta::new(pipeline.clone(), feeds.clone(), budget, board.clone(), false) {
+        let opener = match KafkaToDelta::looking(pipeline.clone(), feeds.clone(), budget, board.clone()) {
             Ok(opener) => opener,
             Err(wrong) => return self.wrong("kafka", &wrong),
         };
-        let mut resume = Resume::new();
-        let mut tables = Vec::new();
+        let (mut tables, mut marks) = (Vec::new(), Vec::new());
         for feed in &feeds.feeds {
             let found = async {
-                let store = probed(&feed.location, pipeline).await?;
+                let store = probed_store(&feed.location, &pipeline.storage).await?;
                 let fed = opener.complete(feed, &store).await?;
                 Ok::<_, Error>((look(&fed.0, store, &pipeline.name, None).await?, fed))
             };
             match found.await {
                 Ok((found, fed)) => {
-                    self.table(&fed.0, &found, None);
-                    resume.insert(fed.0.id.clone(), found.map(|(_, marks)| marks).unwrap_or_default());
+                    self.table(&fed.0, found.as_ref(), None);
+                    marks.push(found.map(|log| log.snapshot().marks.clone()).unwrap_or_default());
                     tables.push(fed);
                 }
                 Err(later) if later.code == NO_COLUMNS_YET => self.line(&format!("table {}: {later}", feed.id)),
@@ -90,10 +88,17 @@ impl Report {
         if tables.is_empty() {
             return; // Nothing is asked of the brokers then, so there is nothing to say of them.
         }
-        match opener.source(&tables, &resume, Delivered::default()).await {
+        match opener.source(&tables, &marks, Delivered::default()).await {
             Ok(source) => {
                 drop(source);
-                self.lanes(&brokers, board.read().get(pipeline.name.as_ref()));
+                match opener.must_be_readable().await {
+                    Ok(()) => self.lanes(&brokers, board.read().get(pipeline.name.as_ref())),
+                    Err(wrong) => self.wrong(&format!("kafka {brokers}"), &wrong),
+                }
+                if let Some(group) = group {
+                    let found = opener.look_at_group(&group).await;
+                    self.group(&brokers, found);
+                }
             }
             Err(wrong) => self.wrong(&format!("kafka {brokers}"), &wrong),
         }
@@ -117,6 +122,11 @@ impl Report {
         for advice in &found.advice {
             self.line(&format!("postgres: note: {advice}"));
         }
+        for pattern in &found.unmatched.patterns {
+            self.line(&format!(
+                "postgres: note: `follow` has the pattern `{pattern}`, and no table has such a name yet"
+            ));
+        }
         for problem in &found.problems {
             self.wrong("postgres", &problem.error());
         }
@@ -128,10 +138,15 @@ impl Report {
                 Err(wrong) => self.wrong(&format!("table {id}"), wrong),
             }
         }
-        for lacking in &found.unpublished {
+        for unpublished in &found.unpublished {
+            let lacking = &unpublished.table;
             let table = full_name(&lacking.schema, &lacking.table);
+            let then = match unpublished.is_copied {
+                true => "copies it",
+                false => "stops it there",
+            };
             self.line(&format!(
-                "table {table}: a run adds it to the publication when it starts, and copies it"
+                "table {table}: a run adds it to the publication when it starts, and {then}"
             ));
             if !lacking.unidentified.tables.is_empty() {
                 self.line(&format!(
@@ -144,6 +159,9 @@ impl Report {
             }
         }
         let kept = self.look_at(&pipeline.dead_letters, pipeline, database).await;
+        for mistake in found.mistakes(&kept) {
+            self.wrong("postgres", &mistake.error());
+        }
         match found.continues(&marks, &kept) {
             Ok(will) => will.iter().for_each(|will| self.line(&format!("postgres: {will}"))),
             Err(wrong) => self.wrong("postgres", &wrong),
@@ -152,11 +170,14 @@ impl Report {
 
     /// What a table holds; nothing, where that cannot be told. Of a database, the lanes beside the slot's are not for a person.
     async fn look_at(&mut self, table: &Table, pipeline: &Resolved, database: Option<&Found>) -> Checkpoint {
-        let found = async { look(table, probed(&table.location, pipeline).await?, &pipeline.name, database).await };
+        let found = async {
+            let store = probed_store(&table.location, &pipeline.storage).await?;
+            look(table, store, &pipeline.name, database).await
+        };
         match found.await {
             Ok(found) => {
-                self.table(table, &found, database.map(|database| &database.lane));
-                found.map(|(_, marks)| marks).unwrap_or_default()
+                self.table(table, found.as_ref(), database.map(|database| &database.lane));
+                found.map(|log| log.checkpoint()).unwrap_or_default()
             }
             Err(wrong) => {
                 self.wrong(&format!("table {}", table.id), &wrong);
@@ -177,7 +198,8 @@ impl Report {
         }
     }
 
-    fn table(&mut self, table: &Table, found: &Option<(u64, Checkpoint)>, slot: Option<&Lane>) {
+    fn table(&mut self, table: &Table, found: Option<&Log>, slot: Option<&Lane>) {
+        let found = found.map(|log| (log.snapshot().version, log.checkpoint()));
         let kind = match &table.mode {
             Mode::Append => "append".to_owned(),
             Mode::Upsert { key, .. } => format!("upsert by {}", key.join(", ")),
@@ -198,23 +220,27 @@ impl Report {
         self.line(&format!("table {} ({kind}) at {}: {plan}", table.id, table.location));
     }
 
+    fn group(&mut self, brokers: &str, found: Result<String>) {
+        match found {
+            Ok(told) => self.line(&format!("kafka {brokers}: {told}")),
+            Err(wrong) => self.wrong(&format!("kafka {brokers}"), &wrong),
+        }
+    }
+
     fn lanes(&mut self, brokers: &str, status: Option<&PipelineStatus>) {
         let lanes = status.map(|status| &status.lanes);
         let count = lanes.map_or(0, |lanes| lanes.len());
         let lag: u64 = lanes.iter().flat_map(|lanes| lanes.values()).filter_map(|lane| lane.lag).sum();
         self.line(&format!("kafka {brokers}: reachable, {count} partitions, {lag} records to read"));
+        if let Some(status) = status.filter(|status| !status.waiting.is_empty()) {
+            let what = "Partitions would wait, and the others would be read";
+            self.wrong(&format!("kafka {brokers}"), &partitions_waiting(what, &status.waiting));
+        }
     }
 }
 
-/// The store of a place, once it was seen to take a write and to refuse a second one of the same key.
-async fn probed(location: &Url, pipeline: &Resolved) -> Result<Arc<dyn ObjectStore>> {
-    let probed = open_store(&store::nearest(location), &pipeline.storage)?;
-    store::probe_conditional_put(probed.as_ref(), location.as_str()).await?;
-    open_store(location, &pipeline.storage)
-}
-
-/// Version and marks of the table that is there, or None where there is none yet; an error where it is not the one that is expected.
-async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str, database: Option<&Found>) -> Result<Option<(u64, Checkpoint)>> {
+/// The log of the table that is there, or None where there is none yet; an error where it is not the one that is expected.
+async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str, database: Option<&Found>) -> Result<Option<Log>> {
     let Some(mut log) = Log::open(&table.location, store, pipeline).await? else {
         Log::may_create(table)?;
         return Ok(None);
@@ -225,5 +251,8 @@ async fn look(table: &Table, store: Arc<dyn ObjectStore>, pipeline: &str, databa
             None => wrong,
         });
     }
-    Ok(Some((log.snapshot().version, log.checkpoint())))
+    if let Some(database) = database.filter(|_| !matches!(table.lanes, Lanes::All)) {
+        must_be_new(pipeline, table, [(&database.lane, 0)], &log.snapshot().marks)?;
+    }
+    Ok(Some(log))
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use url::Url;
 
 use super::ConfigArgument;
-use crate::config::{Config, Document, url_of};
+use crate::config::{Config, Document, Reach, url_of};
 use crate::error::{Error, Result};
 use crate::log::When;
 use crate::pipeline::resolve::{Resolved, Source, Storage, resolve, storage};
@@ -23,7 +23,9 @@ pub(super) struct Moment {
     /// The state at a time: 2026-11-23T10:00:00Z, "2026-11-23 10:00:00" or 2026-11-23, in UTC where nothing else is said
     #[arg(long, value_name = "TIME")]
     timestamp: Option<String>,
-    /// The first state that holds all of these source positions: orders/0:41 orders/1:17
+    /// The first state that holds all of these source positions: orders/0:41 orders/1:17. Of a topic that was made anew, with its id as
+    /// `history --format json` shows it: orders/0@3Krctj1_TkuvCDiAzlb6pQ:41. Of a table that several pipelines wrote, with the name of one
+    /// before it: shop:orders/0:41
     #[arg(long, value_name = "LANE:POS", num_args = 1..)]
     position: Vec<String>,
 }
@@ -89,7 +91,7 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) async fn open(&self) -> Result<Vec<Named>> {
         if self.named.is_empty() {
-            let (config, resolved) = resolve(Document::read(&self.config.config)?)?;
+            let (config, resolved) = resolve(Document::read(&self.config.config, Reach::Tables)?)?;
             return of_config(&config, &resolved).await;
         }
         let each = self.named.iter().map(|text| {
@@ -175,10 +177,11 @@ mod tests {
     #[test]
     fn positions_of_several_lanes_are_one_moment() {
         let moment = Moment {
-            position: vec!["orders/0:41".to_owned(), "orders/1:17".to_owned()],
+            position: ["orders/0:41", "orders/1@A:17", "shop:orders/2@A:9"].map(str::to_owned).to_vec(),
             ..Moment::default()
         };
-        let mark = [(Lane::new("orders/0"), Position(41)), (Lane::new("orders/1"), Position(17))]
+        let mark = [("orders/0", 41), ("orders/1@A", 17), ("shop:orders/2@A", 9)]
+            .map(|(lane, at)| (Lane::new(lane), Position(at)))
             .into_iter()
             .collect();
         assert_eq!(moment.when().unwrap(), When::Mark(mark));

@@ -2,6 +2,7 @@
 
 mod json;
 mod lines;
+mod times;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::csv;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::LineDelimitedWriter;
 use clap::{Args, ValueEnum};
@@ -45,6 +46,7 @@ enum Format {
     Table,
     /// One JSON object a line
     Json,
+    /// Null and an empty text are alike in it
     Csv,
     Parquet,
 }
@@ -92,6 +94,9 @@ async fn write(mut rows: Rows, format: Format, out: impl Write + Send) -> Result
     };
     let mut writer = Writer::new(format, rows.schema.clone(), out)?;
     while let Some(batch) = rows.next().await? {
+        if format != Format::Parquet {
+            times::must_be_written(&batch)?;
+        }
         writer.write(&batch).map_err(unwritten)?;
         if gone.load(Ordering::Relaxed) {
             return Ok(());
@@ -141,7 +146,7 @@ impl<W: Write + Send> Writer<W> {
     fn new(format: Format, schema: SchemaRef, out: W) -> Result<Self> {
         Ok(match format {
             Format::Table => Writer::Table(Lines::new(schema, out)),
-            Format::Json => Writer::Json(json::writer(out)),
+            Format::Json => Writer::Json(json::writer(&schema, out)?),
             Format::Csv => Writer::Csv(csv_writer(schema, out)?),
             Format::Parquet => Writer::Parquet(ParquetWriter::new(out, schema)?),
         })
@@ -170,8 +175,12 @@ impl<W: Write + Send> Writer<W> {
 fn csv_writer<W: Write>(schema: SchemaRef, out: W) -> Result<csv::Writer<W>> {
     if let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
         let name = nested.name();
+        let part = match nested.data_type() {
+            DataType::Struct(_) | DataType::Map(..) => "'part'",
+            _ => "1",
+        };
         let what =
-            format!("column `{name}` has parts, which CSV cannot hold: ask for them one by one (`{name}['part']`), or use --format json");
+            format!("column `{name}` has parts, which CSV cannot hold: ask for them one by one (`{name}[{part}]`), or use --format json");
         return Err(Error::config("usage", what));
     }
     let mut writer = csv::Writer::new(out);

@@ -6,14 +6,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::moment::{named, of_config};
-use crate::config::Document;
+use crate::config::{Document, Reach};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::pipeline::postgres::PostgresFeeds;
 use crate::pipeline::resolve::{Resolved, Source, resolve};
+use crate::sources::postgres::again;
 
 pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode> {
-    let (config, resolved) = resolve(Document::read(file)?)?;
+    // The database is not asked: the run that copies finds the wish in the table.
+    let (config, resolved) = resolve(Document::read(file, Reach::Tables)?)?;
     let known = of_config(&config, &resolved).await?;
     // All are looked at before one is changed.
     let mut asked = Vec::new();
@@ -27,16 +29,8 @@ pub(super) async fn resnapshot(file: &Path, names: &[String]) -> Result<ExitCode
                 format!("there is no table at {} yet: it is copied by the first run", table.url),
             ));
         };
-        if log
-            .snapshot()
-            .properties
-            .get("delta.appendOnly")
-            .is_some_and(|value| value == "true")
-        {
-            let what = format!(
-                "table `{name}` only grows, so it cannot be copied again in its place: let a new table begin with the copy (name another `location`)"
-            );
-            return Err(Error::config("append_only", what));
+        if log.snapshot().only_grows() {
+            return Err(again::only_grows(name));
         }
         let held = log.checkpoint();
         let Some((lane, _)) = held.named(&slot) else {

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::memory::with_budgets;
 use super::progress::Progress;
 use crate::budget::Budget;
-use crate::config::Document;
+use crate::config::{Document, Reach};
 use crate::error::{Error, Result};
 use crate::pipeline::all::{Together, run_all};
 use crate::pipeline::resolve::resolve;
@@ -22,9 +22,11 @@ use crate::status::Board;
 
 /// The same signal once more as soon as this is no second thought: `timeout` sends one to the process and one to its group.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
+/// SIGXFSZ, as Linux and macOS number it.
+const FILE_TOO_LARGE: i32 = 25;
 
 pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> {
-    let (config, resolved) = resolve(Document::read(file)?)?;
+    let (config, resolved) = resolve(Document::read(file, Reach::All)?)?;
     let pipelines = with_budgets(&config, resolved);
     let budgets: BTreeMap<String, Budget> = pipelines
         .iter()
@@ -53,6 +55,7 @@ pub(super) async fn run(file: &Path, until_caught_up: bool) -> Result<ExitCode> 
                     continue;
                 }
                 if stop.is_cancelled() {
+                    progress.clear();
                     warn!("stopped at once by a second signal: what was staged will be read again");
                     return Ok(ExitCode::from(128 + number));
                 }
@@ -80,6 +83,8 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self> {
         let listen = |kind| signal(kind).map_err(|e| Error::bug("signals cannot be received").because(e));
+        // A file that outgrows its limit (`ulimit -f`) is an error then, told as a full disk is, and not the end. It stays so: none is awaited.
+        drop(listen(SignalKind::from_raw(FILE_TOO_LARGE))?);
         let hangup = (!ignores_hangup()).then(|| listen(SignalKind::hangup()));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -126,6 +131,18 @@ fn hangup_is_in(status: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_outgrows_its_limit_does_not_end_the_process() {
+        let _signals = Signals::new().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        assert_eq!(
+            u64::from_str_radix(caught.trim(), 16).unwrap() >> (FILE_TOO_LARGE - 1) & 1,
+            1,
+            "{caught}"
+        );
+    }
 
     #[test]
     fn a_process_that_nohup_has_started_is_known_by_the_signals_that_it_ignores() {

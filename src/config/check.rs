@@ -14,8 +14,8 @@ use url::Url;
 
 use super::location::{place_of, shown};
 use super::{
-    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OnUnknownRow, OneOrMany, Pipeline, SaslMechanism, Secret, Span, Table, Text,
-    Tls, Tombstones,
+    Bytes, Config, Format, Kafka, KeyFrom, KeyPath, Merge, OnUnknownRow, OneOrMany, Pipeline, Reach, SaslMechanism, Secret, Span, Table,
+    Text, Tls, Tombstones,
 };
 
 /// Below this, the buffers of a fetch and of a Parquet writer do not fit.
@@ -32,9 +32,10 @@ const MEMORY_MAX: Bytes = Bytes(1 << 50);
 const FILE_SIZE_MIN: Bytes = Bytes(1 << 20);
 const FILE_SIZE_MAX: Bytes = Bytes(1 << 30);
 /// What is wrong, by key.
-pub(super) fn check(config: &Config) -> Vec<(KeyPath, String)> {
+pub(super) fn check(config: &Config, reach: Reach) -> Vec<(KeyPath, String)> {
     let mut check = Check {
         config,
+        reach,
         problems: Vec::new(),
     };
     check.process();
@@ -54,6 +55,7 @@ const TOO_LONG: &str = "more than a year";
 
 struct Check<'c> {
     config: &'c Config,
+    reach: Reach,
     problems: Vec<(KeyPath, String)>,
 }
 
@@ -194,7 +196,10 @@ impl Check<'_> {
 
     fn tls(&mut self, at: &KeyPath, tls: &Tls) {
         for (key, file) in [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)] {
-            self.file(&at.key(key), file.as_deref());
+            // They lie on the machine that connects, as secrets do.
+            if self.reach.needs(at) {
+                self.file(&at.key(key), file.as_deref());
+            }
         }
         let needs = "`certificate` and `key` need each other";
         self.wrong_if(tls.certificate.is_some() != tls.key.is_some(), at.clone(), needs);
@@ -350,7 +355,9 @@ impl Check<'_> {
     }
 
     fn secret(&mut self, at: &KeyPath, secret: &Secret) {
-        if let Err(error) = secret.reveal() {
+        if self.reach.needs(at)
+            && let Err(error) = secret.reveal()
+        {
             self.wrong(at.clone(), error.to_string());
         }
     }

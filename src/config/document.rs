@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, KeyPath, Problem, Problems, check, structure};
+use super::{Config, KeyPath, Problem, Problems, Reach, check, structure};
 
 /// Does not print: a secret may stand in the text, at a wrong place.
 pub struct Document {
@@ -29,8 +29,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a file. It fails only where there is nothing to look into; other problems are in the document.
-    pub fn read(file: &Path) -> Result<Self, Problems> {
+    /// Reads a file. It fails only where there is nothing to look into; other problems are in the document. A secret that
+    /// is missing is one of them only where it leads to what is reached.
+    pub fn read(file: &Path, reach: Reach) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(file).map_err(|error| {
             let what = format!("cannot be read: {error}; name another file with --config");
             Problems {
@@ -42,11 +43,11 @@ impl Document {
                 }],
             }
         })?;
-        Ok(Self::parse(file, text))
+        Ok(Self::parse(file, text, reach))
     }
 
     /// Reads a text as if it stood in `file`.
-    pub fn parse(file: &Path, text: String) -> Self {
+    pub fn parse(file: &Path, text: String, reach: Reach) -> Self {
         let mut document = Self {
             file: file.to_owned(),
             lines: line_starts(&text),
@@ -60,7 +61,7 @@ impl Document {
             for (key, what) in structure::check(&schema(), &mut tree) {
                 document.add(&key, what);
             }
-            document.read_tree(tree);
+            document.read_tree(tree, reach);
         }
         document
     }
@@ -82,11 +83,11 @@ impl Document {
         errors.is_empty().then_some(tree)
     }
 
-    fn read_tree(&mut self, tree: Value) {
+    fn read_tree(&mut self, tree: Value, reach: Reach) {
         match serde_json::from_value::<Config>(tree) {
             Ok(mut config) => {
                 config.resolve_paths(&folder_of(&self.file));
-                for (key, what) in check::check(&config) {
+                for (key, what) in check::check(&config, reach) {
                     self.add(&key, what);
                 }
                 self.config = Some(config);

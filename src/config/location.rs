@@ -14,7 +14,7 @@ impl Config {
     pub(super) fn resolve_paths(&mut self, folder: &Path) {
         let path = |path: &mut PathBuf| *path = folder.join(&*path);
         let place = |place: &mut String| {
-            if !place.contains("://") && !place.is_empty() {
+            if !place.contains("://") && !place.is_empty() && !is_of_home(place) {
                 *place = folder.join(&*place).to_string_lossy().into_owned();
             }
         };
@@ -91,6 +91,11 @@ pub fn url_of(place: &str) -> Result<Url, String> {
     if place.is_empty() {
         return Err("an empty text names no place: `.` is the folder that a place is relative to".to_owned());
     }
+    if is_of_home(place) {
+        return Err(format!(
+            "`{place}`: only a shell knows what `~` stands for: write the folder out (or `./~`, if that is its name)"
+        ));
+    }
     if place.contains("://") {
         let url = Url::parse(place).map_err(|_| wrong())?;
         if !url.username().is_empty() && !url.scheme().starts_with("abfs") || url.password().is_some() || url.query().is_some() {
@@ -110,6 +115,10 @@ pub fn url_of(place: &str) -> Result<Url, String> {
     }
     let absolute = std::path::absolute(place).map_err(|_| wrong())?;
     Url::from_directory_path(without_dots(&absolute)).map_err(|()| wrong())
+}
+
+fn is_of_home(place: &str) -> bool {
+    place == "~" || place.starts_with("~/")
 }
 
 /// A text that may be a URL, as a message shows it: whatever could be a secret in it is not shown, whether it can be parsed or not.
@@ -180,9 +189,10 @@ mod tests {
             let what = url_of(place).unwrap_err();
             assert!(what.contains("%23"), "{place}: {what}");
         }
-        for place in ["s3://bucket/x?y", "file:///x?y", ""] {
+        for place in ["s3://bucket/x?y", "file:///x?y", "", "~", "~/lake"] {
             assert!(url_of(place).is_err(), "{place}");
         }
+        assert!(url_of("./~/lake").unwrap().as_str().ends_with("/~/lake/"));
         assert_eq!(url_of("/x#y?z").unwrap().as_str(), "file:///x%23y%3Fz/");
         assert_eq!(
             url_of("file:///x%23y").unwrap().to_file_path().unwrap(),

@@ -8,8 +8,10 @@ mod check;
 mod document;
 mod key_path;
 mod location;
+pub mod pattern;
 mod postgres;
 mod problem;
+mod reach;
 mod structure;
 mod values;
 
@@ -25,11 +27,13 @@ pub use key_path::KeyPath;
 pub use location::url_of;
 pub use postgres::{Database, Postgres, SpecialValues, TableMode, schema_and_table};
 pub use problem::{Problem, Problems, suggestion};
+pub use reach::Reach;
 pub use values::{Bytes, OneOrMany, Secret, Span, Text};
 
-/// Reads a configuration, or tells everything that is wrong with it. Relative paths in it are relative to its own folder.
+/// Reads a configuration with all secrets that it asks for, or tells everything that is wrong with it. Relative paths in it are relative
+/// to its own folder.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    Document::read(path)?.into_config()
+    Document::read(path, Reach::All)?.into_config()
 }
 
 /// The whole file.
@@ -47,14 +51,15 @@ pub struct Config {
     #[serde(default = "default_state")]
     pub state: PathBuf,
     /// Memory for rows in flight; each pipeline gets an equal part. Indexes of keys come on top: some 20 bytes for each key. Default: 512
-    /// MiB, or a third of what the machine or the container has, where that is less.
+    /// MiB, or a third of what the machine or the container has, or half of what it has beyond 150 MiB, whichever is least.
     pub memory: Option<Bytes>,
     #[serde(default)]
     pub http: Http,
     /// How long a stop may take to publish what is staged. What is not published then is read again at the next start.
     #[serde(default = "default_grace")]
     pub grace: Span,
-    /// Each pipeline by its name, which is part of the marks in its tables: a pipeline that is renamed begins anew.
+    /// Each pipeline by its name, which is part of the marks in its tables: a pipeline that is renamed begins anew, and is refused by tables
+    /// where rows would be there twice, be missing, or stay when they are deleted.
     pub pipelines: BTreeMap<String, Pipeline>,
 }
 

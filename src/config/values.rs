@@ -118,12 +118,35 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A text in the open, or a secret by reference.
+/// A text in the open, or a secret by reference. A number, true and false may stand without quotes.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Text {
-    Plain(String),
+    Plain(
+        #[serde(deserialize_with = "Scalar::text")]
+        #[schemars(with = "Scalar")]
+        String,
+    ),
     Secret(Secret),
+}
+
+/// What may be written for a text in the open.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Scalar {
+    Text(String),
+    Number(i64),
+    Truth(bool),
+}
+
+impl Scalar {
+    fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        Ok(match Self::deserialize(from)? {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+            Self::Truth(truth) => truth.to_string(),
+        })
+    }
 }
 
 impl Text {
@@ -151,6 +174,15 @@ mod tests {
         for wrong in ["5", "", "soon", "-5 s"] {
             assert!(Span::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_number_and_a_truth_are_texts_without_quotes() {
+        let texts: Vec<Text> = serde_json::from_str(r#"["6000", 6000, -1, true, {"env": "NAME"}]"#).unwrap();
+        let plain = ["6000", "6000", "-1", "true"].map(|text| Text::Plain(text.to_owned()));
+        assert_eq!(texts[..4], plain);
+        assert_eq!(texts[4], Text::Secret(Secret::Env("NAME".to_owned())));
+        assert!(serde_json::from_str::<Text>("[1]").is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::log::snapshot::{LiveFile, Vector};
@@ -151,28 +152,28 @@ pub(crate) struct Sidecar {
     pub path: String,
 }
 
-/// Who made a version, and how. Any writer may put anything here, so nothing is required of it.
+/// Who made a version, and how. Any writer may put anything here: nothing is required of it, and what does not fit is not there.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct CommitInfo {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub timestamp: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub in_commit_timestamp: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub operation: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub operation_parameters: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub operation_metrics: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub engine_info: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub txn_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub is_blind_append: Option<bool>,
     /// A text by Delta's convention; ours is the JSON of [`UserMetadata`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
     pub user_metadata: Option<String>,
 }
 
@@ -183,6 +184,9 @@ pub struct UserMetadata {
     pub pipeline: String,
     /// By lane: the first and the last position that this version brought. The first is null where the table had not read the lane.
     pub positions: BTreeMap<String, (Option<u64>, u64)>,
+    /// Where the version moved no mark: the lanes whose marks had passed the rows that it brought.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<String>,
     /// Whether the version repeats the marks of all lanes of the pipeline, moved or not (see `positions.rs`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all_marks: bool,
@@ -191,6 +195,12 @@ pub struct UserMetadata {
     pub source_ms: Option<i64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, Value>,
+}
+
+/// What is of another type than it has by convention, and null, is None.
+fn if_it_fits<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    let value = Value::deserialize(from)?;
+    Ok(serde_json::from_value::<Option<T>>(value).ok().flatten())
 }
 
 impl Protocol {

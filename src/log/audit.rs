@@ -1,8 +1,9 @@
 //! Whether what others did to a table leaves its marks true.
 //!
 //! RESTORE, REPLACE and a whole overwrite take rows back or replace them, but leave the marks: the rows between would be missing
-//! for ever and nobody would know. Such a version stops the pipeline, with choices. The operator's choice to keep the table as it
-//! is stands in the table itself: `alluvium.accept` names the newest such version that is accepted.
+//! for ever and nobody would know. Such a version stops the pipeline, with choices. A RESTORE of what the pipeline itself has left is no such
+//! version, and undoes those before it. The operator's choice to keep the table as it is stands in the table itself: `alluvium.accept` names
+//! the newest such version that is accepted.
 
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use crate::log::actions::CommitInfo;
 use crate::log::columns::{Widening, grew};
 use crate::log::entries::Commit;
 use crate::log::replay::{self, Said};
-use crate::log::snapshot::Snapshot;
 use crate::log::times;
 use crate::table::{Table, Version};
 
@@ -23,34 +23,32 @@ const ACCEPT_PROPERTY: &str = "alluvium.accept";
 const COMMITS_READ_MAX: u64 = 1000;
 
 impl Log {
-    /// Looks at all versions since the pipeline's own newest one.
+    /// Looks at all versions since the pipeline's own newest one, from the newest on.
     pub(super) async fn audit(&mut self, table: &Table) -> Result<()> {
         let holds_marks = !self.checkpoint().is_empty();
         let mut oldest = self.snapshot.version + 1;
+        let mut restored = None;
         for said in std::mem::take(&mut self.tail).into_iter().rev() {
             oldest = said.version;
-            if self.judge(&said, holds_marks, table)? == Verdict::Ours {
+            if self.judge(said, &mut restored, holds_marks, table)? == Verdict::Ours {
                 return Ok(());
             }
         }
         for version in (oldest.saturating_sub(COMMITS_READ_MAX)..oldest).rev() {
             // Older versions are cleaned away in time: what is gone cannot be looked at.
-            let Some(commit) = self.entries.commit(version).await? else {
-                return Ok(());
-            };
-            if self.judge(&Said::of(&commit), holds_marks, table)? == Verdict::Ours {
+            let Some(commit) = self.entries.commit(version).await? else { break };
+            if self.judge(Said::of(&commit), &mut restored, holds_marks, table)? == Verdict::Ours {
                 return Ok(());
             }
         }
-        Ok(())
+        // What was restored cannot be looked at, so nobody knows what was taken back with it.
+        restored.map_or(Ok(()), |restored| Err(taken_back(table, &restored.by)))
     }
 
-    fn judge(&self, said: &Said, holds_marks: bool, table: &Table) -> Result<Verdict> {
-        let ours = said
-            .info
-            .ours()
-            .filter(|own| own.pipeline == *self.pipeline && !own.positions.is_empty());
-        if ours.is_some() && !holds_marks {
+    fn judge(&self, said: Said, restored: &mut Option<Restored>, holds_marks: bool, table: &Table) -> Result<Verdict> {
+        let own = said.info.ours();
+        let is_ours = own.is_some_and(|own| own.pipeline == *self.pipeline && !own.positions.is_empty());
+        if is_ours && !holds_marks {
             let what = format!(
                 "version {} of `{}` at {} was written by pipeline `{}`, but the table holds no mark of it: the marks expired or were removed; \
                  restore a version that has them, or name another location",
@@ -58,26 +56,45 @@ impl Log {
             );
             return Err(Error::config("marks_missing", what));
         }
-        if ours.is_some() {
+        if let Some(restored) = restored.as_ref().filter(|restored| restored.to < said.version) {
+            // Whatever others did here was undone; the pipeline's own rows must not be.
+            return if is_ours {
+                Err(taken_back(table, &restored.by))
+            } else {
+                Ok(Verdict::Others)
+            };
+        }
+        *restored = None;
+        if is_ours {
             return Ok(Verdict::Ours);
         }
-        if holds_marks {
-            stop_if_taken_back(&self.snapshot, said).map(|()| Verdict::Others)
-        } else {
-            Ok(Verdict::Others)
+        if holds_marks && self.takes_back(&said) {
+            let Some(to) = restored_version(&said.info).filter(|to| *to < said.version) else {
+                return Err(taken_back(table, &said));
+            };
+            *restored = Some(Restored { by: said, to });
         }
+        Ok(Verdict::Others)
+    }
+
+    /// Whether the version takes rows back, and no operator has accepted that.
+    fn takes_back(&self, said: &Said) -> bool {
+        let accepted: Option<Version> = self.snapshot.properties.get(ACCEPT_PROPERTY).and_then(|text| text.parse().ok());
+        takes_back(&said.info) && accepted.is_none_or(|accepted| accepted < said.version)
     }
 
     /// Takes in the versions that others made since; the files that came and went. The table must still be the one that was checked.
     pub(super) async fn take_in(&mut self, commit: Commit) -> Result<super::snapshot::Moves> {
         let said = Said::of(&commit);
         let version = commit.version;
-        if self.table.is_some() {
+        if let Some(table) = &self.table {
             self.stop_if_changed(&commit)?;
-            if !self.checkpoint().is_empty() {
-                stop_if_taken_back(&self.snapshot, &said)?;
+            if !self.checkpoint().is_empty() && self.takes_back(&said) {
+                return Err(taken_back(table, &said));
             }
         }
+        let passed = commit.passed(&self.pipeline).into_iter();
+        self.passed.extend(passed.map(|lane| (lane, version)));
         self.snapshot.timestamp_ms = times::after(self.snapshot.timestamp_ms, commit.made_ms());
         self.e_tag = commit.e_tag;
         let moves = self.snapshot.apply(commit.actions)?;
@@ -135,22 +152,37 @@ enum Verdict {
     Others,
 }
 
-fn stop_if_taken_back(snapshot: &Snapshot, said: &Said) -> Result<()> {
-    let accepted: Option<Version> = snapshot.properties.get(ACCEPT_PROPERTY).and_then(|text| text.parse().ok());
-    let Some(operation) = takes_back(&said.info).filter(|_| accepted.is_none_or(|accepted| accepted < said.version)) else {
-        return Ok(());
-    };
-    let what = format!(
-        "version {} of the table was made by {operation}: its rows changed, but its marks did not. Choose: restore the version before it and go on; \
-         or keep the table as it is, with ALTER TABLE … SET TBLPROPERTIES ('{ACCEPT_PROPERTY}' = '{}'); or fill another location from the start",
-        said.version, said.version,
-    );
-    Err(Error::config("taken_back", what))
+/// A RESTORE, and the version whose state it brought back: the table is as true to its marks as it was then, if they have not moved since.
+struct Restored {
+    by: Said,
+    to: Version,
 }
 
-/// The operation, if it is one that takes rows back or replaces all of them.
-fn takes_back(info: &CommitInfo) -> Option<&str> {
-    let operation = info.operation.as_deref()?;
+fn taken_back(table: &Table, said: &Said) -> Error {
+    let operation = said.info.operation.as_deref().unwrap_or_default();
+    let what = format!(
+        "version {} of `{}` at {} was made by {operation}: its rows changed, but its marks did not. Choose: restore version {} and start again; \
+         or keep the table as it is, with Spark's ALTER TABLE … SET TBLPROPERTIES ('{ACCEPT_PROPERTY}' = '{}'); or fill another location from the \
+         start",
+        said.version,
+        table.id,
+        table.location,
+        said.version.saturating_sub(1),
+        said.version,
+    );
+    Error::config("taken_back", what)
+}
+
+/// The version that a RESTORE names, as a number or as its text. One that names a time does not tell it.
+fn restored_version(info: &CommitInfo) -> Option<Version> {
+    let is_restore = info.operation.as_deref() == Some("RESTORE");
+    let version = info.operation_parameters.as_ref().filter(|_| is_restore)?.get("version")?;
+    version.as_u64().or_else(|| version.as_str()?.parse().ok())
+}
+
+/// Whether the operation is one that takes rows back or replaces all of them.
+fn takes_back(info: &CommitInfo) -> bool {
+    let Some(operation) = info.operation.as_deref() else { return false };
     let parameter = |name: &str| info.operation_parameters.as_ref().and_then(|all| all.get(name));
     let is = |name: &str, value: &str| parameter(name).is_some_and(|text| text.as_str() == Some(value));
     let overwrites = || match operation {
@@ -163,5 +195,5 @@ fn takes_back(info: &CommitInfo) -> Option<&str> {
         _ => false,
     };
     // FSCK takes out of the table what its store has lost.
-    (["RESTORE", "CLONE", "FSCK"].contains(&operation) || operation.contains("REPLACE TABLE") || overwrites()).then_some(operation)
+    ["RESTORE", "CLONE", "FSCK"].contains(&operation) || operation.contains("REPLACE TABLE") || overwrites()
 }

@@ -79,9 +79,14 @@ fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    // What a database's table looks like is not configured.
-    let is_of_server = matches!(table.lanes, Lanes::Slot(_)) && snapshot.partition_by == table.partition_by;
-    let (from, next) = match is_of_server {
+    // What a database's table looks like is not configured, but for its partitions.
+    let is_partitioned_so = snapshot.partition_by == table.partition_by;
+    let code = if is_partitioned_so {
+        "schema_mismatch"
+    } else {
+        "partition_mismatch"
+    };
+    let (from, next) = match is_partitioned_so && matches!(table.lanes, Lanes::Slot(_)) {
         true => (
             "what it is on the server",
             "change it back there (ALTER TABLE), or let a new table begin with a copy of it: name another `location`",
@@ -94,7 +99,7 @@ fn columns(snapshot: &Snapshot, table: &Table) -> Result<()> {
         table.location,
         differences.join("; "),
     );
-    Err(Error::config("schema_mismatch", what))
+    Err(Error::config(code, what))
 }
 
 /// What columns, at any depth, ask of their writers.
@@ -120,12 +125,6 @@ fn mode(snapshot: &Snapshot, table: &Table) -> Result<()> {
             format!("the table `{}` at {} {what}", table.id, table.location),
         ))
     };
-    let is = |name: &str| {
-        snapshot
-            .properties
-            .get(name)
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    };
     let key = snapshot.properties.get(KEY_PROPERTY);
     match (&table.mode, key) {
         (Mode::Append, Some(key)) => refuse(format!(
@@ -136,11 +135,13 @@ fn mode(snapshot: &Snapshot, table: &Table) -> Result<()> {
             "holds one row per `{key}`, and is to hold one per `{}`: change the key back, or name another location",
             configured.join(",")
         )),
-        (Mode::Upsert { .. }, _) if is("delta.appendOnly") => {
+        (Mode::Upsert { .. }, _) if snapshot.only_grows() => {
             refuse("only grows (`delta.appendOnly`): leave `key` out, or name another location for the current rows".to_owned())
         }
         // A vector in a table without the feature: readers would not look for it, and show rows that are deleted.
-        (Mode::Upsert { merge: Merge::Vectors, .. }, _) if !(is(ENABLE_DELETION_VECTORS) && snapshot.protocol.lists(DELETION_VECTORS)) => {
+        (Mode::Upsert { merge: Merge::Vectors, .. }, _)
+            if !(snapshot.is_set(ENABLE_DELETION_VECTORS) && snapshot.protocol.lists(DELETION_VECTORS)) =>
+        {
             refuse("has no deletion vectors: set `merge = \"rewrite\"`, or the table property `delta.enableDeletionVectors`".to_owned())
         }
         (Mode::Upsert { .. }, _) => Ok(()),

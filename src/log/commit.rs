@@ -96,7 +96,7 @@ impl Log {
     /// The outcome, and what the metric says of it.
     async fn try_commit(&mut self, change: &Change, name: &str) -> Result<(Outcome, &'static str)> {
         self.must_hold(change)?;
-        self.make().await?;
+        self.make(name).await?;
         let mut moves = Moves::default();
         for _ in 0..RACES_MAX {
             self.same_table().await?;
@@ -133,10 +133,17 @@ impl Log {
         ))
     }
 
-    /// The marks of the change's lanes are those that it was made on.
+    /// The marks of the change's lanes are those that it was made on, and nobody has brought rows of them without moving any.
     fn must_hold(&self, change: &Change) -> Result<()> {
         let held = self.snapshot.marks.get(&*self.pipeline);
         for (lane, to) in change.mark.iter() {
+            if let Some(version) = self.passed.get(lane.as_str()) {
+                let what = format!(
+                    "version {version} of {} has rows of lane {lane} behind its mark: another writer has it; this one opens again from the log",
+                    self.url
+                );
+                return Err(Error::fenced(what));
+            }
             let (base, there) = (change.base.get(lane), held.and_then(|held| held.get(lane)));
             let was_told = there == Some(FORGOTTEN) && there != base && base.is_some();
             if was_told && lane.topic_partition().is_none() {
@@ -205,7 +212,12 @@ impl Log {
                 Some(_) => return Ok(Put::Lost),
                 None => {}
             }
-            if tries >= (if error.code == "store_denied" { DENIED_PUTS_MAX } else { PUTS_MAX }) {
+            let most = match error.code {
+                "cannot_create" => 1, // What is in the way stays there.
+                "store_denied" => DENIED_PUTS_MAX,
+                _ => PUTS_MAX,
+            };
+            if tries >= most {
                 return Err(error);
             }
             self.wait(tries).await;

@@ -1,28 +1,22 @@
 //! Version 0: a new table.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Fields};
-use object_store::ObjectStore;
 use serde_json::{Value, json};
-use url::Url;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::log::actions::{Action, CommitInfo, Format, MetaData, Protocol, UserMetadata};
 use crate::log::check::KEY_PROPERTY;
-use crate::log::entries::Entries;
 use crate::log::features::{
     CHANGE_DATA_FEED, DELETION_VECTORS, ENABLE_CHANGE_DATA_FEED, ENABLE_DELETION_VECTORS, TIMESTAMP_NTZ, V2_CHECKPOINT,
 };
 use crate::log::indexed::{self, Indexed};
-use crate::log::plan::{ENGINE, body};
+use crate::log::plan::ENGINE;
 use crate::log::replay::CHECKPOINT_INTERVAL;
-use crate::log::store::fault;
 use crate::log::{Log, properties, schema};
 use crate::table::{Merge, Mode, Table};
-use crate::telemetry;
 
 /// How long versions and the files that only they need are kept, unless the configuration says otherwise: the promised window of
 /// time travel. Both properties carry it, because readers refuse to travel beyond the shorter one.
@@ -34,30 +28,9 @@ impl Log {
         schema::to_delta(&table.schema)?;
         configured(table).map(drop)
     }
-
-    /// Makes the table. Of two that make it at once, the loser opens what the winner made, and checks it.
-    pub async fn create(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
-        let entries = Entries {
-            store: Arc::clone(&store),
-            place: url.as_str().into(),
-        };
-        let actions = first_actions(table, pipeline, telemetry::now_us() / 1000)?;
-        let put = entries.put_commit(0, body(&actions)?).await;
-        // Whatever the put says, the table that is there now is the one to write to.
-        match (Self::open(url, store, pipeline).await?, put) {
-            (Some(mut log), _) => {
-                log.check(table).await?;
-                Ok(log)
-            }
-            (None, Err(e)) => Err(fault(e, &format!("make the table `{}` at {url}", table.id))),
-            (None, Ok(_)) => Err(Error::data(
-                "bad_log",
-                format!("the table `{}` at {url} was made, and is gone", table.id),
-            )),
-        }
-    }
 }
 
+/// What makes a table: the actions of its version 0.
 pub(super) fn first_actions(table: &Table, pipeline: &str, now_ms: i64) -> Result<Vec<Action>> {
     let properties = configured(table)?;
     let info = CommitInfo {

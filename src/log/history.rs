@@ -10,6 +10,7 @@ use crate::log::Log;
 use crate::log::actions::UserMetadata;
 use crate::log::entries::Commit;
 use crate::log::times;
+use crate::position::Lane;
 use crate::table::Version;
 
 /// One version of a table.
@@ -64,7 +65,10 @@ impl Entry {
                 .flatten()
                 .filter_map(|(name, value)| Some((name.clone(), number(value)?)))
                 .collect(),
-            said: info.and_then(|info| info.ours()),
+            said: info.and_then(|info| info.ours()).map(|mut said| {
+                said.positions.retain(|lane, _| Lane::new(lane.as_str()).has_positions());
+                said
+            }),
             files_added: commit.actions.iter().filter(|action| action.add.is_some()).count(),
             files_removed: commit.actions.iter().filter(|action| action.remove.is_some()).count(),
         }

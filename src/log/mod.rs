@@ -7,7 +7,7 @@
 //! ```text
 //!   Log ── open, at, history ──► replay ──► entries ──► object store      entries: the files of `_delta_log`
 //!    │                             │                                      replay:  checkpoint + commits = Snapshot
-//!    └──── create, check, commit ──┴─► actions, vectors, schema           commit:  the one way in which a version is made
+//!    └──── make, check, commit ────┴─► actions, vectors, schema           commit:  the one way in which a version is made
 //! ```
 //!
 //! The Delta library (deltalake) is used for checkpoints and, in `query`, for scans. Its commit path is not used, so what it would
@@ -43,6 +43,7 @@ mod unhinted;
 mod unmade;
 mod vectors;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
@@ -72,7 +73,8 @@ pub enum When {
     Version(Version),
     /// The newest version that was made at or before this time: milliseconds since 1970.
     Time(i64),
-    /// The first version that holds all these positions. Of a database, one that a copy holds shows nothing before the copy's own. A lane may be named without its incarnation: `orders/0`.
+    /// The first version that holds all these positions. Of a database, one that a copy holds shows nothing before the copy's own. A lane
+    /// may be named without its incarnation: `orders/0`; and with its pipeline before it: `shop:orders/0`.
     Mark(Checkpoint),
 }
 
@@ -96,13 +98,16 @@ pub struct Log {
     e_tag: Option<String>,
     /// The version of the checkpoint that the log was opened from; 0 where there was none.
     checkpointed: Version,
-    /// What the commits behind the last checkpoint said when the log was opened: the audit looks there first.
+    /// What the commits from the last checkpoint on said when the log was opened: the audit looks there first.
     tail: Vec<Said>,
     /// What the pipeline takes the table for; none before `check`, and never for readers.
     table: Option<Table>,
     /// The newest version that repeated all marks of the pipeline.
     all_marks_at: Option<Version>,
-    /// Version 0, where the first commit is to make the table.
+    /// By lane a version by which another instance of the pipeline brought rows that the marks had passed, since the log was opened. It
+    /// brought some that this one may be about to bring, and no mark would tell.
+    passed: BTreeMap<String, Version>,
+    /// Version 0, where the table is still to be made.
     unmade: Vec<Action>,
     jitter: SmallRng,
 }
@@ -143,19 +148,9 @@ impl Log {
             tail,
             table: None,
             all_marks_at,
+            passed: BTreeMap::new(),
             unmade: Vec::new(),
             jitter: SmallRng::from_os_rng(), // Times between tries only: nothing that is decided depends on it.
-        }
-    }
-
-    /// Opens the table for writing: makes it if it is not there, and checks that it is what the pipeline takes it for.
-    pub async fn open_or_create(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
-        match Self::open(url, Arc::clone(&store), pipeline).await? {
-            Some(mut log) => {
-                log.check(table).await?;
-                Ok(log)
-            }
-            None => Self::create(url, store, table, pipeline).await,
         }
     }
 

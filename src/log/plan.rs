@@ -54,7 +54,7 @@ impl Log {
     /// Makes the commit's actions on the state as it stands, and writes its file of vectors.
     pub(super) async fn plan(&mut self, change: &Change) -> Result<Plan> {
         // Versions never share a time, so that a time names one version.
-        let timestamp_ms = (telemetry::now_us() / 1000).max(self.snapshot.timestamp_ms + 1);
+        let timestamp_ms = (telemetry::now_us() / 1000).max(self.snapshot.timestamp_ms.saturating_add(1));
         // Before anything is written: what cannot be, is not begun.
         let grown = self.grow(change)?;
         let mut made = Made {
@@ -130,6 +130,11 @@ impl Log {
                 .iter()
                 .map(|(lane, from, to)| (lane.as_str().to_owned(), (from.map(|from| from.0 + 1), to.0)))
                 .collect(),
+            passed: if moved.is_empty() && !change.adds.is_empty() {
+                change.mark.iter().map(|(lane, _)| lane.as_str().to_owned()).collect()
+            } else {
+                Vec::new()
+            },
             all_marks: repeats_all_marks,
             source_ms: change.source_ms,
             notes: match &grown {

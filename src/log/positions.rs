@@ -40,7 +40,11 @@ impl Log {
     /// The positions of those lanes of a mark that this table has read.
     pub fn part_of(&self, mark: &Checkpoint) -> Checkpoint {
         let of_pipelines = marks_meant(&self.snapshot, &self.pipeline);
-        mark.only(|lane| of_pipelines.values().any(|held| !lanes_meant(lane, held).is_empty()))
+        mark.only(|lane| {
+            of_pipelines
+                .iter()
+                .any(|(pipeline, held)| !lanes_meant(lane, pipeline, held).is_empty())
+        })
     }
 
     /// The version that a moment names.
@@ -211,7 +215,7 @@ impl Wanted {
         let of_pipelines = marks_meant(now, own);
         let mut having = of_pipelines
             .iter()
-            .filter(|(_, held)| mark.iter().all(|(lane, _)| !lanes_meant(lane, held).is_empty()));
+            .filter(|(pipeline, held)| mark.iter().all(|(lane, _)| !lanes_meant(lane, pipeline, held).is_empty()));
         let Some((pipeline, held)) = having.next() else {
             let known: Vec<String> = of_pipelines.values().map(|held| held.to_string()).collect();
             return Err(usage(format!(
@@ -220,13 +224,16 @@ impl Wanted {
             )));
         };
         if let Some((other, _)) = having.next() {
+            let example = mark.iter().next().map(|(lane, at)| format!("{}:{}", lane.as_str(), lane.show(at)));
+            let example = example.unwrap_or_default();
             return Err(usage(format!(
-                "both pipelines `{pipeline}` and `{other}` wrote lanes of {mark} to {place}: name the lane with its incarnation"
+                "both pipelines `{pipeline}` and `{other}` wrote lanes of {mark} to {place}: name the one that is meant before a lane, as in \
+                 {pipeline}:{example} or {other}:{example}"
             )));
         }
         let mut full = Checkpoint::default();
         for (lane, at) in mark.iter() {
-            match lanes_meant(lane, held).as_slice() {
+            match lanes_meant(lane, pipeline, held).as_slice() {
                 [(lane, _)] => full.set(lane.clone(), at),
                 several => {
                     let names: Vec<&str> = several.iter().map(|(lane, _)| lane.as_str()).collect();
@@ -262,10 +269,13 @@ fn marks_meant<'a>(now: &'a Snapshot, own: &str) -> BTreeMap<&'a str, &'a Checkp
     }
 }
 
-/// The lanes of a table that a lane as people write it can mean.
-fn lanes_meant(lane: &Lane, held: &Checkpoint) -> Vec<(Lane, Position)> {
-    match held.get(lane) {
-        Some(at) => vec![(lane.clone(), at)],
+/// The lanes of a pipeline's that a lane as people write it can mean: with the pipeline and a colon before it, or its incarnation behind it,
+/// or without. No topic and no slot has a colon in its name.
+fn lanes_meant(lane: &Lane, pipeline: &str, held: &Checkpoint) -> Vec<(Lane, Position)> {
+    let of_pipeline = lane.as_str().strip_prefix(pipeline).and_then(|rest| rest.strip_prefix(':'));
+    let lane = of_pipeline.map_or_else(|| lane.clone(), Lane::new);
+    match held.get(&lane) {
+        Some(at) => vec![(lane, at)],
         None if lane.incarnation().is_none() => held
             .iter()
             .filter(|(other, _)| other.name() == lane.name())

@@ -19,7 +19,7 @@ const NEIGHBOURHOOD: u64 = 400; // Four checkpoints' worth, and, with a checksum
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub snapshot: Snapshot,
-    /// What the commits behind the checkpoint say about themselves, oldest first.
+    /// What the commits from the checkpoint on say about themselves, oldest first.
     pub tail: Vec<Said>,
     /// What tells the newest commit's file from another of its name.
     pub e_tag: Option<String>,
@@ -66,27 +66,23 @@ pub(crate) async fn at(entries: &Entries, version: Version) -> Result<Replayed> 
 
 async fn replay(entries: &Entries, checkpoint: Option<(Version, &[Path])>, version: Version) -> Result<Replayed> {
     let mut snapshot = Snapshot::empty();
-    let mut first = 0;
+    let (mut first, mut tail, mut e_tag) = (0, Vec::new(), None);
     if let Some((checkpointed, files)) = checkpoint {
         snapshot.apply(entries.checkpoint(files).await?)?;
         first = checkpointed + 1;
-    }
-    let (mut tail, mut e_tag) = (Vec::new(), None);
-    if first > version {
-        // The checkpoint is the version itself; its time stands in its commit.
-        if let Some(commit) = entries.commit(version).await? {
+        // Its time, which all versions come after, stands in its commit; that may have been cleaned away.
+        if let Some(commit) = entries.commit(checkpointed).await? {
             snapshot.timestamp_ms = commit.made_ms();
-            e_tag = commit.e_tag.clone();
             tail.push(Said::of(&commit));
-        }
-    } else {
-        let mut commits = std::pin::pin!(entries.commits(first..=version));
-        while let Some(commit) = commits.try_next().await? {
-            tail.push(Said::of(&commit));
-            snapshot.timestamp_ms = times::after(snapshot.timestamp_ms, commit.made_ms());
             e_tag = commit.e_tag;
-            snapshot.apply(commit.actions)?;
         }
+    }
+    let mut commits = std::pin::pin!(entries.commits(first..=version));
+    while let Some(commit) = commits.try_next().await? {
+        tail.push(Said::of(&commit));
+        snapshot.timestamp_ms = times::after(snapshot.timestamp_ms, commit.made_ms());
+        e_tag = commit.e_tag;
+        snapshot.apply(commit.actions)?;
     }
     snapshot.version = version;
     may_read(&snapshot, entries)?;

@@ -37,7 +37,7 @@ impl Log {
     /// Publishes a change without rows, whatever others publish meanwhile.
     async fn insist(&mut self, mut change: Change) -> Result<Version> {
         let name = self.url.to_string();
-        self.make().await?;
+        self.make(&name).await?;
         for _ in 0..RACES_MAX {
             change.base = self.checkpoint().of_lanes(&change.mark);
             self.same_table().await?;

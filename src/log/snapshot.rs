@@ -84,6 +84,17 @@ impl Snapshot {
         self.marks.get(pipeline).cloned().unwrap_or_default()
     }
 
+    /// Whether a property is `true`.
+    pub(crate) fn is_set(&self, property: &str) -> bool {
+        let value = self.properties.get(property);
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether rows are never taken away.
+    pub fn only_grows(&self) -> bool {
+        self.is_set("delta.appendOnly")
+    }
+
     /// Before the first action of a log.
     pub(crate) fn empty() -> Self {
         Self {

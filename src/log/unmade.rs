@@ -1,6 +1,5 @@
-//! A table that the first commit makes: no reader sees it before it holds something.
-//!
-//! Until then its version 0 is in memory only, and the log looks as if it were there.
+//! How a table comes to be: its version 0 is prepared in memory, where the log looks as if it were there, and put before the first
+//! commit; or at once, where readers are to see an empty table.
 
 use std::sync::Arc;
 
@@ -16,11 +15,20 @@ use crate::log::entries::Entries;
 use crate::log::plan::{Plan, body};
 use crate::log::replay::Replayed;
 use crate::log::snapshot::Snapshot;
-use crate::table::Table;
+use crate::table::{Table, Version};
 use crate::telemetry;
 
 impl Log {
-    /// Opens the table for writing, as [`Log::open_or_create`] does; one that is not there is made by the first commit.
+    /// Opens the table for writing, and makes it if it is not there. Of two that make it at once, the loser opens what the winner made.
+    pub async fn open_or_create(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
+        let mut log = Self::open_or_prepare(url, Arc::clone(&store), table, pipeline).await?;
+        match log.try_make(table.id.as_str()).await? {
+            true => Ok(log),
+            false => Self::open_or_prepare(url, store, table, pipeline).await,
+        }
+    }
+
+    /// Opens the table for writing, and checks that it is what the pipeline takes it for; one that is not there is made by the first commit.
     pub async fn open_or_prepare(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
         let mut log = match Self::open(url, Arc::clone(&store), pipeline).await? {
             Some(log) => log,
@@ -28,6 +36,11 @@ impl Log {
         };
         log.check(table).await?;
         Ok(log)
+    }
+
+    /// The newest version that is known here; None of a table that is still to be made.
+    pub fn version(&self) -> Option<Version> {
+        self.unmade.is_empty().then_some(self.snapshot.version)
     }
 
     fn unmade(url: &Url, store: Arc<dyn ObjectStore>, table: &Table, pipeline: &str) -> Result<Self> {
@@ -53,10 +66,21 @@ impl Log {
     /// Makes the table if that is left to do.
     ///
     /// Errors: `fenced` where another has made it meanwhile.
-    pub(super) async fn make(&mut self) -> Result<()> {
+    pub(super) async fn make(&mut self, name: &str) -> Result<()> {
+        match self.try_make(name).await? {
+            true => Ok(()),
+            false => Err(Error::fenced(format!(
+                "another has made the table at {} meanwhile: this one opens again from the log",
+                self.url
+            ))),
+        }
+    }
+
+    /// False: another has made it meanwhile.
+    async fn try_make(&mut self, name: &str) -> Result<bool> {
         let mut actions = std::mem::take(&mut self.unmade);
         let Some(info) = actions.iter_mut().find_map(|action| action.commit_info.as_mut()) else {
-            return Ok(());
+            return Ok(true);
         };
         // Its time is that of its making: what was staged for it may have taken long.
         let (timestamp_ms, txn_id) = (telemetry::now_us() / 1000, Uuid::new_v4().to_string());
@@ -67,12 +91,9 @@ impl Log {
             body: body(&actions)?,
             ..Plan::default()
         };
-        let name = self.url.to_string();
-        match self.put(&plan, &name).await? {
-            Put::Made(e_tag) | Put::Recovered(e_tag) => self.adopt(plan, e_tag).map(drop),
-            Put::Lost => Err(Error::fenced(format!(
-                "another has made the table at {name} meanwhile: this one opens again from the log"
-            ))),
+        match self.put(&plan, name).await? {
+            Put::Made(e_tag) | Put::Recovered(e_tag) => self.adopt(plan, e_tag).map(|_| true),
+            Put::Lost => Ok(false),
         }
     }
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use object_store::ObjectStore;
 use tracing::{info, warn};
 
+use super::doubling::{Marks, must_be_new};
 use super::letters::Behind;
 use super::resolve::{Feed, KafkaFeeds, Resolved};
 use super::tables::Tables;
@@ -34,6 +35,14 @@ pub(super) const DEAD_LETTERS_SHARE: usize = 16;
 /// A table cannot be made yet: its columns come from messages, and none has any.
 pub const NO_COLUMNS_YET: &str = "no_columns_yet";
 
+/// What we are to the consumer group, where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Membership {
+    Joins,
+    /// A look must not make a group share its lanes out anew.
+    Looks,
+}
+
 /// Opens a pipeline that reads Kafka and writes Delta tables.
 pub struct KafkaToDelta {
     resolved: Resolved,
@@ -43,6 +52,7 @@ pub struct KafkaToDelta {
     board: Board,
     threads: usize,
     until_caught_up: bool,
+    membership: Membership,
     tables: Tables,
     /// Tables that what the source sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
@@ -52,13 +62,30 @@ pub struct KafkaToDelta {
 impl KafkaToDelta {
     /// Makes the client of the brokers, which lives as long as they answer. It connects in the background.
     pub fn new(resolved: Resolved, feeds: KafkaFeeds, budget: Budget, board: Board, until_caught_up: bool) -> Result<Self> {
+        Self::with(resolved, feeds, budget, board, until_caught_up, Membership::Joins)
+    }
+
+    /// One for who only looks.
+    pub fn looking(resolved: Resolved, feeds: KafkaFeeds, budget: Budget, board: Board) -> Result<Self> {
+        Self::with(resolved, feeds, budget, board, false, Membership::Looks)
+    }
+
+    fn with(
+        resolved: Resolved,
+        feeds: KafkaFeeds,
+        budget: Budget,
+        board: Board,
+        until_caught_up: bool,
+        membership: Membership,
+    ) -> Result<Self> {
         let threads = available_parallelism().map_or(1, usize::from);
         let (kafka, name) = (&feeds.kafka, &resolved.name);
         if kafka.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
             warn!(pipeline = %name, "`tls.insecure_skip_verify` is set: a broker is believed whatever its certificate says");
         }
         Ok(Self {
-            client: client(&feeds, name, &budget, threads)?,
+            client: client(&feeds, name, &budget, threads, membership)?,
+            membership,
             feeds,
             budget,
             board,
@@ -80,12 +107,20 @@ impl KafkaToDelta {
             return feed.complete(&feed.columns_of_table(&log.snapshot().schema), NewColumns::Add);
         }
         let id = &feed.id;
-        let Seen { columns, rows } = self.look(feed).await?;
+        let (Seen { columns, rows, unreadable }, waiting) = self.look(feed).await?;
         let completed = match columns {
             Some(columns) => columns.and_then(|columns| feed.complete(&columns, NewColumns::Add)),
             None if rows => {
-                let what = "they do not carry their schema: set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
+                let schema = "set `schema` to an Avro schema (.avsc) or a JSON Schema (.json)";
+                let what = match unreadable {
+                    None => format!("the newest of them do not carry their schema: {schema}"),
+                    Some(why) => format!("the newest of them tell no columns. One of them: {why}. If others carry no schema, {schema}"),
+                };
                 Err(Error::config("no_columns", what))
+            }
+            None if self.until_caught_up && !waiting.is_empty() => {
+                let what = format!("No record that can be read says what the columns of table `{id}` are");
+                return Err(kafka::partitions_waiting(&what, &waiting));
             }
             None => {
                 let what = "come from its messages, and there is none yet that has any: it is made when one is there; or set `schema`";
@@ -99,23 +134,33 @@ impl KafkaToDelta {
         })
     }
 
-    /// Looks among the messages for columns: the newest ones say it, unless there are no rows among them.
-    async fn look(&self, feed: &Feed) -> Result<Seen> {
+    /// Looks among the messages for columns: the newest ones say it, unless there are no rows among them. Also tells which partitions wait,
+    /// and could not be looked at.
+    async fn look(&self, feed: &Feed) -> Result<(Seen, Vec<String>)> {
         let format = feed.format();
         let look = move |seen: &mut Seen, messages: &[Message<'_>]| {
             seen.columns = decode::discover(format, messages).transpose();
-            seen.rows |= decode::any_rows(messages);
+            let among = decode::rows_among(messages);
+            seen.rows |= among.rows;
+            seen.unreadable = seen.unreadable.take().or(among.unreadable);
             Ok(seen.columns.is_some())
         };
-        let newest: Seen = self.client.sample(feed.lanes.clone(), Sample::Newest, look).await?;
+        let (newest, waiting): (Seen, _) = self.client.sample(feed.lanes.clone(), Sample::Newest, look).await?;
         match newest.columns.is_some() || newest.rows {
-            true => Ok(newest),
+            true => Ok((newest, waiting)),
             false => self.client.sample(feed.lanes.clone(), Sample::All, look).await,
         }
     }
 
-    /// Kafka, behind what the tables hold.
-    pub async fn source(&self, fed: &[(Table, DecodeSpec)], resume: &Resume, delivered: Delivered) -> Result<KafkaSource> {
+    /// Kafka, behind what the tables hold: `marks`, of each all pipelines'.
+    pub async fn source(&self, fed: &[(Table, DecodeSpec)], marks: &[Marks], delivered: Delivered) -> Result<KafkaSource> {
+        let name = &*self.resolved.name;
+        let own = |marks: &Marks| marks.get(name).cloned().unwrap_or_default();
+        let resume: Resume = fed
+            .iter()
+            .zip(marks)
+            .map(|((table, _), marks)| (table.id.clone(), own(marks)))
+            .collect();
         let kafka = &self.feeds.kafka;
         let settings = kafka::Settings {
             pipeline: self.resolved.name.to_string(),
@@ -129,14 +174,30 @@ impl KafkaToDelta {
             stop_after: self.resolved.stop_after,
             threads: self.threads,
         };
-        KafkaSource::open(&self.client, &routes(fed), resume, &settings, &self.budget, &self.board).await
+        let source = KafkaSource::open(&self.client, &routes(fed), &resume, &settings, &self.budget, &self.board).await?;
+        for (route, ((table, _), marks)) in fed.iter().zip(marks).enumerate() {
+            must_be_new(name, table, source.begins(route, &table.id), marks).map_err(|error| error.alone(&table.id))?;
+        }
+        Ok(source)
+    }
+
+    /// Fails where a run would not be let read one of the topics.
+    pub async fn must_be_readable(&self) -> Result<()> {
+        let lanes = self.feeds.feeds.iter().map(|feed| feed.lanes.clone()).collect();
+        self.client.must_be_readable(lanes).await
+    }
+
+    /// What is to be said of a group before a run joins it; an error where it would not let a run in.
+    pub async fn look_at_group(&self, group: &str) -> Result<String> {
+        self.client.look_at_group(group).await
     }
 }
 
-fn client(feeds: &KafkaFeeds, pipeline: &str, budget: &Budget, threads: usize) -> Result<Arc<KafkaClient>> {
+fn client(feeds: &KafkaFeeds, pipeline: &str, budget: &Budget, threads: usize, membership: Membership) -> Result<Arc<KafkaClient>> {
     let kafka = &feeds.kafka;
     let properties = options::properties(kafka, pipeline, budget.limit(), threads)?;
-    KafkaClient::new(pipeline, &properties, kafka.group.is_some(), kafka.discovery.0)
+    let joins = membership == Membership::Joins && kafka.group.is_some();
+    KafkaClient::new(pipeline, &properties, joins, kafka.discovery.0)
 }
 
 /// What messages say of a table that there is not yet.
@@ -146,6 +207,8 @@ struct Seen {
     columns: Option<Result<SchemaRef>>,
     /// Whether there are rows among them.
     rows: bool,
+    /// Why one of them cannot be read, if that is so.
+    unreadable: Option<String>,
 }
 
 impl Open for KafkaToDelta {
@@ -179,7 +242,7 @@ impl KafkaToDelta {
     async fn renew_client(&mut self) -> Result<()> {
         warn!(pipeline = %self.resolved.name, "the brokers have not answered for long: trying with a new client");
         let lanes = self.feeds.feeds.iter().map(|feed| feed.lanes.clone()).collect();
-        let fresh = client(&self.feeds, &self.resolved.name, &self.budget, self.threads)?;
+        let fresh = client(&self.feeds, &self.resolved.name, &self.budget, self.threads, self.membership)?;
         if let Err(error) = fresh.reach(lanes).await {
             fresh.shut().await?;
             return Err(error);
@@ -192,7 +255,7 @@ impl KafkaToDelta {
         let limit = self.budget.limit();
         let feeds = self.feeds.feeds.clone();
         let share = limit / STAGED_SHARE / feeds.len().max(1);
-        let (mut sinks, mut fed, mut resume) = (Vec::new(), Vec::new(), Resume::new());
+        let (mut sinks, mut fed, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         let (mut awaited, mut why) = (Vec::new(), None);
         self.held.clear();
         for feed in &feeds {
@@ -213,12 +276,13 @@ impl KafkaToDelta {
                 completed => completed?,
             };
             let sink = self.tables.sink(&table, store, share).await?;
-            resume.insert(table.id.clone(), sink.checkpoint().clone());
+            marks.push(sink.log().snapshot().marks.clone());
             sinks.push((Arc::new(table.clone()), sink));
             fed.push((table, spec));
         }
         self.client.await_records(awaited, self.feeds.kafka.start);
-        if let Some(error) = why.filter(|_| fed.is_empty()) {
+        // A catch-up has nothing to do then, be it for all tables or for some.
+        if let Some(error) = why.filter(|_| fed.is_empty() && !self.until_caught_up) {
             return Err(error);
         }
         let letters = self.resolved.dead_letters.clone();
@@ -229,7 +293,7 @@ impl KafkaToDelta {
             .map(|(table, sink): &(Arc<Table>, DeltaSink)| (table.as_ref(), sink.checkpoint()));
         let behind = Behind::of(letters_sink.checkpoint(), held);
         let delivered = behind.delivered(letters_sink.log(), &self.resolved.name).await?;
-        let source = self.source(&fed, &resume, delivered).await?;
+        let source = self.source(&fed, &marks, delivered).await?;
         Ok(Opened {
             source,
             tables: sinks,

@@ -76,7 +76,7 @@ impl Behind {
         for row in (0..rows.num_rows()).filter(|&row| of.value(row) == pipeline) {
             let from = self.0.get(table.value(row)).and_then(|lanes| lanes.get(lane.value(row)));
             if from.is_some_and(|&from| position.value(row) >= from) {
-                delivered.insert(table.value(row), id.value(row));
+                delivered.insert(id.value(row));
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 pub mod all;
 pub mod assembly;
 pub mod backoff;
+pub mod doubling;
 pub mod letters;
 pub mod postgres;
 mod reader;
@@ -27,11 +28,11 @@ use tracing::{error, info, warn};
 
 use crate::budget::Budget;
 use crate::error::{Error, Kind, Result};
-use crate::log::TOLD_AGAIN;
-use crate::position::Checkpoint;
+use crate::log::{FORGOTTEN, TOLD_AGAIN};
+use crate::position::{Checkpoint, Lane, Position};
 use crate::sinks::{Sink, Upkeep};
 use crate::sources::Source;
-use crate::status::{Board, State};
+use crate::status::{Board, State, TableStatus};
 use crate::table::{Lanes, Table, TableId};
 use crate::telemetry;
 use backoff::Backoff;
@@ -110,6 +111,7 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
         board: settings.board.clone(),
         commits: Arc::new(AtomicU64::new(0)),
     };
+    metrics::counter!(telemetry::FENCED, "pipeline" => context.pipeline.to_string()).increment(0);
     enter(&context, State::Starting, None);
     let mut left_out = None;
     let (mut backoff, mut rng) = (Backoff::default(), SmallRng::seed_from_u64(settings.seed));
@@ -143,7 +145,8 @@ pub async fn run<O: Open>(mut opener: O, settings: Settings, stop: CancellationT
         {
             error!(pipeline = %context.pipeline, %table, code = failure.code, error = %failure, "the table stopped; the others go on");
             context.board.update(&context.pipeline, |status| {
-                status.tables.entry(table.to_string()).or_default().stopped = Some(failure.to_string());
+                let told = status.tables.entry(table.to_string()).or_default();
+                (told.stopped, told.is_gone) = (Some(failure.to_string()), false);
             });
             left_out.get_or_insert(failure);
             continue;
@@ -221,6 +224,9 @@ where
         .map(|table| (table, true))
         .chain(tables.into_iter().map(|table| (table, false)));
     for ((table, sink), is_letters) in letters_first {
+        if !is_letters {
+            show(context, &table, &sink);
+        }
         let (queue_tx, queue) = mpsc::channel(QUEUE_LENGTH);
         let (safe, safe_rx) = watch::channel(Safe {
             read: Checkpoint::default(),
@@ -300,6 +306,21 @@ where
     Ok(ended)
 }
 
+/// What is told of a table before its first commit.
+fn show(context: &Context, table: &Table, sink: &impl Sink) {
+    telemetry::begin_table(&context.pipeline, table.id.as_str());
+    let is_forgotten = |lane: &Lane, at: Position| lane.topic_partition().is_none() && at == FORGOTTEN;
+    let held = sink.checkpoint().iter();
+    let held = held.filter(|&(lane, at)| table.lanes.takes(lane) && !is_forgotten(lane, at));
+    let held: Checkpoint = held.map(|(lane, at)| (lane.clone(), at)).collect();
+    context.board.update(&context.pipeline, |status| {
+        let told = status.tables.entry(table.id.to_string()).or_default();
+        if let Some(version) = sink.version() {
+            told.holds(version, &held);
+        }
+    });
+}
+
 /// What a task of a flow leaves when it ends well.
 enum Done<K> {
     Reader(Ended),
@@ -337,7 +358,7 @@ fn fail(pipeline: &Arc<str>, board: &Board, why: &Error) {
 
 fn enter(context: &Context, mut state: State, why: Option<&Error>) {
     context.board.update(&context.pipeline, |status| {
-        if state == State::Running && status.tables.values().any(|table| table.stopped.is_some()) {
+        if state == State::Running && status.tables.values().any(TableStatus::needs_somebody) {
             state = State::Degraded;
         }
         status.state = state;

@@ -1,12 +1,17 @@
 //! A pipeline that reads Postgres, opened from the log: which tables it follows, its Delta tables, and the slot where they stand.
 
+mod as_text;
 mod columns;
 mod feeds;
+mod gone;
 mod holds;
+mod left_out;
 mod look;
+mod missing;
 mod opening;
 mod relations;
 mod told;
+mod unmatched;
 mod unpublished;
 
 use std::collections::BTreeSet;
@@ -18,6 +23,7 @@ use tracing::{info, warn};
 use columns::Origins;
 pub use feeds::{PostgresFeed, PostgresFeeds};
 use holds::holds;
+use left_out::LeftOut;
 pub use look::Found;
 use relations::Relations;
 
@@ -29,7 +35,7 @@ use super::{Open, Opened};
 use crate::budget::Budget;
 use crate::config::{self, SpecialValues, TableMode};
 use crate::error::{Error, Kind, Result};
-use crate::log::{FORGOTTEN, Log};
+use crate::log::Log;
 use crate::position::{Checkpoint, Lane, Position};
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
@@ -43,7 +49,7 @@ use crate::sources::postgres::timeline::{self, System};
 use crate::sources::postgres::types::Types;
 use crate::sources::postgres::values::Specials;
 use crate::sources::postgres::{Feed, PostgresSource, Settings};
-use crate::sources::postgres::{identity, publication, set_back};
+use crate::sources::postgres::{publication, set_back};
 use crate::status::Board;
 use crate::table::{Lanes, Limits, Mode, Table, TableId};
 
@@ -63,13 +69,23 @@ pub struct PostgresToDelta {
     publisher: Option<Publisher>,
     /// Tables that could not be published when that was last tried.
     unpublished: BTreeSet<TableId>,
+    /// Tables that stopped because the publication leaves out changes of them. They are copied again when it tells all.
+    untold: BTreeSet<TableId>,
     /// Tables that what the server sends no longer fits, and what they hold.
     left_out: BTreeSet<TableId>,
-    held: Vec<(Lanes, Checkpoint)>,
+    held: Vec<LeftOut>,
+    /// Those of them whose source is there.
+    waiting: BTreeSet<TableId>,
     /// Those of them that the server keeps WAL for, as was said.
     kept_for: BTreeSet<TableId>,
     /// Tables whose source is gone, as was said.
     gone: BTreeSet<String>,
+    /// Those that have a section of their own and that the publication does not have.
+    missing: BTreeSet<TableId>,
+    /// Each name of `follow` is that of a table, or was once.
+    is_matched: bool,
+    /// Columns that only the server can print, as was said.
+    as_text: Vec<String>,
     /// How many tables there are beside these.
     open: usize,
     /// Why further tables cannot be opened. The server was asked once for all of them, and each stops by an error of its own.
@@ -102,10 +118,15 @@ impl PostgresToDelta {
             budget,
             board,
             until_caught_up,
+            untold: BTreeSet::new(),
             left_out: BTreeSet::new(),
             held: Vec::new(),
+            waiting: BTreeSet::new(),
             kept_for: BTreeSet::new(),
             gone: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            is_matched: false,
+            as_text: Vec::new(),
             open: 0,
             refused: Vec::new(),
             learned: Learned::default(),
@@ -120,35 +141,8 @@ impl PostgresToDelta {
         self.feeds.postgres.publication_name(&self.resolved.name)
     }
 
-    /// What is followed, without the tables that are left out. What these hold is kept.
-    async fn without_left_out(&mut self, publication: &str, published: &[PgTable], lane: &Lane) -> Result<Vec<(PostgresFeed, PgTable)>> {
-        let (out, feeds): (Vec<_>, Vec<_>) = self
-            .feeds
-            .feeds(publication, published, &self.unpublished)?
-            .into_iter()
-            .partition(|(feed, _)| self.left_out.contains(&feed.id));
-        let mut held = Vec::new();
-        for (feed, _) in out {
-            let store = self.tables.store(&feed.location).await?;
-            let log = Log::open(&feed.location, store, &self.resolved.name).await?;
-            let marks = log.map(|log| log.checkpoint()).unwrap_or_default();
-            // One that is yet to be copied needs nothing of what comes before its copy.
-            if marks.get(lane).is_some_and(|at| at != FORGOTTEN) {
-                if self.kept_for.insert(feed.id.clone()) {
-                    warn!(table = %feed.id, "the server keeps the WAL that it lacks until it is mended and the pipeline is started again");
-                }
-                held.push((Lanes::Slot(lane.clone()), marks));
-            }
-        }
-        self.held = held;
-        Ok(feeds)
-    }
-
     /// The tables that the configuration asks for, given those of the publication.
-    fn fed(&mut self, publication: &str, feeds: Vec<(PostgresFeed, PgTable)>, types: &Types, lane: &Lane) -> Result<Vec<Fed>> {
-        if feeds.is_empty() {
-            return Err(self.nothing_to_follow(publication).error());
-        }
+    fn fed(&mut self, feeds: Vec<(PostgresFeed, PgTable)>, types: &Types, lane: &Lane) -> Result<Vec<Fed>> {
         let (fed, refused): (Vec<_>, Vec<_>) = feeds
             .into_iter()
             .map(|(feed, source)| self.fed_by(&feed, source, types, lane))
@@ -210,7 +204,7 @@ fn fed(feed: &PostgresFeed, source: PgTable, types: &Types, lane: &Lane, limits:
             merge: merge(options),
         }
     };
-    let followed = Followed::new(feed.id.clone(), &source, types, &options.key, append, metadata)?;
+    let followed = Followed::new(feed.id.clone(), &source, types, &options.key, append, metadata)?.partitioned_by(&options.partition_by);
     if followed.arrow_schema().fields().is_empty() {
         let what = format!("`{}` has no columns that are published, and a Delta table needs one", feed.id);
         return Err(Error::config("no_columns", what));
@@ -247,7 +241,10 @@ impl Open for PostgresToDelta {
         let control = connection::control(&self.address).await?;
         let system = System::of(&self.address).await?;
         let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
-        let unpublished = self.publish(&control).await?;
+        let unpublished = match self.publish(&control).await {
+            Err(nothing) if nothing.code == "not_published" => return Err(self.nothing_yet(&control, &[], nothing).await),
+            unpublished => unpublished?,
+        };
         let published = catalog::tables(&control, &publication).await?;
         if published.is_empty() && !publication::exists(&control, &publication).await? {
             let what = format!(
@@ -257,15 +254,21 @@ impl Open for PostgresToDelta {
             );
             return Err(Error::config("publication_missing", what));
         }
-        if postgres.create {
-            let names = published.iter().map(|table| (table.schema.clone(), table.name.clone()));
-            identity::of_published(&control, &publication, names).await?;
+        if published.iter().all(|table| table.untold.is_empty()) {
+            let told = std::mem::take(&mut self.untold);
+            self.go_on_with(told);
         }
         let types = catalog::types(&control).await?;
-        let feeds = self.without_left_out(&publication, &published, &lane).await?;
-        self.open = feeds.len() + unpublished.errors.len();
-        self.refuse(unpublished.errors)?;
-        let fed = self.fed(&publication, feeds, &types, &lane)?;
+        let mut stopped = unpublished.errors;
+        stopped.extend(self.stop_missing(&published, &lane).await?);
+        let feeds = self.without_left_out(&published, &lane).await?;
+        self.open = feeds.len() + stopped.len();
+        self.refuse(stopped)?;
+        if feeds.is_empty() {
+            let nothing = self.nothing_to_follow(&publication).error();
+            return Err(self.nothing_yet(&control, &published, nothing).await);
+        }
+        let fed = self.fed(feeds, &types, &lane)?;
 
         let letters = self.resolved.dead_letters.clone();
         let letters_store = self.tables.store(&letters.location).await?;
@@ -296,16 +299,8 @@ impl Open for PostgresToDelta {
                 feed.marks = log.positions_behind(&lane, Position(lowest)).await?;
             }
         }
-        let mut gone = relations.gone(&lane);
-        gone.retain(|name| self.left_out.iter().all(|id| id.as_str() != name));
-        for table in gone.difference(&self.gone) {
-            warn!(
-                table,
-                "its source is gone: dropped, renamed, taken out of the publication, or no longer asked for; the table stays as it is"
-            );
-        }
-        gone.iter().for_each(|table| relations.leave(&lane, table));
-        self.gone = gone;
+        self.leave_gone(&mut relations, &lane);
+        self.must_match(&control, &published).await?;
         if let Some(new) = relations.unkept() {
             of_database.set(&new, "RELATIONS").await?;
         }
@@ -324,16 +319,19 @@ impl Open for PostgresToDelta {
         let two_phase = slot::two_phase(&slot, postgres.two_phase, catalog::server_version(&control).await?)?;
         let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).collect();
         slot::check(&slot, &self.address.database, &held, catalog::end_of_wal(&control).await?)?;
+        let as_text = as_text::of_followed(feeds.iter().map(|feed| &feed.followed));
+        if let Some(advice) = as_text::advice(&as_text).filter(|_| as_text != self.as_text) {
+            warn!(pipeline = %pipeline, "{advice}");
+        }
+        let binary = as_text.is_empty() && !self.learned.as_text();
+        self.as_text = as_text;
         let settings = Settings {
             pipeline,
             address: self.address.clone(),
             lane,
             slot: slot_name,
             publication,
-            binary: !self.learned.as_text()
-                && feeds
-                    .iter()
-                    .all(|feed| feed.followed.columns.iter().all(|column| column.kind.reads_binary())),
+            binary,
             learned: self.learned.clone(),
             specials: match postgres.special_values {
                 SpecialValues::DeadLetter => Specials::Reject,
@@ -372,7 +370,7 @@ impl Open for PostgresToDelta {
     }
 
     fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
-        self.held.clone()
+        self.held.iter().map(LeftOut::lanes).collect()
     }
 }
 
@@ -388,12 +386,8 @@ impl PostgresToDelta {
         log: &mut Log,
     ) -> Result<()> {
         let (kept, timeline, restart) = (log.checkpoint(), timeline::lane(slot), set_back::lane(slot));
-        let held = feeds.iter().filter_map(|feed| Some((feed.followed.id.as_str(), feed.held()?)));
-        let left_out = self
-            .held
-            .iter()
-            .filter_map(|(_, marks)| Some(("TABLE, which is left out", marks.get(slot)?.0)));
-        let held: Vec<_> = held.chain(left_out).collect();
+        let left_out = self.held.iter().filter_map(LeftOut::held_by);
+        let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).chain(left_out).collect();
         system.check(kept.get(&timeline), held.iter().copied())?;
         let mut now = Checkpoint::default();
         let is_standby = catalog::is_standby(control).await?;
@@ -417,12 +411,14 @@ impl PostgresToDelta {
         if let Some(slot) = slot::find(control, name).await? {
             return Ok(slot);
         }
+        let (version, is_standby) = (catalog::server_version(control).await?, catalog::is_standby(control).await?);
+        let knows_failover = slot::knows_failover(version, is_standby);
         let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).collect();
         if !held.is_empty() || !self.feeds.postgres.create {
-            return Err(slot::missing(name, &held));
+            return Err(slot::missing(name, &held, knows_failover));
         }
         info!(pipeline = %self.resolved.name, slot = name, "making the replication slot: the server waits for transactions that are under way (pg_stat_activity, pg_prepared_xacts)");
-        slot::create(control, name, self.feeds.postgres.two_phase).await?;
+        slot::create(control, name, self.feeds.postgres.two_phase, knows_failover).await?;
         info!(pipeline = %self.resolved.name, slot = name, "made the replication slot");
         let made = slot::find(control, name).await?;
         made.ok_or_else(|| Error::transient("slot_missing", format!("the replication slot `{name}` was made, and is gone")))

@@ -14,6 +14,10 @@ use crate::position::Checkpoint;
 use crate::sources::Source;
 use crate::table::{Lanes, Table, TableId};
 
+/// Rows of one batch take no more of the budget than this part, whatever they weigh. Tables may hold more than half of it until the next mark,
+/// and where that is behind such rows, they would wait for each other.
+const TAKEN_SHARE: usize = 3;
+
 /// The reader's end of one table.
 pub struct Outlet {
     pub table: Arc<Table>,
@@ -66,7 +70,8 @@ impl<S: Source> Reader<S> {
                 Some(Flow::Gap(gap)) => self.outlet(&gap.table)?.queue.send(Flow::Gap(gap)).await.is_ok(),
                 Some(Flow::Rows(mut batch)) => {
                     if batch.permit.is_none() {
-                        batch.permit = Some(self.budget.acquire(batch.rows.get_array_memory_size()).await);
+                        let (bytes, most) = (batch.rows.get_array_memory_size(), self.budget.limit() / TAKEN_SHARE);
+                        batch.permit = Some(self.budget.acquire_part(bytes, most).await);
                     }
                     self.outlet(&batch.table)?.queue.send(Flow::Rows(batch)).await.is_ok()
                 }

@@ -13,7 +13,7 @@ use regex::Regex;
 use url::Url;
 
 use super::postgres::{PostgresFeed, PostgresFeeds};
-use crate::config::{self, Config, Document, KeyPath, OnUnknownRow, Problems};
+use crate::config::{self, Config, Document, KeyPath, Problems};
 use crate::error::Error;
 use crate::log::store;
 use crate::reject::dead_letter_schema;
@@ -123,7 +123,9 @@ fn storage_options(config: &Config, wrong: &mut Vec<Wrong>) {
         .collect();
     for (name, why) in store::options::wrong_values(&options, &places) {
         let what = match &name {
-            Some(name) if secrets.contains(&name) => "not a value for it (which is a secret)".to_owned(),
+            Some(name) if secrets.contains(&name) && !why.starts_with(store::options::LACKS) => {
+                "not a value for it (which is a secret)".to_owned()
+            }
             // The reason of several together may name one of them.
             _ => secrets.iter().fold(why, |why, secret| why.replace(&options[*secret], "***")),
         };
@@ -233,10 +235,11 @@ fn feed(config: &Config, pipeline: &config::Pipeline, name: &str, options: &conf
         type_widening: options.type_widening.unwrap_or(pipeline.type_widening),
         options: options.clone(),
     };
-    if let Some(columns) = &feed.columns {
-        feed.with_columns(columns, NewColumns::Ignore)?;
-    }
-    Ok(feed)
+    let wrong = match &feed.columns {
+        Some(columns) => feed.with_columns(columns, NewColumns::Ignore).err().unwrap_or_default(),
+        None => feed.wrong_metadata(),
+    };
+    if wrong.is_empty() { Ok(feed) } else { Err(wrong) }
 }
 
 /// When a table is published. `idle`: where nothing is said of it.
@@ -275,22 +278,14 @@ fn lanes(options: &config::Table) -> Result<Lanes, String> {
 
 fn dead_letters(config: &Config, pipeline: &str, options: &config::Pipeline) -> Option<Table> {
     let name = format!("{pipeline}_dead_letters");
+    let location = config.table_url(&name, options.dead_letters.location.as_deref()).ok()?; // The document has the reason.
     Some(Table {
-        location: config.table_url(&name, options.dead_letters.location.as_deref()).ok()?, // The document has the reason.
-        id: TableId::new(name),
-        mode: Mode::Append,
-        schema: dead_letter_schema(),
-        partition_by: Vec::new(),
-        lanes: Lanes::All,
         limits: Limits {
             interval: options.commit.interval.0,
             ..Limits::default()
         },
-        layout: Layout::default(),
-        properties: BTreeMap::new(),
         comment: Some(format!("records that pipeline {pipeline} could not read")),
-        type_widening: false,
-        on_unknown_row: OnUnknownRow::default(),
+        ..Table::new(TableId::new(name), location, Mode::Append, dead_letter_schema())
     })
 }
 
@@ -314,6 +309,19 @@ impl Feed {
         self.options.format
     }
 
+    /// What is wrong with the columns that alluvium adds, whatever the record's are.
+    fn wrong_metadata(&self) -> Vec<Wrong> {
+        let Self { options, .. } = self;
+        let mut wrong = problems_of("metadata", &options.metadata, |name| {
+            decode::metadata::fields(&[name.to_owned()], options.format)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        });
+        let told = decode::metadata::must_tell_deletes(&options.metadata, options.format, &options.key);
+        wrong.extend(told.err().map(|error| Wrong(KeyPath::of(["metadata"]), error.to_string())));
+        wrong
+    }
+
     fn with_columns(&self, columns: &SchemaRef, new_columns: NewColumns) -> Result<(Table, DecodeSpec), Vec<Wrong>> {
         let options = &self.options;
         let spec = DecodeSpec {
@@ -327,11 +335,7 @@ impl Feed {
             partition_by: options.partition_by.clone(),
         };
         let mut wrong = problems_of("key", &options.key, |name| key_column(columns, name));
-        wrong.extend(problems_of("metadata", &options.metadata, |name| {
-            decode::metadata::fields(&[name.to_owned()], options.format)
-                .map(drop)
-                .map_err(|error| error.to_string())
-        }));
+        wrong.extend(self.wrong_metadata());
         if !wrong.is_empty() {
             return Err(wrong); // Without these the decoder would say the same once more.
         }

@@ -34,11 +34,11 @@ impl Tables {
 
     /// The store of a table. What keeps two writers apart is proven once for each place.
     pub async fn store(&mut self, location: &Url) -> Result<Arc<dyn ObjectStore>> {
-        let store = open_store(location, &self.storage)?;
-        if !self.probed.contains(location.as_str()) {
-            store::probe_conditional_put(store.as_ref(), location.as_str()).await?;
-            self.probed.insert(location.to_string());
+        if self.probed.contains(location.as_str()) {
+            return open_store(location, &self.storage);
         }
+        let store = probed_store(location, &self.storage).await?;
+        self.probed.insert(location.to_string());
         Ok(store)
     }
 
@@ -52,6 +52,14 @@ impl Tables {
         };
         DeltaSink::open(table, log, &self.pipeline, share, &self.state).await
     }
+}
+
+/// The store of a place, once it was seen to take a write and to refuse a second one of the same key. That leaves no folder behind: a table
+/// may be made late, or never.
+pub async fn probed_store(location: &Url, storage: &Storage) -> Result<Arc<dyn ObjectStore>> {
+    let nearest = open_store(&store::nearest(location), storage)?;
+    store::probe_conditional_put(nearest.as_ref(), location.as_str()).await?;
+    open_store(location, storage)
 }
 
 /// The store of a place, rooted there.

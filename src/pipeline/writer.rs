@@ -351,11 +351,9 @@ impl<K: Sink> Writer<K> {
         let newest_ms = self.newest_ms.take();
         self.context.board.update(&self.context.pipeline, |status| {
             let table = status.tables.entry(self.table.id.to_string()).or_default();
-            table.version = Some(version);
+            table.holds(version, &self.mark);
             table.is_beginning = false;
             table.rows_committed += rows as u64;
-            table.positions = self.mark.iter().map(|(lane, at)| (lane.name().to_owned(), at.0)).collect();
-            table.mark = self.mark.to_string();
             table.source_ms = newest_ms.or(table.source_ms);
             table.last_commit_ms = Some(telemetry::now_us() / 1000);
         });

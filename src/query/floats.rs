@@ -13,13 +13,15 @@ use deltalake::datafusion::common::config::ConfigOptions;
 use deltalake::datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion, TreeNodeRewriter};
 use deltalake::datafusion::common::{DFSchema, Result};
 use deltalake::datafusion::logical_expr::expr::Cast;
-use deltalake::datafusion::logical_expr::expr_rewriter::{NamePreserver, coerce_plan_expr_for_schema};
+use deltalake::datafusion::logical_expr::expr_rewriter::coerce_plan_expr_for_schema;
 use deltalake::datafusion::logical_expr::expr_schema::cast_subquery;
 use deltalake::datafusion::logical_expr::logical_plan::Subquery;
 use deltalake::datafusion::logical_expr::utils::merge_schema;
 use deltalake::datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Union, Values};
 use deltalake::datafusion::optimizer::AnalyzerRule;
 use deltalake::datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
+
+use super::expressions::{outside_sets, rewrite};
 
 /// Goes before DataFusion's own coercion, which then finds nothing of this kind left.
 #[derive(Debug)]
@@ -32,12 +34,8 @@ impl AnalyzerRule for DecimalsAsDoubles {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let plan = plan.transform_up_with_subqueries(|plan| together(plan).map(Transformed::yes))?.data;
-        let literals = |expr| match expr {
-            // Its columns are called what they are made of: literals are a part of that, and casts are not.
-            Expr::GroupingSet(_) => Ok(Transformed::no(expr)),
-            other => other.transform_up(nearest),
-        };
-        Ok(plan.transform_up_with_subqueries(|plan| expressions(plan, literals))?.data)
+        // Literals are a part of what a column is called, and casts are not.
+        outside_sets(plan, |expr, _| nearest(expr))
     }
 }
 
@@ -78,19 +76,10 @@ fn as_double(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.cast_to(&wanted, schema)
 }
 
-/// Rewrites the expressions of one step of a plan. What they are called stays.
-fn expressions(plan: LogicalPlan, mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>) -> Result<Transformed<LogicalPlan>> {
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        Ok(rewrite(expr)?.update_data(|expr| name.restore(expr)))
-    })
-}
-
 /// One step of a plan, whose inputs have been through this.
 fn together(plan: LogicalPlan) -> Result<LogicalPlan> {
     let schema = merge_schema(&plan.inputs());
-    let plan = expressions(plan, |expr| expr.rewrite(&mut Meeting { schema: &schema }))?.data;
+    let plan = rewrite(plan, |expr| expr.rewrite(&mut Meeting { schema: &schema }))?.data;
     let plan = match plan {
         LogicalPlan::Union(union) => LogicalPlan::Union(of_union(union)?),
         LogicalPlan::Join(join) => LogicalPlan::Join(of_join(join)?),

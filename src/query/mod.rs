@@ -3,12 +3,28 @@
 //! A moment names one version of each table: by number, by time, or by source position, the only one of the three that is the
 //! same moment in several tables. Only the tables that the SQL names are opened.
 
+mod arithmetic;
 mod bins;
+mod brackets;
+mod branches;
+mod by_value;
+mod canonical;
+mod casts;
+mod expressions;
+mod extremes;
 mod floats;
+mod frames;
+mod joins;
 mod literals;
+mod memberships;
+mod opaque;
 pub mod parquet;
 mod recursive;
+mod scans;
+mod sums;
+mod times;
 mod unheard;
+mod zones;
 
 use std::sync::Arc;
 
@@ -74,6 +90,7 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
         .map_err(while_planning)?;
     must_read(&statement)?;
     unheard::must_be_heard(&statement)?;
+    brackets::put(&mut statement)?;
     literals::spell_out(&mut statement);
     let mut versions = Vec::new();
     let references = state.resolve_table_references(&statement).map_err(while_planning)?;
@@ -127,22 +144,40 @@ pub async fn query(sql: &str, tables: &[Named], when: &When) -> Result<Rows> {
 fn session() -> SessionContext {
     let config = SessionConfig::new()
         .with_information_schema(true)
+        // A TIMESTAMPTZ is an instant, told in UTC as those of the tables are; without a zone, its offset would be forgotten.
+        .set_str("datafusion.execution.time_zone", "UTC")
         // 0.1 is a tenth, as in other databases: columns of decimals are compared with it exactly.
-        .set_bool("datafusion.sql_parser.parse_float_as_decimal", true);
-    // The Delta library's scan for queries that read no column says that it heeds limits, and does not: so limits stay where they are.
+        .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
+        // A filter that is learned on the way, as by the greatest so far, is held against statistics, and most writers leave NaN out of them.
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+    // The Delta library's scan for queries that read no column says that it heeds limits, and does not: so limits stay where they are. So do
+    // filters, which DataFusion would leave to the reader of files (`FilterPushdown`, and again after the plan is made): see `scans`.
     let rules = PhysicalOptimizer::new()
         .rules
         .into_iter()
-        .filter(|rule| rule.name() != "LimitPushdown");
+        .filter(|rule| rule.name() != "LimitPushdown" && !rule.name().starts_with("FilterPushdown"));
     let mut analysis = Analyzer::new().rules;
     let coercion = analysis.iter().position(|rule| rule.name() == "type_coercion");
-    analysis.insert(coercion.unwrap_or_default(), Arc::new(floats::DecimalsAsDoubles));
+    let coercion = coercion.unwrap_or_default();
+    analysis.insert(coercion, Arc::new(floats::DecimalsAsDoubles));
+    analysis.insert(coercion, Arc::new(times::AsTimestamps));
+    analysis.push(Arc::new(times::WholeTimes));
+    analysis.push(Arc::new(memberships::KnownMemberships));
+    analysis.push(Arc::new(arithmetic::CheckedArithmetic));
+    analysis.push(Arc::new(by_value::FloatsByValue));
+    analysis.push(Arc::new(frames::FloatsAnew));
+    analysis.push(Arc::new(casts::KeptCasts));
+    analysis.push(Arc::new(branches::GuardedBranches));
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_analyzer_rules(analysis)
+        .with_optimizer_rules(joins::rules())
+        .with_query_planner(Arc::new(by_value::KeysByValue))
+        .with_type_planner(Arc::new(zones::ZonedMicroseconds))
         .with_physical_optimizer_rules(rules.collect());
     let context = SessionContext::new_with_state(state.build());
     context.register_udf(bins::date_bin());
+    sums::functions().into_iter().for_each(|function| context.register_udaf(function));
     context
 }
 
@@ -223,7 +258,8 @@ async fn register(context: &SessionContext, reference: TableReference, table: &N
             .map_err(|e| unreadable(e.into()))?;
     }
     // As the statement names it, whatever its letters.
-    context.register_table(reference, provider).map_err(|e| unreadable(e.into()))?;
+    let scanned = Arc::new(scans::Scanned(provider));
+    context.register_table(reference, scanned).map_err(|e| unreadable(e.into()))?;
     Ok(Registered { version, lanes })
 }
 
@@ -248,13 +284,12 @@ fn while_planning(error: DataFusionError) -> Error {
 }
 
 fn while_running(error: DataFusionError) -> Error {
+    if let Some(path) = gone(&error.find_root().to_string()) {
+        let what =
+            format!("the file {path} of the table is gone, as a vacuum takes files of old versions: restore it, or read a newer version");
+        return Error::data("bad_file", what);
+    }
     match store_error(&error) {
-        Some(StoreError::NotFound { path, .. }) => {
-            let what = format!(
-                "the file {path} of the table is gone, as a vacuum takes files of old versions: restore it, or read a newer version"
-            );
-            Error::data("bad_file", what)
-        }
         Some(error) => Error::new(
             Kind::Transient,
             "store_unreachable",
@@ -263,6 +298,12 @@ fn while_running(error: DataFusionError) -> Error {
         .because(error.to_string()),
         None => Error::data("query_failed", "the query failed").because(error.strip_backtrace()),
     }
+}
+
+/// The file that a store does not have. Of those whose footer was asked for, DataFusion hands on nothing but the text.
+fn gone(text: &str) -> Option<&str> {
+    let (_, path) = text.split_once("Object at location ")?;
+    path.split_once(" not found").map(|(path, _)| path)
 }
 
 /// What the store said, where it was the store that failed.

@@ -4,7 +4,9 @@
 use std::ops::ControlFlow;
 
 use deltalake::datafusion::sql::parser::Statement;
-use deltalake::datafusion::sql::sqlparser::ast::{GroupByExpr, Select, TableFactor, Visit, Visitor};
+use deltalake::datafusion::sql::sqlparser::ast::{
+    GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
+};
 
 use crate::error::{Error, Result};
 
@@ -30,8 +32,38 @@ fn first(parts: &[(bool, &'static str)]) -> ControlFlow<&'static str> {
     }
 }
 
+/// DataFusion looks whether a row is on the other side, not how often. Queries within brackets are visited by themselves.
+fn in_sets(body: &SetExpr) -> ControlFlow<&'static str> {
+    let SetExpr::SetOperation {
+        left,
+        op,
+        set_quantifier,
+        right,
+    } = body
+    else {
+        return ControlFlow::Continue(());
+    };
+    let all = *set_quantifier == SetQuantifier::All;
+    first(&[
+        (
+            all && *op == SetOperator::Intersect,
+            "INTERSECT ALL (write INTERSECT, with row_number() OVER (PARTITION BY …) of all columns as one more column on both sides)",
+        ),
+        (
+            all && *op == SetOperator::Except,
+            "EXCEPT ALL (write EXCEPT, with row_number() OVER (PARTITION BY …) of all columns as one more column on both sides)",
+        ),
+    ])?;
+    in_sets(left)?;
+    in_sets(right)
+}
+
 impl Visitor for Unheard {
     type Break = &'static str;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        in_sets(&query.body)
+    }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
         let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;

@@ -118,7 +118,9 @@ async fn serve_ready(State(shared): State<Shared>) -> Response {
 fn why_not_ready(name: &str, status: &PipelineStatus) -> Option<String> {
     let works = match status.state {
         // It tells by its reason that its source does not answer.
-        status::State::Running => status.reason.is_none() && !status.tables.values().any(|table| table.is_beginning),
+        status::State::Running => {
+            status.reason.is_none() && status.waiting.is_empty() && !status.tables.values().any(|table| table.is_beginning)
+        }
         // A pipeline that was asked to stop has done what it should.
         status::State::Stopped => true,
         status::State::Starting | status::State::Degraded | status::State::Retrying | status::State::Failed => false,
@@ -128,11 +130,22 @@ fn why_not_ready(name: &str, status: &PipelineStatus) -> Option<String> {
     }
     let reason = status.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let tables = status.tables.iter().filter_map(|(table, status)| match &status.stopped {
-        Some(why) => Some(format!("{name}: table {table} has stopped: {why}\n")),
+        Some(why) if status.needs_somebody() => Some(format!("{name}: table {table} has stopped: {why}\n")),
         None if status.is_beginning => Some(format!("{name}: where table {table} begins is not on record yet\n")),
-        None => None,
+        Some(_) | None => None,
     });
-    Some(format!("{name} is {}{reason}\n{}", status.state.name(), tables.collect::<String>()))
+    let waiting = match status.waiting.as_slice() {
+        [] => String::new(),
+        waiting => format!(
+            "{name}: the others are read, but these wait for brokers that do not answer: {}\n",
+            waiting.join(", ")
+        ),
+    };
+    Some(format!(
+        "{name} is {}{reason}\n{waiting}{}",
+        status.state.name(),
+        tables.collect::<String>()
+    ))
 }
 
 async fn serve_status(State(shared): State<Shared>) -> Response {

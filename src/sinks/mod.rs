@@ -27,6 +27,11 @@ pub trait Sink: Send {
     /// What the table holds: the marks of its newest version that this sink knows.
     fn checkpoint(&self) -> &Checkpoint;
 
+    /// The newest version that this sink knows; None of a table that is made by the first commit, or where nobody asks.
+    fn version(&self) -> Option<Version> {
+        None
+    }
+
     /// Stages rows.
     fn write(&mut self, batch: ChangeBatch) -> impl Future<Output = Result<()>> + Send;
 

@@ -2,6 +2,9 @@
 //!
 //! The year 0 is the one before year 1: what people call 1 BC.
 
+/// Of a day, in microseconds.
+pub(super) const DAY_US: i64 = 86_400_000_000;
+
 /// Days since 1970-01-01, or None if there is no such day. After Howard Hinnant: the year begins in March, so that the leap day is its last.
 pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;

@@ -5,6 +5,7 @@ mod cells;
 pub mod decode;
 pub mod kafka;
 pub mod memory;
+mod partition;
 pub mod postgres;
 
 use std::collections::BTreeMap;

@@ -134,6 +134,7 @@ const CASES: &[(&[u8], &str, &str)] = &[
     (br#"{"id":1,"day":"2023-02-29"}"#, "type_mismatch", "`day`: a date"),
     (br#"{"id":1,"day":"2024-2-9"}"#, "type_mismatch", "`day`: a date"),
     (br#"{"id":1,"day":"2024-02-29T00:00:00Z"}"#, "type_mismatch", "`day`: a date"),
+    (br#"{"id":1,"day":"2024-02-29Z"}"#, "type_mismatch", "`day`: a date"),
     (br#"{"id":1,"day":19000}"#, "type_mismatch", "`day`: a date as text"),
     (
         br#"{"id":1,"at":"2024-02-29T12:00:00"}"#,

@@ -3,6 +3,8 @@
 mod bad_input;
 mod columns;
 mod debezium;
+mod documents;
+mod flattened;
 mod gone;
 mod growth;
 mod properties;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alluvium::batch::Op;
 use alluvium::config::{Format, KeyFrom};
-use alluvium::sources::decode::{Decoded, Message, decoder, discover};
+use alluvium::sources::decode::{Decoded, Headers, Message, ReadHeaders, decoder, discover};
 use arrow::datatypes::SchemaRef;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +22,7 @@ const POSTGRES_18: &str = include_str!("../data/debezium/pg18-plain.jsonl");
 pub(super) struct Sample {
     pub name: String,
     topic: String,
+    pub headers: Vec<(String, Option<String>)>,
     pub key: Option<String>,
     pub value: Option<String>,
 }
@@ -32,7 +33,10 @@ impl Sample {
         self.topic.rsplit('.').next().unwrap()
     }
     pub fn message(&self) -> Message<'_> {
-        message(self.key.as_deref().map(str::as_bytes), self.value.as_deref().map(str::as_bytes))
+        Message {
+            headers: Headers(Some(self)),
+            ..message(self.key.as_deref().map(str::as_bytes), self.value.as_deref().map(str::as_bytes))
+        }
     }
     /// The event without its schema.
     pub fn payload(&self) -> Option<Value> {
@@ -41,6 +45,16 @@ impl Sample {
     }
     fn op(&self) -> Option<String> {
         Some(self.payload()?.get("op")?.as_str()?.to_owned())
+    }
+}
+
+impl ReadHeaders for Sample {
+    fn count(&self) -> usize {
+        self.headers.len()
+    }
+    fn header(&self, index: usize) -> (&str, Option<&[u8]>) {
+        let (name, value) = &self.headers[index];
+        (name, value.as_deref().map(str::as_bytes))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::support::bank::read;
 use crate::support::history;
 use crate::support::program::Site;
 
+use super::documents;
 use super::topics::Topics;
 
 const ID: &str = r#"{"type":"int64","optional":false,"field":"id"}"#;
@@ -17,7 +18,7 @@ fn row(fields: &str, payload: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_while_it_runs() {
-    let tables = ["good", "spaced", "mapped", "keyless", "bare"];
+    let tables = ["good", "spaced", "mapped", "keyless", "bare", "documents"];
     let names = tables.map(|table| format!("of_{table}"));
     let topics = Topics::new(&names.each_ref().map(|name| (name.as_str(), 1)));
     let site = Site::new();
@@ -36,6 +37,7 @@ async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_
             "no column `id`",
         ),
         ("bare", r#"{"id":1}"#.to_owned(), "do not carry their schema"),
+        ("documents", documents::in_schema(documents::CREATE), "`ExtractNewDocumentState`"),
     ];
     let mut text = topics.pipeline() + "discovery = \"500 ms\"\n[pipelines.p.commit]\ninterval = \"100 ms\"\n";
     for table in tables {
@@ -49,6 +51,9 @@ async fn r5_a_first_record_that_makes_no_table_stops_its_table_at_the_start_and_
     let mut program = site.run("running", &config);
     let is_made = || site.table("good").join("_delta_log").exists().then_some(());
     program.until("the table that is good", within, is_made).await;
+    for (table, ..) in &bad {
+        assert!(!site.table(table).exists(), "`{table}` has no columns yet: nothing of it is seen");
+    }
     for (table, value, _) in &bad {
         produce(table, value);
     }

@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 
+use alluvium::error::Kind;
 use alluvium::sources::Resume;
 use alluvium::sources::kafka::KafkaSource;
 
-use super::{Lake, Pipe, numbered, values};
+use super::{Lake, Pipe, failed, numbered, values};
 use crate::support::kafka::Broker;
 
 /// Reads to the end as a pipeline does: whatever ends a flow, what it read is in the tables, and the next one begins there. Each member sees
@@ -92,4 +93,30 @@ async fn catch_ups_side_by_side_all_end_when_together_they_have_read_everything(
         let both = [one.values("a", partition), other.values("a", partition)].concat();
         assert_eq!(both.len(), 1_000, "partition {partition}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_group_does_not_let_in_is_told_why_and_reads_when_it_does() {
+    let broker = Broker::shared();
+    let topic = broker.topic("refused", 1, &[]).await;
+    let member = |strategy: &str| {
+        let more = format!("group = \"{topic}\"\noptions = {{ \"partition.assignment.strategy\" = \"{strategy}\" }}");
+        let mut pipe = Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
+        pipe.settings.until_caught_up = false;
+        pipe
+    };
+    let (first, second) = (member("range"), member("cooperative-sticky"));
+    let reads = with_lanes(&first, 1).await;
+    let said = second.client.look_at_group(&topic).await.unwrap();
+    for part in [topic.as_str(), "note", "(1)", "`range`", "`cooperative-sticky`"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    let error = failed(second.open(&Lake::default()).await);
+    assert_eq!((error.kind, error.code), (Kind::Transient, "group_refused"), "{error}");
+    assert!(
+        error.what.contains(&topic) && error.what.contains("`cooperative-sticky`"),
+        "{error}"
+    );
+    drop((reads, first));
+    with_lanes(&second, 1).await;
 }

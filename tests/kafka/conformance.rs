@@ -108,7 +108,10 @@ impl SourceUnderTest for InKafka {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kafka_source_conforms_on_a_real_broker() {
-    let broker = Broker::shared();
+    conforms(Broker::shared()).await;
+}
+
+pub(super) async fn conforms(broker: &Broker) {
     let topic = broker.topic("contract", 1, &[]).await;
     broker.produce(&topic, 0, VALUES.map(|value| ("k", Some(value))));
     the_list_of_sources(&InKafka::new(&broker.bootstrap(), &topic).await).await;

@@ -12,6 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::support::delta::{
     PIPELINE, append_table, assert_replays, change, facts_of, facts_of_library, library, made_up_file, mark, opened, url,
 };
+use crate::support::store::{Fault, FaultyStore, Op, Rule};
 
 /// Versions of the table: one, and one for each step.
 const STEPS: u64 = 20;
@@ -223,4 +224,23 @@ async fn c14_a_checkpoint_that_cannot_be_read_stops_unless_the_log_does_without_
         facts_of(log.snapshot()),
         facts_of_library(&library(&store).await, &[("alluvium/shop/orders/0".to_owned(), 0)].into()).await
     );
+}
+
+#[tokio::test]
+async fn c14_a_log_is_read_right_where_the_store_lists_all_of_it_wherever_a_list_is_to_begin() {
+    let (store, whole) = grown(&[5, 10]).await;
+    let faults = FaultyStore::over(Arc::clone(&store));
+    faults.rule(Rule::new(Op::List, "", Fault::Careless));
+    let careless: Arc<dyn ObjectStore> = Arc::new(faults);
+    assert_replays(&open(&careless).await.expect("opens").expect("a table"), &careless).await;
+    // A clean-up that was interrupted left the oldest ones.
+    remove(&store, commits(6..10)).await;
+    let log = open(&careless).await.expect("opens").expect("a table");
+    assert_eq!(facts_of(log.snapshot()), facts_of(whole.snapshot()));
+    let history = log.history(13).await.expect("a history");
+    assert_eq!(history.last().expect("one").version, 10, "as far back as it goes");
+    for version in [10, 12] {
+        let state = log.at(When::Version(version)).await.expect("a state");
+        assert_eq!(state.checkpoint(PIPELINE), mark(&[("orders/0", version - 1)]));
+    }
 }

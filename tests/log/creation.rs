@@ -152,19 +152,6 @@ async fn a_type_that_delta_does_not_hold_is_refused_by_column() {
 }
 
 #[tokio::test]
-async fn of_two_that_make_a_table_at_once_the_loser_opens_it() {
-    for _ in 0..20 {
-        let store = in_memory();
-        let (url, table) = (url(), append_table());
-        let make = || Log::create(&url, Arc::clone(&store), &table, PIPELINE);
-        let (one, two) = tokio::join!(make(), make());
-        let (one, two) = (one.expect("made or opened"), two.expect("made or opened"));
-        assert_eq!(one.snapshot().table_id, two.snapshot().table_id);
-        assert_eq!(two.snapshot().version, 0);
-    }
-}
-
-#[tokio::test]
 async fn a_table_that_differs_is_refused_by_the_names_of_its_columns() {
     let store = in_memory();
     opened(&store, &append_table()).await;
@@ -182,13 +169,20 @@ async fn a_table_that_differs_is_refused_by_the_names_of_its_columns() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // Nobody has configured the columns of a database's tables.
+    // Nobody has configured the columns of a database's tables, but somebody their partitions.
     let of_server = Table {
         lanes: Lanes::Slot(Lane::new("slot@1")),
-        partition_by: append_table().partition_by,
         ..other
     };
-    let text = refused(&store, &of_server).await.to_string();
+    let error = refused(&store, &of_server).await;
+    assert_eq!(error.code, "partition_mismatch", "{error}");
+    let of_server = Table {
+        partition_by: append_table().partition_by,
+        ..of_server
+    };
+    let error = refused(&store, &of_server).await;
+    assert_eq!(error.code, "schema_mismatch", "{error}");
+    let text = error.to_string();
     assert!(text.contains("change it back there") && !text.contains("configuration"), "{text}");
 }
 

@@ -160,23 +160,39 @@ async fn a_vector_file_that_cannot_be_written_leaves_the_version_out() {
 
 #[tokio::test(start_paused = true)]
 async fn making_a_table_survives_every_fault_of_its_put() {
-    for wrong in Wrong::ALL {
+    for fault in Wrong::ALL
+        .into_iter()
+        .flat_map(|wrong| [Fault::FailAfter(wrong), Fault::Reject(wrong)])
+    {
         let (faults, store, inner) = faulty(6);
-        faults.rule(Rule::new(Op::Put, "00000000.json", Fault::FailAfter(wrong)));
+        faults.rule(Rule::new(Op::Put, "00000000.json", fault).times(2));
         let log = opened(&store, &append_table()).await;
         assert_replays(&log, &inner).await;
-        let (faults, store, _) = faulty(6);
-        faults.rule(Rule::new(Op::Put, "00000000.json", Fault::Reject(wrong)).times(1));
-        let error = Log::open_or_create(&url(), Arc::clone(&store), &append_table(), PIPELINE)
-            .await
-            .expect_err("not made");
-        assert!(error.to_string().contains("make the table `orders`"), "{error}");
-        opened(&store, &append_table()).await;
     }
 }
 
+#[tokio::test]
+async fn of_two_that_make_a_table_at_once_the_loser_opens_it() {
+    let (faults, store, _) = faulty(6);
+    let gate = Gate::new();
+    faults.rule(Rule::new(Op::Put, "00000000.json", Fault::Hold(gate.clone())).times(1));
+    let winner = async {
+        gate.reached().await;
+        let winner = opened(&store, &append_table()).await;
+        gate.open();
+        winner
+    };
+    let table = append_table();
+    let (mut loser, winner) = tokio::join!(opened(&store, &table), winner);
+    assert_eq!(
+        (loser.snapshot().version, &loser.snapshot().table_id),
+        (0, &winner.snapshot().table_id)
+    );
+    loser.commit(&change(None, 9)).await.expect("a commit");
+}
+
 #[tokio::test(start_paused = true)]
-async fn c6_a_zombie_is_fenced() {
+async fn c6_c7_a_zombie_that_looked_before_its_successor_committed_is_fenced() {
     let (faults, store, inner) = faulty(7);
     let mut zombie = opened(&store, &append_table()).await;
     let gate = Gate::new();
@@ -213,6 +229,38 @@ async fn c5_a_twin_with_the_very_same_marks_is_fenced_too() {
     let error = two.commit(&change(None, 9)).await.expect_err("the same range, by another");
     assert_eq!(error.kind, Kind::Fenced);
     assert_eq!(versions(&inner).await, [9]);
+}
+
+/// As dead letters are, of a table that comes to what others have passed: no mark tells them apart.
+#[tokio::test(start_paused = true)]
+async fn k13_rows_that_the_marks_have_passed_are_brought_by_one_of_two() {
+    let (_, store, inner) = faulty(8);
+    let passed = || Change {
+        adds: vec![made_up_file(0..5)],
+        ..change(Some(9), 9)
+    };
+    let mut before = opened(&store, &append_table()).await;
+    before.commit(&change(None, 9)).await.expect("a commit");
+    let (mut one, mut two) = (opened(&store, &append_table()).await, opened(&store, &append_table()).await);
+    let mut three = opened(&store, &append_table()).await;
+    one.commit(&passed()).await.expect("a commit");
+    one.commit(&passed()).await.expect("its own are no other's");
+    for late in [passed(), change(Some(9), 12)] {
+        let error = two.commit(&late).await.expect_err("some of its rows may be there");
+        assert_eq!(error.kind, Kind::Fenced);
+    }
+    three.refresh().await.expect("the news");
+    assert_eq!(three.commit(&passed()).await.expect_err("the same").kind, Kind::Fenced);
+    // A lane that others read has nothing to do with it.
+    let other = Change {
+        mark: mark(&[("orders/1", 3)]),
+        adds: vec![made_up_file(0..5)],
+        ..change(None, 9)
+    };
+    three.commit(&other).await.expect("another lane");
+    let log = opened(&store, &append_table()).await;
+    assert_eq!((log.snapshot().version, log.snapshot().files.len()), (4, 3));
+    assert_replays(&log, &inner).await;
 }
 
 #[tokio::test(start_paused = true)]

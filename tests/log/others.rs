@@ -354,6 +354,50 @@ async fn c15_a_restore_stops_until_it_is_accepted() {
 }
 
 #[tokio::test]
+async fn c15_a_restore_of_what_the_pipeline_left_undoes_what_others_took_back() {
+    let store = in_memory();
+    drop(filled(&store, &rewritten_table()).await);
+    let restore = async |version: u64| {
+        let restore = library(&store).await.restore().with_version_to_restore(version);
+        restore.await.expect("a RESTORE");
+    };
+    let open = async || Log::open_or_create(&url(), Arc::clone(&store), &rewritten_table(), PIPELINE).await;
+    let whole = rows_of(library(&store).await).await;
+    restore(2).await;
+    let error = open().await.expect_err("stopped");
+    assert!(error.to_string().contains("restore version 3 and start again"), "{error}");
+    restore(1).await;
+    restore(4).await;
+    assert_eq!(open().await.expect_err("version 4 had taken rows back, too").code, "taken_back");
+    restore(3).await;
+    let mut log = open().await.expect("opens");
+    assert_eq!(rows_of(library(&store).await).await, whole);
+    assert!(matches!(log.commit(&change(Some(29), 30)).await, Ok(Outcome::Committed(8))));
+    assert_replays(&log, &store).await;
+}
+
+#[tokio::test]
+async fn a_restore_that_does_not_tell_what_it_restored_stops() {
+    for named in [
+        "{}",
+        r#"{"timestamp":"2026-11-23 10:00:00"}"#,
+        r#"{"version":"4"}"#,
+        r#"{"version":9}"#,
+        r#"{"version":2}"#,
+    ] {
+        let store = in_memory();
+        drop(filled(&store, &append_table()).await);
+        let info = format!(r#"{{"commitInfo":{{"operation":"RESTORE","operationParameters":{named}}}}}"#);
+        store
+            .put(&"_delta_log/00000000000000000004.json".into(), info.into())
+            .await
+            .expect("put");
+        let opened = Log::open_or_create(&url(), Arc::clone(&store), &append_table(), PIPELINE).await;
+        assert_eq!(opened.err().map(|error| error.code), Some("taken_back"), "{named}");
+    }
+}
+
+#[tokio::test]
 async fn a_whole_overwrite_stops_because_its_marks_say_more_than_its_rows() {
     let store = in_memory();
     let mut log = filled(&store, &rewritten_table()).await;

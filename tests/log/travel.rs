@@ -124,6 +124,50 @@ async fn a_lane_of_two_incarnations_must_be_named_in_full() {
     assert_eq!(log.version_at(&When::Mark(mark(&[("a/0@new", 2)]))).await.expect("a version"), 2);
 }
 
+/// Moves the lane `a/0@A` of the log's pipeline, whoever has committed meanwhile.
+async fn move_on(log: &mut Log, to: u64) {
+    log.refresh().await.expect("the newest version");
+    let change = Change {
+        base: log.checkpoint(),
+        mark: mark(&[("a/0@A", to)]),
+        operation: "STREAMING UPDATE",
+        ..Change::default()
+    };
+    assert!(matches!(log.commit(&change).await, Ok(Outcome::Committed(_))));
+}
+
+#[tokio::test]
+async fn a_lane_of_two_pipelines_must_be_named_with_one_of_them() {
+    let store = in_memory();
+    let (mut old, _) = grown(&store, &[vec![("a/0@A".to_owned(), 9)]]).await;
+    let mut new = Log::open_or_create(&url(), Arc::clone(&store), &append_table(), "new")
+        .await
+        .expect("the table opens");
+    // The new name begins where the old one ended.
+    move_on(&mut new, 9).await;
+    move_on(&mut new, 19).await;
+    move_on(&mut old, 29).await;
+    let log = Log::open(&url(), store, "").await.expect("a log").expect("a table");
+    let asked = |lane: &str, at| When::Mark(mark(&[(lane, at)]));
+    for lane in ["a/0", "a/0@A"] {
+        let error = log.version_at(&asked(lane, 5)).await.expect_err("of which pipeline?");
+        for pipeline in [PIPELINE, "new"] {
+            let named = format!("{pipeline}:{lane}");
+            assert!(error.to_string().contains(&format!("{named}:5")), "{error}");
+            assert!(log.version_at(&asked(&named, 5)).await.is_ok(), "what the message says helps");
+        }
+    }
+    for (lane, at, version) in [("shop:a/0", 5, 1), ("new:a/0", 5, 2), ("new:a/0@A", 10, 3), ("shop:a/0@A", 10, 4)] {
+        assert_eq!(log.version_at(&asked(lane, at)).await.expect("a version"), version, "{lane}:{at}");
+        assert_eq!(log.part_of(&mark(&[(lane, at)])), mark(&[(lane, at)]));
+    }
+    assert_eq!(log.version_at(&asked("new:a/0", 20)).await.expect_err("not yet").code, "not_yet");
+    for stranger in ["other:a/0", "new:a/0@B", "new:b/0"] {
+        assert_eq!(log.version_at(&asked(stranger, 5)).await.expect_err("no such lane").code, "usage");
+        assert!(log.part_of(&mark(&[(stranger, 5)])).is_empty(), "{stranger}");
+    }
+}
+
 #[tokio::test]
 async fn a_time_names_the_newest_version_made_by_then() {
     let store = in_memory();
@@ -195,6 +239,31 @@ async fn a_clock_that_is_behind_brings_no_version_to_a_time_before_those_it_foll
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_version_comes_after_the_checkpoint_though_another_programs_clock_is_between_them() {
+    let store = in_memory();
+    let made = opened(&store, &append_table()).await.snapshot().timestamp_ms;
+    // The clock of the one that has the checkpoint is an hour ahead.
+    for (version, says) in [(1, made + 3_600_000), (2, made)] {
+        put_info(&store, version, &format!(r#"{{"timestamp":{says}}}"#)).await;
+    }
+    checkpoint_by_hand(&store, 1, &Checkpoint::default()).await;
+    let mut log = opened(&store, &append_table()).await;
+    assert_eq!(log.checkpointed(), 1);
+    log.commit(&change(None, 0)).await.expect("a commit");
+    assert_eq!(log.snapshot().timestamp_ms, made + 3_600_002);
+}
+
+#[tokio::test]
+async fn behind_a_version_of_the_last_of_all_times_others_come() {
+    let store = in_memory();
+    opened(&store, &append_table()).await;
+    put_info(&store, 1, &format!(r#"{{"timestamp":{}}}"#, i64::MAX)).await;
+    let mut log = opened(&store, &append_table()).await;
+    log.commit(&change(None, 0)).await.expect("a commit");
+    assert_eq!(log.snapshot().timestamp_ms, i64::MAX);
 }
 
 #[tokio::test]
@@ -319,7 +388,7 @@ async fn c13_a_checkpoint_that_dies_leaves_the_table_as_it_was() {
                     .expect("a commit");
                 }
                 let fault = if after { Fault::FailAfter(wrong) } else { Fault::Reject(wrong) };
-                for op in [Op::Put, Op::Complete] {
+                for op in [Op::Put, Op::Part, Op::Complete] {
                     faults.rule(Rule::new(op, "checkpoint", fault.clone()).after(skip));
                 }
                 let _ = maintain::checkpoint(&url(), Arc::clone(&store), 5).await;

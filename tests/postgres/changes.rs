@@ -160,7 +160,7 @@ async fn tables_without_a_key_hold_what_is_inserted_or_every_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn columns_come_and_go_with_the_tables() {
+async fn p9_columns_come_and_go_with_the_tables() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'one')";
     let bank = Bank::new(PostgresServer::shared(), "columns", sql, ALL).await;
     bank.catch_up().await;
@@ -185,7 +185,7 @@ async fn columns_come_and_go_with_the_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_filters_and_lists_of_columns_are_the_publication_s() {
+async fn p19_p20_partitions_filters_and_lists_of_columns_are_the_publication_s() {
     let server = PostgresServer::shared();
     let sql = "CREATE TABLE parted (id int, day date, v text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
                CREATE TABLE parted_a PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
@@ -259,7 +259,7 @@ async fn a_value_that_no_column_holds_is_a_dead_letter_or_null_as_is_asked_for()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn columns_that_come_with_values_in_all_rows_are_in_all_rows() {
+async fn p9_columns_that_come_with_values_in_all_rows_are_in_all_rows() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 9) i";
     let bank = Bank::new(PostgresServer::shared(), "untold", sql, ALL).await;
     bank.catch_up().await;
@@ -354,7 +354,7 @@ async fn columns_that_come_with_values_in_a_table_that_only_grows_are_named_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn columns_that_only_have_the_names_of_others_are_copied_again() {
+async fn p9_columns_that_only_have_the_names_of_others_are_copied_again() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, a text, b text, c int); INSERT INTO t SELECT i, 'a' || i, 'b' || i, i FROM generate_series(1, 9) i";
     let (all, without_a) = ("SELECT id, a, b, c FROM", "SELECT id, b, c FROM");
     let alterations = [

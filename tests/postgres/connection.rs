@@ -7,6 +7,7 @@ use alluvium::config::Secret;
 use alluvium::error::{Error, Kind, Result};
 use alluvium::sources::postgres::connection::{Address, Replication, Tls, control};
 
+use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer};
 
 /// Opens a session of either kind, and asks both whether they are encrypted.
@@ -153,6 +154,46 @@ async fn the_right_password_gets_in_and_no_other_with_and_without_tls() {
         }
         assert!(!format!("{:?}", with(passwords.secret("canary-right"))).contains("canary"));
     }
+}
+
+/// What the tests above say of an address, the program makes of its configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_logs_in_with_what_its_configuration_names() {
+    // A certificate of the client, and a password beside it.
+    let hba = "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full";
+    let server = PostgresServer::start(Options::default().tls().password("canary-right").hba(hba));
+    let (certificate, key) = server.certificates().client();
+    let lines = |ca: PathBuf| {
+        format!(
+            "create = true\nfollow = [\"public.*\"]\npassword = {{ file = \"{{dir}}/password\" }}\n\
+             tls = {{ ca = \"{}\", certificate = \"{}\", key = \"{}\" }}\n",
+            ca.display(),
+            certificate.display(),
+            key.display()
+        )
+    };
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let mut bank = Bank::new(&server, "secured", sql, &lines(server.certificates().ca())).await;
+    // The server's certificate is of `localhost`.
+    bank.edit("@127.0.0.1:", "@localhost:");
+    std::fs::write(bank.site.path("password"), "canary-right\n").expect("a password");
+    bank.catch_up().await;
+    bank.sql("INSERT INTO t VALUES (2)").await;
+    bank.catch_up().await;
+    bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 0, "{said}");
+
+    std::fs::write(bank.site.path("password"), "canary-wrong").expect("a password");
+    for (code, said) in [bank.check().await, bank.refused().await] {
+        assert_eq!(code, 77, "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+    std::fs::write(bank.site.path("password"), "canary-right").expect("a password");
+    bank.reconfigure(&lines(server.certificates().stranger()));
+    bank.edit("@127.0.0.1:", "@localhost:");
+    let (code, said) = bank.refused().await;
+    assert!(code == 78 && said.contains("no authority"), "{code}: {said}");
 }
 
 #[tokio::test]

@@ -68,6 +68,44 @@ async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
     bank.agrees("SELECT id FROM public.first", &["public.first"]).await;
 }
 
+/// Nobody holds the slot before the first copy is whole: the log of each table tells the two apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn p17_p23_of_two_programs_that_copy_at_once_one_goes_on_and_the_other_waits() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50000); CREATE TABLE e (id int); INSERT INTO e SELECT generate_series(1, 50000)";
+    let bank = Bank::new(PostgresServer::shared(), "twice", sql, ALL).await;
+    let proxy = bank.behind_proxy().await;
+    proxy.stall_behind(256 << 10);
+    let mut programs = ["one", "other"].map(|name| bank.site.run(name, &bank.config));
+    // Each has two connections that copy.
+    wait_until("both are in the middle of their copies", async || proxy.held() >= 4).await;
+    bank.sql("INSERT INTO t VALUES (60000); INSERT INTO e VALUES (60000)").await;
+    proxy.flow();
+    let has_said = |words: &str| programs.iter().any(|program| program.log_text().contains(words));
+    wait_until("one is told that the tables are another's, and then that the slot is", async || {
+        has_said("opens again from the log") && has_said("is active for PID")
+    })
+    .await;
+    bank.sql("INSERT INTO t VALUES (60001); INSERT INTO e VALUES (60001); DELETE FROM t WHERE id = 1")
+        .await;
+    let counted = |table: &str| format!("SELECT count(*), count(DISTINCT id), sum(id), max(id) FROM public.{table}");
+    for table in ["t", "e"] {
+        let (name, sql) = (format!("public.{table}"), counted(table));
+        let there = bank.there(&sql).await;
+        wait_until("what comes behind the copies is there", async || {
+            bank.here(&sql, &[&name]).await == there
+        })
+        .await;
+    }
+    for program in &mut programs {
+        assert!(program.poll().is_none(), "{}", program.log_tail());
+        program.kill().await;
+    }
+    bank.catch_up().await;
+    for table in ["t", "e"] {
+        bank.agrees(&counted(table), &[&format!("public.{table}")]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_there_with_its_copy_and_has_the_columns_of_then() {
     // A server of its own: a consistent point comes when all transactions of the server have ended that run.
@@ -85,8 +123,8 @@ async fn a_table_is_there_with_its_copy_and_has_the_columns_of_then() {
     .await;
     service.kill().await;
     assert!(
-        !bank.site.table("public/t/_delta_log/00000000000000000000.json").exists(),
-        "a table without its copy is seen"
+        !bank.site.table("public/t").exists(),
+        "something of a table without its copy is seen"
     );
     long.batch_execute("COMMIT").await.expect("the end");
     bank.sql("ALTER TABLE t ALTER v TYPE text").await;

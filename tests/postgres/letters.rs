@@ -187,6 +187,9 @@ async fn a_row_whose_change_is_a_dead_letter_is_not_there_until_it_can_be_read()
     let there = format!("{readable} WHERE day <> 'infinity'");
     assert_eq!(bank.here(readable, &["public.t"]).await, bank.there(&there).await);
     assert_eq!(bank.here("SELECT id FROM bank_dead_letters", &["bank_dead_letters"]).await.len(), 5);
+    let kept = "SELECT count(*) FROM bank_dead_letters WHERE arrow_cast(\"key\", 'Utf8') = '{\"id\":\"7\"}' AND \
+                arrow_cast(\"value\", 'Utf8') LIKE '%\"day\":\"infinity\"%' AND value_bytes > 9000";
+    assert_eq!(bank.here(kept, &["bank_dead_letters"]).await, [["1"]]);
     // What is told whole is there again, and what is deleted stays away.
     bank.sql("UPDATE t SET day = '2026-01-02', body = repeat('d', 9000) WHERE id IN (1, 7); DELETE FROM t WHERE id = 2")
         .await;
@@ -208,7 +211,7 @@ async fn a_row_whose_change_is_a_dead_letter_is_not_there_until_it_can_be_read()
 
 /// A log of changes whose null may mean that a large value did not change would tell another row than there was.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_a_log_that_leaves_a_large_value_out_is_a_dead_letter() {
+async fn p7_a_change_of_a_log_that_leaves_a_large_value_out_is_a_dead_letter() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, body text, n int); ALTER TABLE t ALTER body SET STORAGE EXTERNAL; \
                INSERT INTO t SELECT i, repeat('a', 9000), 1 FROM generate_series(1, 4) i";
     let log = |name: &str, metadata: &str| {
@@ -240,4 +243,61 @@ async fn a_change_of_a_log_that_leaves_a_large_value_out_is_a_dead_letter() {
     bank.catch_up().await;
     let whole = bank.here("SELECT length(body) FROM log WHERE n = 5", &["log"]).await;
     assert_eq!(whole, [["9000"]]);
+}
+
+/// In the copy and in the stream: a value that Delta cannot write as a partition's stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_no_partition_can_hold_is_a_dead_letter_or_has_a_null_there() {
+    let rows = |first: i32| {
+        let (day, moment) = ("'2026-01-01'", "'2026-01-01 00:00+00'");
+        let row = |(place, (day, moment, raw, word)): (i32, (&str, &str, &str, &str))| {
+            format!("({}, {day}, {moment}, {raw}, {word})", first + place)
+        };
+        let rows = [
+            (day, moment, "'abc'", "'w'"),
+            ("'0044-03-15 BC'", moment, "'abc'", "'w'"),
+            ("'10000-01-01'", moment, "'abc'", "'w'"),
+            (day, "'10000-01-01 00:00+00'", "'abc'", "'w'"),
+            (day, moment, "'\\xff'", "'w'"),
+            // An empty value can be none of a partition, and null is written as it is.
+            (day, moment, "''", "''"),
+        ];
+        let rows: Vec<String> = (0..).zip(rows).map(row).collect();
+        format!("INSERT INTO events VALUES {}", rows.join(", "))
+    };
+    let table = "CREATE TABLE events (id int PRIMARY KEY, dated date, moment timestamptz, raw bytea, word text)";
+    let feed = "[pipelines.bank.tables.events]\ntable = \"public.events\"\nmode = \"append\"\npartition_by = [\"dated\", \"moment\", \"raw\", \"word\"]";
+    let (whole, empty) = (["0", "2", "2", "2", "2", "2"], ["5", "2", "2", "2", "0", "0"]);
+    let holds_all = [
+        whole,
+        ["1", "2", "0", "2", "2", "2"],
+        ["2", "2", "0", "2", "2", "2"],
+        ["3", "2", "2", "0", "2", "2"],
+        ["4", "2", "2", "2", "0", "2"],
+        empty,
+    ];
+    for (specials, expected) in [("dead_letter", &[whole, empty][..]), ("null", &holds_all[..])] {
+        let lines = format!("create = true\nspecial_values = \"{specials}\"\n{feed}");
+        let bank = Bank::new(PostgresServer::shared(), "unparted", &format!("{table}; {}", rows(0)), &lines).await;
+        bank.catch_up().await;
+        bank.sql(&rows(10)).await;
+        bank.catch_up().await;
+        let held = "SELECT id % 10, count(*), count(dated), count(moment), count(raw), count(word) FROM events GROUP BY 1";
+        assert_eq!(bank.here(held, &["events"]).await, expected, "{specials}");
+        let letters = "SELECT split_part(message, ':', 1), code, count(*) FROM bank_dead_letters \
+                       WHERE \"table\" = 'events' AND message LIKE '%special_values = \"null\"%' GROUP BY 1, 2";
+        let letters = bank.here(letters, &["bank_dead_letters"]).await;
+        if specials == "null" {
+            assert!(
+                bank.here("SELECT id FROM bank_dead_letters", &["bank_dead_letters"])
+                    .await
+                    .is_empty()
+            );
+            continue;
+        }
+        let letter = |column: &str, count: &str| [format!("column `{column}`"), "out_of_range".to_owned(), count.to_owned()];
+        assert_eq!(letters, [letter("dated", "4"), letter("moment", "2"), letter("raw", "2")]);
+        let kept = "SELECT count(*) FROM bank_dead_letters WHERE arrow_cast(\"value\", 'Utf8') LIKE '%\"dated\":\"0044-03-15 BC\"%'";
+        assert_eq!(bank.here(kept, &["bank_dead_letters"]).await, [["2"]]);
+    }
 }

@@ -1,13 +1,18 @@
 //! Postgres as a source, against real servers.
 
 mod changes;
+mod conformance;
 mod connection;
 mod copies;
+mod demo;
 mod keys;
+mod large;
 mod letters;
 mod locks;
 mod moments;
 mod names;
+mod partitions;
+mod parts;
 mod patience;
 mod pgbench;
 mod preflight;
@@ -19,8 +24,11 @@ mod relations;
 mod rights;
 mod servers;
 mod slots;
+mod standbys;
+mod stops;
 mod stream;
 mod timelines;
+mod truncates;
 mod two_phase;
 mod types;
 mod values;

@@ -1,39 +1,30 @@
 //! A lake that takes longer than the server waits for its clients.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use alluvium::log::{When, store};
 use alluvium::query::{Named, query};
 use url::Url;
 
+use super::stops::stopped_and_started;
 use crate::support::bank::{Bank, rows};
+use crate::support::bucket::{Bucket, Service};
 use crate::support::postgres::{Options, PostgresServer, wait_until};
 use crate::support::program::{free_port, http, metric};
 use crate::support::proxy::Proxy;
-use crate::support::s3::{S3, options};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
-    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "4s"));
-    let s3 = S3::start().await;
-    let proxy = Proxy::before(s3.port()).await;
-    let mut lines = "create = true\nfollow = [\"public.*\"]\n[storage]\n".to_owned();
-    for (name, value) in options(proxy.port()) {
-        let value = match name.as_str() {
-            "aws_secret_access_key" => "{ file = \"{dir}/secret\" }".to_owned(),
-            _ => format!("\"{value}\""),
-        };
-        writeln!(lines, "{name} = {value}").expect("a text takes it");
-    }
+async fn p12_the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
+    let mut server = PostgresServer::start(Options::default().set("wal_sender_timeout", "4s"));
+    let bucket = Bucket::of(Service::S3).await;
+    let proxy = Proxy::before(bucket.port()).await;
+    let lines = format!("create = true\nfollow = [\"public.*\"]\n{}", Service::S3.section(proxy.port()));
     let sql = "CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT i, 'copied' FROM generate_series(1, 10) i";
     let mut bank = Bank::new(&server, "patience", sql, &lines).await;
     let port = free_port();
     // Little memory: what comes is far more than what may be read ahead, so that the server itself has to wait.
     bank.reconfigure_with(&format!("memory = \"32 MiB\"\n{}", http(port)), &lines);
-    let text = std::fs::read_to_string(&bank.config).expect("the configuration");
-    std::fs::write(&bank.config, text.replace("lake = \"lake\"", "lake = \"s3://bucket/lake\"")).expect("the configuration");
-    std::fs::write(bank.site.path("secret"), "test").expect("a secret");
+    bank.edit("lake = \"lake\"", "lake = \"s3://bucket/lake\"");
     bank.catch_up().await;
 
     let mut service = bank.site.run("service", &bank.config);
@@ -55,12 +46,22 @@ async fn the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
     bank.until_released().await;
     assert_eq!(walsender().await, before, "{}", service.log_tail());
     assert_eq!(metric(port, "alluvium_records_total"), 50_000.0, "nothing is read twice");
+
+    // Nor does the lake keep the server from stopping, with more on its way than was read.
+    proxy.stall();
+    bank.sql("INSERT INTO t SELECT 1000000 + i, repeat(md5(i::text), 32) FROM generate_series(1, 40000) i")
+        .await;
+    wait_until("some is read", async || metric(port, "alluvium_records_total") > 50_000.0).await;
+    let parts = bank.parts();
+    let bank = stopped_and_started(&mut server, parts);
+    proxy.flow();
+    bank.until_released().await;
     service.stop().await;
 
     let url = Url::parse("s3://bucket/lake/public/t/").expect("a URL");
     let table = Named {
         name: "public.t".to_owned(),
-        store: store::open(&url, &options(s3.port())).expect("a store"),
+        store: store::open(&url, &Service::S3.options(bucket.port())).expect("a store"),
         url,
     };
     let sql = "SELECT count(*), sum(id) FROM public.t";

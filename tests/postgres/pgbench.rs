@@ -19,9 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// So many times all tables have to move on behind their copies.
 const MOVES: usize = 10;
 
+/// With a million accounts, which are copied in two parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_copied_and_followed_while_clients_work_and_every_version_balances() {
-    let bench = Bench::new(PostgresServer::shared(), "followed", 2).await;
+    let bench = Bench::new(PostgresServer::shared(), "followed", 10).await;
     let config = bench.configure("followed");
     let clients = bench.pgbench(&CLIENTS);
     let worked = "SELECT count(*) FROM pgbench_history";
@@ -62,6 +63,8 @@ async fn clients_are_gone(bench: &Bench<'_>) {
     .await;
 }
 
+/// So many lives a run has, and the server ends in each third of them. `make proofs` has more.
+const KILLS: usize = 20;
 /// So many lives end while the tables are copied; the next one is left alone until they are.
 const LIVES_OF_COPYING: usize = 2;
 /// After those, one life in so many is left alone until all tables have moved on; the others end whenever it happens.
@@ -117,13 +120,14 @@ fn clients(bench: &Bench<'_>, large: &str) -> [Child; 2] {
     [bench.pgbench(&CLIENTS), bench.pgbench(&large)]
 }
 
-/// The program is killed, its connections are cut in the middle of whatever they carry, and every third time the server crashes before.
+/// The program is killed, its connections are cut in the middle of whatever they carry, and every third time the server goes
+/// before: it crashes, or is stopped as operators do.
 /// `ALLUVIUM_KILLS` says how often, and that it is done with more rows: 50 in `make proofs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_and_cut_off_at_random_moments_nothing_is_lost_or_doubled() {
     let (kills, scale) = match std::env::var("ALLUVIUM_KILLS") {
         Ok(text) => (text.parse().expect("ALLUVIUM_KILLS is a number"), 10),
-        Err(_) => (10, 1),
+        Err(_) => (KILLS, 1),
     };
     let mut server = PostgresServer::start(Options::default().set("logical_decoding_work_mem", "64kB"));
     let proxy = Proxy::before(server.port()).await;
@@ -137,7 +141,9 @@ async fn killed_and_cut_off_at_random_moments_nothing_is_lost_or_doubled() {
     for kill in 0..kills {
         let mut working = clients(&bench, &large);
         let mut program = bench.site.run("program", &config);
-        if kill >= LIVES_OF_COPYING && (kill - LIVES_OF_COPYING).is_multiple_of(LIVES_TO_A_MARK) {
+        let is_copying = kill < LIVES_OF_COPYING;
+        let is_left_alone = !is_copying && (kill - LIVES_OF_COPYING).is_multiple_of(LIVES_TO_A_MARK);
+        if is_left_alone {
             let before = bench.held().await;
             let late = Instant::now() + PATIENCE;
             watch.until(late, &bench, &mut program, |held| held > before).await;
@@ -148,39 +154,62 @@ async fn killed_and_cut_off_at_random_moments_nothing_is_lost_or_doubled() {
             );
             moved += 1;
         }
-        let (first, second) = (rng.random_range(0..1_200), rng.random_range(200..1_300));
-        watch.during(Duration::from_millis(first), &bench, &mut program).await;
-        let most = if kill < LIVES_OF_COPYING {
-            COPY_BYTES * scale as usize
+        // A copy takes longer than some commits.
+        let (longest, most) = if is_copying {
+            (1_200, COPY_BYTES * scale as usize)
         } else {
-            64 << 10
+            (800, 64 << 10)
         };
+        let (first, second) = (rng.random_range(0..longest), rng.random_range(100..longest + 100));
+        watch.during(Duration::from_millis(first), &bench, &mut program).await;
+        let cuts = proxy.cuts();
         proxy.cut_behind(rng.random_range(0..most));
+        if is_left_alone {
+            // It reads, and the clients work: so many bytes come.
+            let late = Instant::now() + PATIENCE;
+            watch.until(late, &bench, &mut program, |_| proxy.cuts() > cuts).await;
+            assert!(proxy.cuts() > cuts, "nothing was cut:\n{}", program.log_tail());
+        }
         watch.during(Duration::from_millis(second), &bench, &mut program).await;
         if kill % 3 == 2 {
-            // The server goes first, without a word; the program waits for it.
-            let Bench { database, site, port, .. } = bench;
-            server.crash();
-            server.resume();
+            // The program waits for it.
+            let Bench {
+                database,
+                site,
+                scale,
+                port,
+                ..
+            } = bench;
+            if kill % 2 == 0 {
+                server.crash();
+                server.resume();
+            } else {
+                server.restart();
+            }
             bench = Bench {
                 server: &server,
                 database,
                 site,
+                scale,
                 port,
             };
             working = clients(&bench, &large);
             watch
-                .during(Duration::from_millis(rng.random_range(0..1_500)), &bench, &mut program)
+                .during(Duration::from_millis(rng.random_range(0..800)), &bench, &mut program)
                 .await;
         }
         program.kill().await;
         drop(working);
     }
     let cuts = proxy.cuts();
-    assert!(cuts > 0, "no connection was cut in {kills} lives");
+    assert!(
+        cuts as usize >= kills / 3,
+        "connections were cut {cuts} times only, in {kills} lives"
+    );
     clients_are_gone(&bench).await;
     bench.site.catch_up(&config).await;
+    assert_eq!(bench.confirmed().await, bench.held().await);
     let marks = bench.verdict().await;
-    println!("{kills} kills, {} crashes of the server, {cuts} cuts, {marks} marks", kills / 3);
+    println!("{kills} kills, {} ends of the server, {cuts} cuts, {marks} marks", kills / 3);
     assert!(marks >= moved, "only {marks} marks, and the tables moved on {moved} times");
 }

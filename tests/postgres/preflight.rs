@@ -3,6 +3,8 @@
 use alluvium::sources::postgres::connection::{Address, Replication, control};
 use alluvium::sources::postgres::preflight::{Problem, Wanted, gather, problems};
 
+use crate::support::bank::Bank;
+use crate::support::pooler::Pooler;
 use crate::support::postgres::{Installation, Options, PostgresServer};
 
 fn wanted(tables: &[&str]) -> Wanted {
@@ -23,7 +25,7 @@ async fn found(address: &Address, wanted: &Wanted) -> Vec<Problem> {
 }
 
 #[tokio::test]
-async fn every_version_is_right_when_all_that_is_advised_was_run() {
+async fn p24_every_version_is_right_when_all_that_is_advised_was_run() {
     for installation in Installation::all() {
         let server = PostgresServer::start(Options::default().on(&installation));
         let make = "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE \"Odd \"\"one\" (id int); CREATE UNLOGGED TABLE loose (id int PRIMARY KEY); \
@@ -118,5 +120,84 @@ async fn every_version_tells_what_its_slots_are() {
         assert_eq!(slot.confirmed.to_string(), lsn);
         assert_eq!(found(&address, &none).await, []);
         assert!(!Replication::open(&address).await.unwrap().is_pooled().await.unwrap());
+    }
+}
+
+/// Before a run has published them, as the run does, and afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_delta_table_can_be_made_of_is_told_before_it_is_published() {
+    let sql = "CREATE TABLE floating (v float8 PRIMARY KEY); CREATE TABLE listed (v int[] PRIMARY KEY); \
+               CREATE TABLE late (id int, CONSTRAINT late_key PRIMARY KEY (id) DEFERRABLE); \
+               CREATE TABLE \"Odd Name\" (id int PRIMARY KEY, \"Order By\" text); CREATE TABLE loose (v int); CREATE TABLE picked (v int); \
+               CREATE TABLE good (id int PRIMARY KEY, \"a b\" int GENERATED ALWAYS AS (id + 1) STORED); INSERT INTO good VALUES (1)";
+    let lines = "create = true\nfollow = [\"public.*\"]\n[pipelines.bank.tables.picked]\ntable = \"public.picked\"\nkey = [\"v\"]";
+    let bank = Bank::new(PostgresServer::shared(), "unmade", sql, lines).await;
+    let (before, run) = (bank.check().await, bank.refused().await);
+    let after = bank.check().await;
+    for (code, said) in [&before, &run, &after] {
+        assert_eq!(*code, 78, "{said}");
+        for refused in [
+            "the key column `v` of public.floating is double precision",
+            "the key column `v` of public.listed is integer[]",
+            "the key `id` of public.late is deferrable",
+            "the column `Order By` of public.Odd Name has a",
+        ] {
+            assert!(said.contains(refused), "{refused}: {said}");
+        }
+    }
+    // What a program says goes behind what it said before.
+    for ((_, said), times) in [(&before, 1), (&after, 2)] {
+        assert_eq!(said.matches(": WRONG: ").count(), 4 * times, "{said}");
+    }
+    let added = |table: &str, then: &str| format!("table public.{table}: a run adds it to the publication when it starts, and {then}");
+    for table in ["floating", "listed", "late", "Odd Name"] {
+        assert!(before.1.contains(&added(table, "stops it there")), "{table}: {}", before.1);
+    }
+    for table in ["loose", "picked", "good"] {
+        assert!(before.1.contains(&added(table, "copies it")), "{table}: {}", before.1);
+    }
+    bank.agrees("SELECT id FROM public.good", &["public.good"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_publication_will_not_tell_of_a_table_is_told_before_it_is_put_in() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE events (v int); INSERT INTO events VALUES (1)";
+    let bank = Bank::new(PostgresServer::shared(), "untold", sql, "create = true\nfollow = [\"public.*\"]").await;
+    let publication = format!("pub_{}", bank.database);
+    bank.sql(&format!("CREATE PUBLICATION {publication} WITH (publish = 'insert')"))
+        .await;
+    let before = bank.check().await;
+    let events = "table public.events: a run adds it to the publication when it starts, and copies it";
+    assert!(before.1.contains(events), "{}", before.1);
+    for (code, said) in [before, bank.refused().await] {
+        assert!(
+            code == 78 && said.contains("does not tell delete, truncate, update of public.t"),
+            "{code}: {said}"
+        );
+    }
+    bank.agrees("SELECT v FROM public.events", &["public.events"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p25_a_pooler_is_refused_and_a_proxy_is_not() {
+    let server = PostgresServer::shared();
+    let lines = "create = true\nfollow = [\"public.*\"]";
+    for shares in [false, true] {
+        let pooler = Pooler::before(server.port(), shares).await;
+        let bank = Bank::new(server, "pooled", "CREATE TABLE t (id int PRIMARY KEY)", lines).await;
+        bank.behind(pooler.port());
+        let address = Address {
+            port: pooler.port(),
+            ..server.address(&bank.database)
+        };
+        let pooled = Replication::open(&address).await.unwrap().is_pooled().await.unwrap();
+        assert_eq!(pooled, shares);
+        let (code, said) = bank.check().await;
+        assert_eq!(code, if shares { 78 } else { 0 }, "{said}");
+        if shares {
+            for (code, said) in [(code, said), bank.refused().await] {
+                assert!(code == 78 && said.contains("a connection pooler stands before"), "{said}");
+            }
+        }
     }
 }

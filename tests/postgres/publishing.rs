@@ -48,6 +48,16 @@ async fn what_is_made_later_is_published_within_discovery_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_may_be_ahead_of_all_tables() {
+    let bank = Bank::new(PostgresServer::shared(), "ahead", "SELECT 1", ALL).await;
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("it waits", async || service.log_text().contains("no_tables_yet")).await;
+    bank.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    is_followed(&bank, "t").await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_in_use_is_published_when_it_is_free_and_the_others_go_on() {
     let server = PostgresServer::shared();
     let bank = Bank::new(server, "busy", "CREATE TABLE t (id int PRIMARY KEY)", ALL).await;

@@ -111,7 +111,7 @@ async fn end(stream: &mut Stream) -> (Error, Duration) {
 }
 
 #[tokio::test]
-async fn the_session_lives_while_its_reader_is_away_for_longer_than_the_server_waits() {
+async fn p12_the_session_lives_while_its_reader_is_away_for_longer_than_the_server_waits() {
     let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "4s"));
     let bed = Bed::new(&server, "away").await;
     // Far more than the buffer and the sockets hold, so that the server itself has to wait.
@@ -131,7 +131,7 @@ async fn the_session_lives_while_its_reader_is_away_for_longer_than_the_server_w
 }
 
 #[tokio::test]
-async fn the_server_is_told_what_was_acknowledged_and_nothing_beyond() {
+async fn i3_p14_the_server_is_told_what_was_acknowledged_and_nothing_beyond() {
     let bed = Bed::new(PostgresServer::shared(), "told").await;
     let mut stream = bed.start().await;
     let start = bed.confirmed().await;
@@ -164,7 +164,7 @@ async fn the_server_is_told_what_was_acknowledged_and_nothing_beyond() {
 }
 
 #[tokio::test]
-async fn an_idle_slot_follows_the_log_by_keep_alives() {
+async fn p13_an_idle_slot_follows_the_log_by_keep_alives() {
     let bed = Bed::new(PostgresServer::shared(), "idle").await;
     let mut stream = bed.start().await;
     // Not published, so nothing comes of it but that the log goes on.
@@ -213,7 +213,7 @@ async fn a_closed_stream_leaves_its_last_word_and_frees_the_slot() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_and_a_silent_one_are_tried_again_later() {
+async fn p15_a_cut_connection_and_a_silent_one_are_tried_again_later() {
     let bed = Bed::new(PostgresServer::shared(), "cut").await;
     let proxy = Proxy::before(bed.server.port()).await;
     let address = Address {
@@ -255,7 +255,7 @@ async fn a_cut_connection_and_a_silent_one_are_tried_again_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_goes_on_after_the_server_crashed_or_restarted() {
+async fn p15_a_stream_goes_on_after_the_server_crashed_or_restarted() {
     let mut server = PostgresServer::start(Options::default());
     let (slot, database, address) = {
         let bed = Bed::new(&server, "restart").await;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::support::bank::Bank;
-use crate::support::postgres::{Options, PostgresServer, wait_until};
-use crate::support::program::Site;
+use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
@@ -19,12 +18,7 @@ async fn has_all(standby: &PostgresServer, primary: &PostgresServer) {
 /// The standby becomes the primary, and writes so much that it comes further than the other one was.
 async fn promoted<'s>(bank: Bank<'_>, standby: &'s PostgresServer) -> Bank<'s> {
     assert_eq!(standby.value("postgres", "SELECT pg_promote()").await, "t");
-    let mut bank = Bank {
-        server: standby,
-        database: bank.database,
-        site: bank.site,
-        config: bank.config,
-    };
+    let mut bank = Bank::on(standby, bank.parts());
     bank.reconfigure(ALL);
     standby.value("postgres", "SELECT pg_switch_wal()").await;
     bank.sql("INSERT INTO t VALUES (10)").await;
@@ -32,7 +26,7 @@ async fn promoted<'s>(bank: Bank<'_>, standby: &'s PostgresServer) -> Bank<'s> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_that_lost_nothing_goes_on() {
+async fn p16_a_failover_that_lost_nothing_goes_on() {
     let primary = PostgresServer::start(Options::default());
     let bank = Bank::new(&primary, "kept", TABLES, ALL).await;
     let mut standby = primary.standby();
@@ -52,7 +46,7 @@ async fn a_failover_that_lost_nothing_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failover_that_lost_what_tables_hold_stops_them_until_they_are_copied_again() {
+async fn p16_a_failover_that_lost_what_tables_hold_stops_them_until_they_are_copied_again() {
     let primary = PostgresServer::start(Options::default());
     let bank = Bank::new(&primary, "lost", TABLES, ALL).await;
     let mut standby = primary.standby();
@@ -77,6 +71,50 @@ async fn a_failover_that_lost_what_tables_hold_stops_them_until_they_are_copied_
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p16_a_failover_finds_the_slot_that_the_standby_has_kept() {
+    // Standbys keep slots since 17.
+    let Some(installation) = Installation::since(17).into_iter().next() else {
+        return;
+    };
+    // Nothing is told before the standby has it, so nothing is lost.
+    let settings = Options::default().on(&installation).set("synchronized_standby_slots", "standby");
+    let mut primary = PostgresServer::start(settings);
+    primary
+        .rows("postgres", "SELECT pg_create_physical_replication_slot('standby', true)")
+        .await;
+    let bank = Bank::new(&primary, "synced", TABLES, ALL).await;
+    let standby = primary.standby_with(&[
+        ("primary_slot_name", "standby"),
+        ("hot_standby_feedback", "on"),
+        ("sync_replication_slots", "on"),
+    ]);
+    bank.catch_up().await;
+    let told = |what: &str| format!("SELECT {what} FROM pg_replication_slots WHERE slot_name = '{}'", bank.slot());
+    assert_eq!(bank.value(&told("failover")).await, "t");
+    // It keeps one once the primary no longer needs for it what the standby has removed.
+    for id in 2.. {
+        bank.sql(&format!("INSERT INTO t VALUES ({id})")).await;
+        bank.value("SELECT pg_log_standby_snapshot()").await;
+        bank.catch_up().await;
+        if standby.value("postgres", &told("synced AND NOT temporary")).await == "t" {
+            break;
+        }
+        assert!(id < 30, "the standby has no slot:\n{}", standby.log());
+    }
+    bank.sql("INSERT INTO t VALUES (100)").await;
+    bank.catch_up().await;
+    has_all(&standby, &primary).await;
+    let parts = bank.parts();
+    primary.crash();
+    let bank = promoted(Bank::on(&standby, parts), &standby).await;
+    for id in 101..103 {
+        bank.catch_up().await;
+        bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+        bank.sql(&format!("INSERT INTO t VALUES ({id})")).await;
+    }
+}
+
 /// From where on WAL is kept for the slot.
 async fn restart(bank: &Bank<'_>) -> u64 {
     let sql = format!(
@@ -91,26 +129,15 @@ async fn end_of_wal(bank: &Bank<'_>) -> u64 {
     end.parse().expect("a number")
 }
 
-/// The same database and lake, on a server that was away meanwhile.
-fn on<'s>(server: &'s PostgresServer, (database, site): (String, Site)) -> Bank<'s> {
-    let config = site.path("bank.toml");
-    Bank {
-        server,
-        database,
-        site,
-        config,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_set_back_stops_its_tables_however_far_its_wal_is_by_then() {
     let mut server = PostgresServer::start(Options::default());
     let bank = Bank::new(&server, "setback", TABLES, ALL).await;
     bank.catch_up().await;
     let kept = restart(&bank).await;
-    let parts = (bank.database.clone(), bank.site);
+    let parts = bank.parts();
     server.keep();
-    let bank = on(&server, parts);
+    let bank = Bank::on(&server, parts);
     for id in 2.. {
         bank.sql(&format!("INSERT INTO t VALUES ({id})")).await;
         bank.sql("CHECKPOINT").await;
@@ -123,9 +150,9 @@ async fn a_server_that_was_set_back_stops_its_tables_however_far_its_wal_is_by_t
     }
     bank.catch_up().await;
     let end = end_of_wal(&bank).await;
-    let parts = (bank.database.clone(), bank.site);
+    let parts = bank.parts();
     server.set_back();
-    let bank = on(&server, parts);
+    let bank = Bank::on(&server, parts);
     while end_of_wal(&bank).await <= end {
         bank.sql("SELECT pg_switch_wal()").await;
         bank.sql("INSERT INTO t SELECT 100 + count(*) FROM t").await;

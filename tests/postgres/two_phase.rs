@@ -59,7 +59,7 @@ const LARGE: &str = "INSERT INTO t SELECT i, 1, repeat('large', 20) FROM generat
                      ROLLBACK TO s; UPDATE t SET v = 2 WHERE id BETWEEN 1001 AND 2000";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prepared_transactions_are_rows_when_they_are_committed() {
+async fn p20_prepared_transactions_are_rows_when_they_are_committed() {
     let server = server();
     for way in ways(&server) {
         let bank = Bank::new(&server, "prepared", TABLES, way).await;
@@ -228,7 +228,7 @@ async fn a_slot_of_another_maker_that_is_two_phase_is_read_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_prepare_the_slot_has_passed_stops_the_pipeline() {
     let server = server();
-    if server.version() < 15 {
+    if !server.is_since(15) {
         return;
     }
     let bank = Bank::new(&server, "passed", TABLES, WITH).await;

@@ -4,7 +4,8 @@ use alluvium::sources::postgres::catalog;
 use alluvium::sources::postgres::connection::control;
 
 use crate::support::bank::Bank;
-use crate::support::postgres::{Installation, Options, PostgresServer};
+use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
+use crate::support::program::{free_port, http, labelled};
 
 const MAKE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN small AS int CHECK (VALUE < 100); CREATE TYPE pair AS (a int, b mood); \
     ALTER TABLE t ADD m mood, ADD ms mood[], ADD d small, ADD p pair; UPDATE t SET m = 'sad' WHERE id <= 2; \
@@ -22,7 +23,7 @@ async fn agree(bank: &Bank<'_>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_of_types_that_are_made_meanwhile_are_read_as_they_are() {
+async fn p21_rows_of_types_that_are_made_meanwhile_are_read_as_they_are() {
     // Where a table has a type that is only known as text, all values come as text.
     for more in ["", "CREATE TABLE other (id int PRIMARY KEY, q tsquery);"] {
         let sql =
@@ -36,6 +37,12 @@ async fn rows_of_types_that_are_made_meanwhile_are_read_as_they_are() {
         bank.sql("UPDATE t SET v = 'later' WHERE id = 3").await;
         bank.until_released().await;
         agree(&bank).await;
+        // An enum that has got a value, among those that it had.
+        bank.sql("ALTER TYPE mood ADD VALUE 'so so' BEFORE 'ok'").await;
+        bank.sql("UPDATE t SET m = 'so so', ms = '{so so,sad}' WHERE id = 5; UPDATE t SET p = '(3,\"so so\")' WHERE id = 7")
+            .await;
+        bank.until_released().await;
+        agree(&bank).await;
         // A type that has got more parts, of a new type too. Rows that are there keep what they have.
         bank.sql("CREATE TYPE hue AS ENUM ('red'); ALTER TYPE pair ADD ATTRIBUTE c hue; UPDATE t SET p = '(2,sad,red)' WHERE id IN (3, 7)")
             .await;
@@ -47,6 +54,58 @@ async fn rows_of_types_that_are_made_meanwhile_are_read_as_they_are() {
             .await;
         bank.catch_up().await;
         agree(&bank).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_server_can_print_is_named_and_counted() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, q tsquery); INSERT INTO t VALUES (1, 'a & b'), (2, NULL)";
+    let (lines, port) = ("create = true\nfollow = [\"public.*\"]", free_port());
+    let mut bank = Bank::new(PostgresServer::shared(), "unknown", sql, lines).await;
+    bank.reconfigure_with(&http(port), lines);
+    let named = "public.t.q (tsquery)";
+    let (code, said) = bank.check().await;
+    assert!(code == 0 && said.contains(named), "{said}");
+    let mut service = bank.site.run("service", &bank.config);
+    let counted = async |values: f64| {
+        let count = || labelled(port, "alluvium_unknown_types_total", &["table=\"public.t\""]);
+        wait_until("the values are counted", async || count() == Some(values)).await;
+    };
+    counted(1.0).await;
+    bank.sql("INSERT INTO t VALUES (3, 'c | d'), (4, NULL)").await;
+    counted(2.0).await;
+    let (code, said) = bank.check().await;
+    assert!(code == 0 && said.contains(named), "{said}");
+    bank.until_released().await;
+    service.stop().await;
+    assert_eq!(service.log_text().matches(named).count(), 1, "it is said once");
+    bank.agrees("SELECT id, q FROM public.t", &["public.t"]).await;
+}
+
+/// Of as many decimal places as its country counts: none, or three, with the minus behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p21_money_is_exact_whatever_the_country_of_the_server() {
+    const LOCALES: [&str; 2] = ["ja_JP.UTF-8", "ar_TN.UTF-8"];
+    let server = PostgresServer::start(Options::default().locales(&LOCALES));
+    for (locale, printed) in LOCALES.into_iter().zip(["-1235", "-1234.500"]) {
+        // Where a table has a type that is only known as text, all values come as text.
+        for more in ["", "CREATE TABLE other (id int PRIMARY KEY, q tsquery);"] {
+            let bank = Bank::new(&server, "money", "", "create = true\nfollow = [\"public.*\"]").await;
+            bank.sql(&format!("ALTER DATABASE {} SET lc_monetary = '{locale}'", bank.database))
+                .await;
+            let values = "(-1234.5)::money), (2, 0::money), (3, 9223372036854775::money), (4, (-9223372036854775)::money), (5, NULL";
+            bank.sql(&format!(
+                "{more} CREATE TABLE t (id int PRIMARY KEY, m money); INSERT INTO t VALUES (1, {values})"
+            ))
+            .await;
+            bank.catch_up().await;
+            bank.sql("INSERT INTO t SELECT id + 10, m FROM t; UPDATE t SET m = m + 1::money WHERE id = 12")
+                .await;
+            bank.catch_up().await;
+            let here = bank.here("SELECT id, m FROM public.t", &["public.t"]).await;
+            assert_eq!(here, bank.there("SELECT id, m::numeric FROM t").await, "{locale} {more}");
+            assert!(here.contains(&vec!["11".to_owned(), printed.to_owned()]), "{locale}: {here:?}");
+        }
     }
 }
 

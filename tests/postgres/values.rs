@@ -272,6 +272,51 @@ fn types_have_only_so_many_parts() {
 const TWO_DIMENSIONS: &str =
     "000000020000000000000017000000020000000100000002000000010000000400000001000000040000000200000004000000030000000400000004";
 
+/// The outermost days and moments that fit, and those beside them; bytes that are text, and some that are not.
+#[test]
+fn a_column_that_its_table_is_partitioned_by_holds_what_delta_can_write() {
+    const DAY_US: i64 = 86_400_000_000;
+    let (day, moment) = (|days: i32| days.to_be_bytes().to_vec(), |us: i64| us.to_be_bytes().to_vec());
+    let (first, last) = (-730_119_i32, 2_921_939_i32);
+    let (begin_us, end_us) = (i64::from(first) * DAY_US, i64::from(last + 1) * DAY_US);
+    let cases = [
+        (1082, day(first - 1), "0001-12-31 BC", false),
+        (1082, day(first), "0001-01-01", true),
+        (1082, day(last), "9999-12-31", true),
+        (1082, day(last + 1), "10000-01-01", false),
+        (1114, moment(begin_us - 1), "0001-12-31 23:59:59.999999 BC", false),
+        (1114, moment(begin_us), "0001-01-01 00:00:00", true),
+        (1184, moment(end_us - 1), "9999-12-31 23:59:59.999999+00", true),
+        (1184, moment(end_us), "10000-01-01 00:00:00+00", false),
+        (17, Vec::new(), "\\x", true),
+        (17, vec![0, 0xc3, 0xa9], "\\x00c3a9", true),
+        (17, vec![b'a', 0xff], "\\x61ff", false),
+        (25, b"any".to_vec(), "any", true),
+    ];
+    for (oid, binary, text, fits) in cases {
+        let column = types().column(oid, -1);
+        for (value, is_binary) in [(binary.as_slice(), true), (text.as_bytes(), false)] {
+            assert!(read(&column, Specials::Reject, value, is_binary).is_ok(), "{text}: of no partition");
+            for specials in [Specials::Reject, Specials::Null] {
+                let mut builder = ColumnBuilder::new(&column, specials).of_partition();
+                let appended = match is_binary {
+                    true => builder.append_binary(value),
+                    false => builder.append_text(value),
+                };
+                let (is_kept, is_null) = (fits || specials == Specials::Null, !fits && specials == Specials::Null);
+                let expected = if is_kept { Ok(()) } else { Err("out_of_range") };
+                assert_eq!(appended.map_err(|bad| bad.code), expected, "{text}");
+                let array = builder.finish().unwrap();
+                assert_eq!(
+                    (array.len(), array.null_count()),
+                    (usize::from(is_kept), usize::from(is_null)),
+                    "{text}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_column_cannot_hold_is_refused_or_null_as_the_policy_says() {
     let decimal = (5 << 16 | 2) + 4;

@@ -2,7 +2,8 @@
 //! they are asked, answer late or never, and let a put arrive that its writer has long given up.
 //!
 //! After every life each version of each table is read from its files and its vectors: it must hold the fold of the source's changes
-//! up to its own marks. Then the stores are healed, and the pipeline must come to the end of the source.
+//! up to its own marks. The dead letters of one table, which is left out now and then, must be there once, and before it has passed them.
+//! Then the stores are healed, and the pipeline must come to the end of the source.
 //!
 //! Names of files and waits between tries are not seeded, so a seed that fails may need a few tries to fail again.
 
@@ -22,20 +23,21 @@ use alluvium::sinks::delta::DeltaSink;
 use alluvium::sources::Resume;
 use alluvium::sources::memory::{Event, MemoryLanes, MemorySource};
 use alluvium::status::Board;
-use alluvium::table::{Limits, Merge, Mode, Table, TableId, Version};
+use alluvium::table::{Lanes, Limits, Merge, Mode, Table, TableId, Version};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Chance, FlakySource, Mutant, NEVER, seeds};
+use super::{Chance, FlakySource, LETTERS, LETTERS_OF, Mutant, NEVER, seeds};
 use crate::support::rows::{rows, table};
 use crate::support::state::StateReader;
 use crate::support::store::{Fault, FaultyStore, Op as Call, Rule, Wrong};
 
 const PIPELINE: &str = "p";
-const ORDERS: &str = "orders"; // One row per key.
+const ORDERS: &str = LETTERS_OF[0].0; // One row per key.
+const LETTERS_OF_ORDERS: &str = LETTERS_OF[0].1;
 const AUDIT: &str = "audit"; // Every change.
 const IDLE: &str = "idle"; // Nothing ever happens to it.
 const EVENTS: u64 = 80;
@@ -57,6 +59,11 @@ struct Place {
 struct World {
     lanes: MemoryLanes,
     places: Vec<Place>,
+    letters: Place,
+    /// A table that this pipeline goes without.
+    away: Option<&'static str>,
+    /// What it holds.
+    held: Vec<(Lanes, Checkpoint)>,
     chance: Chance,
     mutant: Mutant,
     /// Bytes that a sink may stage in memory.
@@ -75,6 +82,9 @@ impl World {
         let world = Self {
             lanes: history(&chance, lanes),
             places: [ORDERS, AUDIT, IDLE].map(|name| place(name, seed, &chance)).to_vec(),
+            letters: place(LETTERS, seed, &chance),
+            away: None,
+            held: Vec::new(),
             share: if chance.one_in(3) { 1 } else { 1 << 20 },
             chance,
             mutant,
@@ -84,12 +94,24 @@ impl World {
         world
     }
 
+    /// A pipeline, which may have to do without a table.
+    fn pipeline(&self) -> Self {
+        Self {
+            away: self.chance.one_in(4).then_some(ORDERS),
+            ..self.clone()
+        }
+    }
+
+    fn stores(&self) -> impl Iterator<Item = &FaultyStore> {
+        self.places.iter().chain([&self.letters]).map(|place| &place.faulty)
+    }
+
     /// Things go wrong with every kind of file, each in its own way.
     fn break_stores(&self) {
-        for place in &self.places {
+        for store in self.stores() {
             match self.mutant {
-                Mutant::CarelessStore => place.faulty.rule(Rule::new(Call::Put, "_delta_log", Fault::Careless)),
-                Mutant::ForgetfulStore => place.faulty.rule(Rule::new(Call::Put, "deletion_vector", Fault::Forget)),
+                Mutant::CarelessStore => store.rule(Rule::new(Call::Put, "_delta_log", Fault::Careless)),
+                Mutant::ForgetfulStore => store.rule(Rule::new(Call::Put, "deletion_vector", Fault::Forget)),
                 _ => {}
             }
             for part in ["part-", "deletion_vector", ".json", "_last_checkpoint", ".checkpoint.parquet"] {
@@ -101,23 +123,17 @@ impl World {
                     Fault::SlowAfter(self.moment(20)),
                     Fault::Stray(self.moment(200)),
                 ] {
-                    place.faulty.rule(Rule::new(Call::Put, part, fault).with_probability(0.03));
+                    store.rule(Rule::new(Call::Put, part, fault).with_probability(0.03));
                 }
                 for fault in [Fault::Slow(NEVER), Fault::SlowAfter(NEVER)] {
-                    place.faulty.rule(Rule::new(Call::Put, part, fault).with_probability(0.005));
+                    store.rule(Rule::new(Call::Put, part, fault).with_probability(0.005));
                 }
             }
-            place
-                .faulty
-                .rule(Rule::new(Call::Complete, "", Fault::FailAfter(Wrong::Unreachable)).with_probability(0.1));
+            store.rule(Rule::new(Call::Complete, "", Fault::FailAfter(Wrong::Unreachable)).with_probability(0.1));
             for call in [Call::Get, Call::List] {
-                place
-                    .faulty
-                    .rule(Rule::new(call, "", Fault::Reject(Wrong::Unreachable)).with_probability(0.01));
-                place
-                    .faulty
-                    .rule(Rule::new(call, "", Fault::Slow(self.moment(50))).with_probability(0.02));
-                place.faulty.rule(Rule::new(call, "", Fault::Slow(NEVER)).with_probability(0.001));
+                store.rule(Rule::new(call, "", Fault::Reject(Wrong::Unreachable)).with_probability(0.01));
+                store.rule(Rule::new(call, "", Fault::Slow(self.moment(50))).with_probability(0.02));
+                store.rule(Rule::new(call, "", Fault::Slow(NEVER)).with_probability(0.001));
             }
         }
     }
@@ -155,6 +171,21 @@ impl World {
         changes
     }
 
+    /// The letters of [`ORDERS`] up to a mark.
+    fn letters_upto(&self, mark: &Checkpoint) -> BTreeSet<(i64, i64)> {
+        let letters = self.changes(LETTERS_OF_ORDERS).into_iter();
+        letters
+            .filter(|(lane, at, ..)| mark.get(lane) >= Some(*at))
+            .map(|change| change.3)
+            .collect()
+    }
+
+    async fn sink(&self, place: &Place) -> Result<DeltaSink> {
+        let store: Arc<dyn ObjectStore> = Arc::new(place.faulty.clone());
+        let log = Log::open_or_create(&place.table.location, store, &place.table, PIPELINE).await?;
+        DeltaSink::open(&place.table, log, PIPELINE, self.share, &self.state).await
+    }
+
     fn end(&self) -> Checkpoint {
         let last = |(lane, events): (Lane, Vec<Event>)| Some((lane, events.last()?.position));
         self.lanes.events().into_iter().filter_map(last).collect()
@@ -189,6 +220,10 @@ fn history(chance: &Chance, lanes: u64) -> MemoryLanes {
             if count > 0 {
                 changes.push((TableId::new(name), rows(&pairs), ops));
             }
+        }
+        let letters: Vec<_> = (0..chance.below(3)).map(|row| (number as i64 * 10, row as i64)).collect();
+        if !letters.is_empty() {
+            changes.push((TableId::new(LETTERS_OF_ORDERS), rows(&letters), vec![Op::Put; letters.len()]));
         }
         let position = Position(number * 10);
         history.push(&Lane::new(format!("a/{lane}")), Event { position, changes });
@@ -246,32 +281,42 @@ impl Open for World {
     type Sink = DeltaSink;
 
     async fn open(&mut self) -> Result<Opened<FlakySource, DeltaSink>> {
-        let mut tables = Vec::new();
+        let (mut tables, mut resume) = (Vec::new(), Resume::new());
+        self.held.clear();
         for place in &self.places {
-            let store: Arc<dyn ObjectStore> = Arc::new(place.faulty.clone());
-            let log = Log::open_or_create(&place.table.location, store, &place.table, PIPELINE).await?;
-            let sink = DeltaSink::open(&place.table, log, PIPELINE, self.share, &self.state).await?;
+            if self.away == Some(place.table.id.as_str()) {
+                let log = Log::open(&place.table.location, Arc::new(place.faulty.clone()), PIPELINE).await?;
+                let held = log.map(|log| log.checkpoint()).unwrap_or_default();
+                self.held.push((Lanes::All, held));
+                continue;
+            }
+            let sink = self.sink(place).await?;
+            resume.insert(place.table.id.clone(), sink.checkpoint().clone());
             tables.push((Arc::clone(&place.table), sink));
         }
-        let held = |(table, sink): &(Arc<Table>, DeltaSink)| (table.id.clone(), sink.checkpoint().clone());
-        let mut resume: Resume = tables.iter().map(held).collect();
-        if self.mutant == Mutant::StartsAllTablesAtTheLowest {
-            let lowest = resume.values().cloned().reduce(|a, b| a.meet(&b)).unwrap_or_default();
-            resume.values_mut().for_each(|held| *held = lowest.clone());
+        if let Some(held) = resume.get(&TableId::new(ORDERS)).cloned() {
+            resume.insert(TableId::new(LETTERS_OF_ORDERS), held);
         }
+        let letters = self.sink(&self.letters).await?;
+        let there = StateReader::new(Arc::clone(&self.letters.inner))
+            .rows(letters.log().snapshot())
+            .await;
+        let mut delivered: BTreeSet<_> = there.map_err(|why| Error::transient("letters_unread", why))?.into_iter().collect();
+        let mut letters = Some((Arc::clone(&self.letters.table), letters));
+        self.mutant.spoil(&mut tables, &mut letters, &mut resume, &mut delivered);
         let source = FlakySource {
             inner: MemorySource::open(&self.lanes, resume),
-            away: None,
-            delivered: BTreeSet::new(),
+            away: self.away,
+            delivered,
             chance: self.chance.clone(),
             mutant: self.mutant,
             read: Checkpoint::default(),
         };
-        Ok(Opened {
-            source,
-            tables,
-            letters: None,
-        })
+        Ok(Opened { source, tables, letters })
+    }
+
+    fn left_out(&self) -> Vec<(Lanes, Checkpoint)> {
+        self.held.clone()
     }
 }
 
@@ -290,6 +335,7 @@ async fn compactions(log: &Log, first: Version) -> Result<BTreeSet<Version>, Str
 struct Judge<'a> {
     world: &'a World,
     readers: Vec<StateReader>,
+    letters: StateReader,
     /// The newest version of each table that was found right.
     seen: Vec<Option<Version>>,
 }
@@ -303,6 +349,7 @@ impl<'a> Judge<'a> {
                 .iter()
                 .map(|place| StateReader::new(Arc::clone(&place.inner)))
                 .collect(),
+            letters: StateReader::new(Arc::clone(&world.letters.inner)),
             seen: vec![None; world.places.len()],
         }
     }
@@ -345,7 +392,28 @@ impl<'a> Judge<'a> {
                 ));
             }
         }
-        Ok(())
+        self.check_letters().await
+    }
+
+    /// Each letter is there once, within the mark; and all that their table has passed.
+    async fn check_letters(&mut self) -> Result<(), String> {
+        let table = self.world.log(&self.world.places[0]).await?;
+        let passed = table.map(|log| log.checkpoint()).unwrap_or_default();
+        let (mut there, mut mark) = (Vec::new(), Checkpoint::default());
+        if let Some(log) = self.world.log(&self.world.letters).await? {
+            (there, mark) = (self.letters.rows(log.snapshot()).await?, log.checkpoint());
+        }
+        if let Some(twice) = there.windows(2).find(|two| two[0] == two[1]) {
+            return Err(format!("the letter {:?} stands there twice", twice[0]));
+        }
+        let (there, within) = (BTreeSet::from_iter(there), self.world.letters_upto(&mark));
+        if let Some(beyond) = there.difference(&within).next() {
+            return Err(format!("the letter {beyond:?} stands at {mark}"));
+        }
+        match self.world.letters_upto(&passed).difference(&there).next() {
+            Some(letter) => Err(format!("{ORDERS} at {passed} has passed the letter {letter:?}, which is not there")),
+            None => Ok(()),
+        }
     }
 
     async fn state(&self, log: &Log, version: Version) -> Result<alluvium::log::Snapshot, String> {
@@ -426,12 +494,12 @@ async fn live(seed: u64, mutant: Mutant) -> Result<Tally, String> {
     let mut judge = Judge::of(&world);
     for life in 0..LIVES {
         let stop = CancellationToken::new();
-        let run = pipeline::run(world.clone(), world.settings(), stop.clone());
+        let run = pipeline::run(world.pipeline(), world.settings(), stop.clone());
         let limit = Duration::from_millis(30 + world.chance.below(600));
         let outcomes = match world.chance.below(4) {
             0 => vec![timeout(limit, run).await.ok()], // Killed: everything is dropped where it stands.
             1 => {
-                let twin = pipeline::run(world.clone(), world.settings(), stop.clone());
+                let twin = pipeline::run(world.pipeline(), world.settings(), stop.clone());
                 let (first, second) = tokio::join!(timeout(limit * 2, run), timeout(limit * 3, twin));
                 vec![first.ok(), second.ok()]
             }
@@ -455,7 +523,7 @@ async fn live(seed: u64, mutant: Mutant) -> Result<Tally, String> {
             return Err(format!("seed {seed}, life {life}: {failure}"));
         }
     }
-    world.places.iter().for_each(|place| place.faulty.heal());
+    world.stores().for_each(FaultyStore::heal);
     world.chance.heal();
     let run = pipeline::run(world.clone(), world.settings(), CancellationToken::new());
     match timeout(NEVER, run).await {
@@ -502,6 +570,8 @@ fn mutants_of_the_store_and_of_its_users_are_caught_in_the_delta_tables() {
         Mutant::ForgetfulStore,
         Mutant::ReleasesWhatWasRead,
         Mutant::StartsAllTablesAtTheLowest,
+        Mutant::PublishesDataBeforeLetters,
+        Mutant::WritesLettersAgain,
     ] {
         let caught = (1..=20).find_map(|seed| run_seed(seed, mutant).err());
         println!("{mutant:?}: {}", caught.as_deref().unwrap_or("not caught"));

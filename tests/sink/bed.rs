@@ -1,15 +1,13 @@
 //! A table in a store, sinks on it, and what a reader of the Delta library sees in it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use alluvium::config::OnUnknownRow;
 use alluvium::error::Result;
 use alluvium::log::Log;
 use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::sinks::delta::DeltaSink;
-use alluvium::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId, Version};
+use alluvium::table::{Merge, Mode, Table, TableId, Version};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use deltalake::datafusion::prelude::SessionContext;
@@ -33,23 +31,10 @@ pub struct Bed {
 
 impl Bed {
     pub fn new(schema: SchemaRef, mode: Mode) -> Self {
-        let table = Table {
-            id: TableId::new("orders"),
-            location: Url::parse("memory://lake/orders/").unwrap(),
-            mode,
-            schema,
-            partition_by: Vec::new(),
-            lanes: Lanes::All,
-            limits: Limits::default(),
-            layout: Layout::default(),
-            properties: BTreeMap::new(),
-            comment: None,
-            type_widening: false,
-            on_unknown_row: OnUnknownRow::default(),
-        };
+        let location = Url::parse("memory://lake/orders/").unwrap();
         Self {
             store: Arc::new(InMemory::new()),
-            table,
+            table: Table::new(TableId::new("orders"), location, mode, schema),
             state: tempfile::tempdir().unwrap(),
         }
     }

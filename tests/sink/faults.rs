@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use alluvium::batch::ChangeBatch;
 use alluvium::error::Kind;
 use alluvium::position::{Lane, Position};
 use alluvium::sinks::Sink;
-use alluvium::table::Merge;
+use alluvium::table::{Merge, Mode};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng};
 
-use super::bed::{AMPLE, Bed, mark};
+use super::bed::{AMPLE, Bed, mark, texts};
 use super::changes::{Change, Model, batch, put, random, schema};
 use crate::support::store::{Fault, FaultyStore, Op, Rule, Wrong};
 
@@ -133,4 +138,54 @@ async fn c1_files_of_a_failed_commit_stay_as_orphans_and_nothing_else() {
         .collect();
     assert_eq!(files.len(), 2, "one of the version, and one orphan for vacuum");
     assert!(bed.store.head(&"_delta_log/00000000000000000002.json".into()).await.is_err());
+}
+
+/// Some 22 MB of a data file, however it is compressed: three parts.
+fn large_rows() -> RecordBatch {
+    let mut rng = SmallRng::seed_from_u64(5);
+    let body = |_| {
+        let mut bytes = vec![0; 96 << 10];
+        rng.fill_bytes(&mut bytes);
+        STANDARD.encode(bytes)
+    };
+    let bodies = StringArray::from_iter_values((0..230).map(body));
+    let fields = vec![Field::new("id", DataType::Int64, false), Field::new("body", DataType::Utf8, true)];
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..230)), Arc::new(bodies)];
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+#[tokio::test]
+async fn c20_a_file_of_which_a_part_does_not_get_there_is_given_up_and_the_next_start_writes_it_whole() {
+    let rows = large_rows();
+    let mut expected = texts(&rows);
+    expected.sort();
+    for (fault, before) in [
+        (Fault::Reject(Wrong::Full), 0),
+        (Fault::FailAfter(Wrong::Unreachable), 1),
+        (Fault::Reject(Wrong::Denied), 2),
+    ] {
+        let bed = Bed::new(rows.schema(), Mode::Append);
+        let faulty = FaultyStore::over(Arc::clone(&bed.store));
+        faulty.rule(Rule::new(Op::Part, "", fault.clone()).after(before));
+        let store: Arc<dyn ObjectStore> = Arc::new(faulty.clone());
+        let puts = || ChangeBatch::puts(bed.table.id.clone(), rows.clone());
+        let mut sink = bed.open_on(Arc::clone(&store), AMPLE).await.unwrap();
+        let done = match sink.write(puts()).await {
+            Ok(()) => sink.commit(&mark(&[(LANE, 1)])).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let error = done.expect_err("a part did not get there");
+        assert_ne!(error.kind, Kind::Bug, "{fault:?}: {error}");
+        let asked = |wanted: Op| faulty.calls().iter().filter(|(op, _)| *op == wanted).count();
+        assert!(asked(Op::Part) > before, "{fault:?}");
+        assert_eq!((asked(Op::Abort), asked(Op::Complete)), (1, 0), "{fault:?}");
+        let there = bed.store.list_with_delimiter(None).await.unwrap().objects;
+        assert!(there.is_empty(), "{fault:?}: {there:?}");
+        faulty.heal();
+        let mut sink = bed.open_on(store, AMPLE).await.unwrap();
+        assert!(sink.checkpoint().is_empty(), "{fault:?}");
+        sink.write(puts()).await.unwrap();
+        let version = sink.commit(&mark(&[(LANE, 1)])).await.unwrap();
+        assert!(bed.rows_at(version).await == expected, "{fault:?}: a row is not as it was written");
+    }
 }

@@ -26,8 +26,29 @@ impl<'s> Bank<'s> {
     pub async fn new(server: &'s PostgresServer, name: &str, sql: &str, lines: &str) -> Bank<'s> {
         let database = server.database(name).await;
         server.sql(&database, sql).await;
+        Self::of(server, database, lines)
+    }
+
+    /// Of a database that is there.
+    pub fn of(server: &'s PostgresServer, database: String, lines: &str) -> Bank<'s> {
         let site = Site::new();
         let config = configure(server, &database, &site, lines);
+        Bank {
+            server,
+            database,
+            site,
+            config,
+        }
+    }
+
+    /// Takes it from its server, which stops, or is another one from now on.
+    pub fn parts(self) -> (String, Site) {
+        (self.database, self.site)
+    }
+
+    /// The same database and lake, on this server.
+    pub fn on(server: &'s PostgresServer, (database, site): (String, Site)) -> Bank<'s> {
+        let config = site.path("bank.toml");
         Bank {
             server,
             database,
@@ -44,17 +65,28 @@ impl<'s> Bank<'s> {
     /// And with another `http`.
     pub fn reconfigure_with(&mut self, http: &str, lines: &str) {
         self.reconfigure(lines);
+        self.edit("http = { address = \"\" }", http);
+    }
+
+    /// Has the configuration say something else.
+    pub fn edit(&self, from: &str, to: &str) {
         let text = std::fs::read_to_string(&self.config).expect("the configuration");
-        std::fs::write(&self.config, text.replace("http = { address = \"\" }", http)).expect("the configuration");
+        assert!(text.contains(from), "{from} is not in the configuration: {text}");
+        std::fs::write(&self.config, text.replace(from, to)).expect("the configuration");
     }
 
     /// From here on a proxy stands before the server.
     pub async fn behind_proxy(&self) -> Proxy {
         let proxy = Proxy::before(self.server.port()).await;
-        let text = std::fs::read_to_string(&self.config).expect("the configuration");
-        let text = text.replace(&format!(":{}/", self.server.port()), &format!(":{}/", proxy.port()));
-        std::fs::write(&self.config, text).expect("the configuration");
+        self.behind(proxy.port());
         proxy
+    }
+
+    /// From here on the server is reached by this port.
+    pub fn behind(&self, port: u16) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration");
+        let text = text.replace(&format!(":{}/", self.server.port()), &format!(":{port}/"));
+        std::fs::write(&self.config, text).expect("the configuration");
     }
 
     pub fn slot(&self) -> String {

@@ -32,6 +32,19 @@ impl Certificates {
         (self.file("client.crt"), self.file("client.key"))
     }
 
+    /// The same key, behind this password.
+    pub fn locked_key(&self, password: &str) -> PathBuf {
+        let pass = format!("pass:{password}");
+        self.openssl(&["pkey", "-in", "client.key", "-aes256", "-passout", &pass, "-out", "locked.key"]);
+        self.file("locked.key")
+    }
+    /// The server's key and certificate in one file, as Java wants them.
+    pub fn server_pem(&self) -> PathBuf {
+        let read = |name: &str| std::fs::read_to_string(self.file(name)).expect("it was made");
+        std::fs::write(self.file("server.pem"), read("server.key") + &read("server.crt")).expect("the folder can be written");
+        self.file("server.pem")
+    }
+
     /// Names of the server's settings, and the files that they name.
     pub fn server_settings(&self) -> [(&'static str, PathBuf); 3] {
         [

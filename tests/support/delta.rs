@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use alluvium::config::OnUnknownRow;
 use alluvium::log::{Change, Log, NewFile, Snapshot};
 use alluvium::position::{Checkpoint, Lane, Position};
-use alluvium::table::{Lanes, Layout, Limits, Merge, Mode, Table, TableId};
+use alluvium::table::{Merge, Mode, Table, TableId};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use deltalake::datafusion::prelude::SessionContext;
@@ -32,20 +31,7 @@ pub fn schema() -> SchemaRef {
 }
 
 pub fn table(mode: Mode) -> Table {
-    Table {
-        id: TableId::new("orders"),
-        location: url(),
-        mode,
-        schema: schema(),
-        partition_by: Vec::new(),
-        lanes: Lanes::All,
-        limits: Limits::default(),
-        layout: Layout::default(),
-        properties: BTreeMap::new(),
-        comment: None,
-        type_widening: false,
-        on_unknown_row: OnUnknownRow::default(),
-    }
+    Table::new(TableId::new("orders"), url(), mode, schema())
 }
 
 pub fn append_table() -> Table {

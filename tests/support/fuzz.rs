@@ -8,8 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alluvium::batch::Flow;
-use alluvium::config::Document;
-use alluvium::config::{Format, KeyFrom, Tombstones};
+use alluvium::config::{Document, Format, KeyFrom, Reach, Tombstones};
 use alluvium::error::Kind;
 use alluvium::log::{Log, When};
 use alluvium::position::Lane;
@@ -131,7 +130,7 @@ pub fn schema(bytes: &[u8]) {
 /// Text as a configuration: a configuration, or problems with their places, which can be shown.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let document = Document::parse(Path::new("alluvium.toml"), text.to_owned());
+    let document = Document::parse(Path::new("alluvium.toml"), text.to_owned(), Reach::All);
     if let Err(problems) = document.into_config() {
         assert!(!problems.to_string().is_empty());
     }

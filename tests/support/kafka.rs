@@ -1,7 +1,8 @@
-//! A real Apache Kafka broker (one node, KRaft), as users run it: its jars come from Maven Central by `scripts/fetch-kafka.sh`.
+//! Real Apache Kafka brokers (KRaft), as users run them: their jars come from Maven Central by `scripts/fetch-kafka.sh`.
 //!
 //! A test that needs a broker and cannot have it fails; it is never skipped. [`Broker::shared`] is one broker for the whole run, where each
-//! test makes topics of its own; a test that stops, restarts or configures a broker starts one with [`Broker::start`].
+//! test makes topics of its own; a test that stops, restarts or configures a broker starts one with [`Broker::start`], and several that are
+//! one cluster with [`Broker::cluster`].
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -36,51 +37,119 @@ const LOGGING: &str = "status = error\n\
 /// A running broker. Ends with its last use.
 pub struct Broker {
     data: tempfile::TempDir,
-    ports: [u16; 2],
+    /// Its place among the nodes of its cluster.
+    node: usize,
+    nodes: Vec<Ports>,
     keeper: Option<Child>,
     shared: bool,
     login: Vec<(String, String)>,
 }
 
+/// A broker's, for its clients and for controllers.
+type Ports = [u16; 2];
+
+/// What clients need to get in.
+#[derive(Clone, Copy)]
+pub struct Door<'a> {
+    /// `SSL`, `SASL_PLAINTEXT` …
+    pub protocol: &'a str,
+    /// What the clients of this support set for it.
+    pub login: &'a [(&'a str, &'a str)],
+    /// Users that log in by SCRAM, as the broker's folder is formatted with them: `SCRAM-SHA-256=[name=…,password=…]`.
+    pub scram: &'a [&'a str],
+}
+
+impl<'a> Door<'a> {
+    /// By SASL alone. The clients of this support log in as `admin`, by PLAIN, with the name for a password.
+    pub fn sasl(scram: &'a [&'a str]) -> Self {
+        let login = &[
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanisms", "PLAIN"),
+            ("sasl.username", "admin"),
+            ("sasl.password", "admin"),
+        ];
+        Self {
+            protocol: "SASL_PLAINTEXT",
+            login,
+            scram,
+        }
+    }
+}
+
+/// None at all.
+const OPEN: Door = Door {
+    protocol: "PLAINTEXT",
+    login: &[],
+    scram: &[],
+};
+
 impl Broker {
     /// The broker that all tests of a run share.
     pub fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(|| Broker::begin("PLAINTEXT", "", &[], true))
+        SHARED.get_or_init(|| Broker::begin(OPEN, "", true))
     }
 
     /// Starts a broker of its own, with further lines for its `server.properties`.
     pub fn start(properties: &str) -> Broker {
-        Self::begin("PLAINTEXT", properties, &[], false)
+        Self::begin(OPEN, properties, false)
     }
 
-    /// Starts a broker whose clients speak this protocol (`SSL`, `SASL_PLAINTEXT` …). `login`: what the clients of this support set for it.
-    pub fn start_secured(protocol: &str, properties: &str, login: &[(&str, &str)]) -> Broker {
-        Self::begin(protocol, properties, login, false)
+    /// Starts a broker behind such a door.
+    pub fn start_secured(door: Door<'_>, properties: &str) -> Broker {
+        Self::begin(door, properties, false)
     }
 
-    fn begin(protocol: &str, properties: &str, login: &[(&str, &str)], shared: bool) -> Broker {
-        let login = login
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        let data = tempfile::tempdir().expect("a folder for the broker");
-        let mut broker = Broker {
-            data,
-            ports: [free_port(), free_port()],
-            keeper: None,
-            shared,
-            login,
-        };
-        broker.write("log4j2.properties", LOGGING);
-        broker.write("server.properties", &broker.server_properties(protocol, properties));
-        broker.format();
+    /// Starts a cluster of so many brokers, with further lines for their `server.properties`. All of them have all records, if these say
+    /// nothing else. Clients of any are told of all, and whichever leads a partition at first leads it again a second after it has come back.
+    pub fn cluster(nodes: usize, properties: &str) -> Vec<Broker> {
+        let properties = format!(
+            "default.replication.factor={nodes}\nmin.insync.replicas={most}\noffsets.topic.replication.factor={nodes}\n\
+             transaction.state.log.replication.factor={nodes}\ntransaction.state.log.min.isr={most}\n\
+             leader.imbalance.check.interval.seconds=1\nleader.imbalance.per.broker.percentage=1\n{properties}\n",
+            most = nodes / 2 + 1
+        );
+        let ports: Vec<Ports> = (0..nodes).map(|_| [free_port(), free_port()]).collect();
+        let prepared = (0..nodes).map(|node| Broker::prepared(node, ports.clone(), OPEN, &properties, false));
+        let mut brokers: Vec<Broker> = prepared.collect();
+        // Most of them together make a cluster that serves, and none alone.
+        brokers.iter_mut().for_each(Broker::launch);
+        brokers.iter().for_each(Broker::wait_until_it_serves);
+        brokers
+    }
+
+    fn begin(door: Door<'_>, properties: &str, shared: bool) -> Broker {
+        let mut broker = Broker::prepared(0, vec![[free_port(), free_port()]], door, properties, shared);
         broker.resume();
         broker
     }
 
+    /// One that has not been started yet.
+    fn prepared(node: usize, nodes: Vec<Ports>, door: Door<'_>, properties: &str, shared: bool) -> Broker {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let broker = Broker {
+            data: tempfile::tempdir().expect("a folder for the broker"),
+            node,
+            nodes,
+            keeper: None,
+            shared,
+            login: door.login.iter().map(owned).collect(),
+        };
+        broker.write("log4j2.properties", LOGGING);
+        broker.write("server.properties", &broker.server_properties(door.protocol, properties));
+        broker.format(door.scram);
+        broker
+    }
+
+    /// All brokers of its cluster, as a client is told of them.
     pub fn bootstrap(&self) -> String {
-        format!("localhost:{}", self.ports[0])
+        let hosts: Vec<String> = self.nodes.iter().map(|[port, _]| format!("localhost:{port}")).collect();
+        hosts.join(",")
+    }
+
+    /// Its number in its cluster.
+    pub fn id(&self) -> i32 {
+        self.node as i32 + 1
     }
 
     /// Kills the broker as a power cut would.
@@ -93,6 +162,11 @@ impl Broker {
 
     /// Starts the broker again on what it has, and waits until it serves.
     pub fn resume(&mut self) {
+        self.launch();
+        self.wait_until_it_serves();
+    }
+
+    fn launch(&mut self) {
         assert!(self.keeper.is_none(), "the broker runs");
         let log = std::fs::File::create(self.path("broker.log")).expect("the broker's log");
         let mut command = Command::new("sh");
@@ -107,7 +181,6 @@ impl Broker {
             .arg(self.path("server.properties"));
         let stderr = log.try_clone().expect("the broker's log");
         self.keeper = Some(command.stdin(Stdio::piped()).stdout(log).stderr(stderr).spawn().expect("sh starts"));
-        self.wait_until_it_serves();
     }
 
     /// The broker answers nobody until [`Broker::thaw`], as over a network that is cut.
@@ -138,12 +211,13 @@ impl Broker {
         }
     }
 
-    fn wait_until_it_serves(&mut self) {
+    fn wait_until_it_serves(&self) {
+        let [port, _] = self.nodes[self.node];
         let deadline = Instant::now() + START_MAX;
         loop {
             // The port opens before the broker serves; its log says when it does.
             let log = std::fs::read_to_string(self.path("broker.log")).unwrap_or_default();
-            if log.contains("Kafka Server started") && TcpStream::connect(("127.0.0.1", self.ports[0])).is_ok() {
+            if log.contains("Kafka Server started") && TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return;
             }
             let tail: Vec<&str> = log.lines().rev().take(20).collect();
@@ -157,12 +231,15 @@ impl Broker {
         }
     }
 
-    fn format(&self) {
+    fn format(&self, scram: &[&str]) {
         let mut command = Command::new("java");
         command
             .arg("-Xmx128m")
             .args(java_arguments(self.data.path()))
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER]);
+        for user in scram {
+            command.args(["--add-scram", *user]);
+        }
         let output = command
             .arg("-c")
             .arg(self.path("server.properties"))
@@ -184,11 +261,21 @@ impl Broker {
     }
 
     fn server_properties(&self, protocol: &str, more: &str) -> String {
-        let [port, controller] = self.ports;
-        let logs = self.path("logs");
+        let [port, controller] = self.nodes[self.node];
+        let (id, logs) = (self.id(), self.path("logs"));
+        // Controllers decide by majority: of two, neither could do without the other.
+        let controllers = if self.nodes.len() < 3 { 1 } else { self.nodes.len() };
+        let (roles, listener) = match self.node < controllers {
+            true => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}")),
+            false => ("broker", String::new()),
+        };
+        let voters = (1..)
+            .zip(&self.nodes[..controllers])
+            .map(|(id, [_, port])| format!("{id}@127.0.0.1:{port}"));
+        let voters = voters.collect::<Vec<_>>().join(",");
         let mut text = format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             controller.listener.names=CONTROLLER\nlisteners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+            "process.roles={roles}\nnode.id={id}\ncontroller.quorum.voters={voters}\n\
+             controller.listener.names=CONTROLLER\nlisteners=CLIENT://127.0.0.1:{port}{listener}\n\
              advertised.listeners=CLIENT://localhost:{port}\n\
              listener.security.protocol.map=CLIENT:{protocol},CONTROLLER:PLAINTEXT\ninter.broker.listener.name=CLIENT\n\
              log.dirs={}\n",
@@ -230,7 +317,7 @@ impl Broker {
     }
 
     pub async fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1)); // As many as the brokers have by default.
         for (key, value) in config {
             topic = topic.set(key, value);
         }
@@ -262,6 +349,36 @@ impl Broker {
             assert!(Instant::now() < deadline, "the broker does not hear what becomes of {name}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until the brokers that lead this topic's partitions are such ones.
+    pub async fn until_led(&self, topic: &str, by: impl Fn(&[i32]) -> bool) {
+        let leaders = |topic: &MetadataTopic| topic.partitions().iter().map(|partition| partition.leader()).collect::<Vec<_>>();
+        self.until(topic, |topic| topic.is_some_and(|topic| by(&leaders(topic)))).await;
+    }
+
+    /// The partitions of a topic that this broker leads.
+    pub fn leads(&self, topic: &str) -> Vec<i32> {
+        let told = self
+            .admin()
+            .inner()
+            .fetch_metadata(Some(topic), ANSWER_MAX)
+            .expect("the broker answers");
+        let topic = told.topics().first().expect("it was asked for");
+        let led = topic.partitions().iter().filter(|partition| partition.leader() == self.id());
+        led.map(MetadataPartition::id).collect()
+    }
+
+    /// What a topic's records take on disk here, as they were compressed.
+    pub fn stored_bytes(&self, topic: &str) -> u64 {
+        let folders = std::fs::read_dir(self.path("logs")).expect("the broker's logs").flatten();
+        let partitions = folders.filter(|folder| {
+            let name = folder.file_name().into_string().unwrap_or_default();
+            name.rsplit_once('-').is_some_and(|(name, _)| name == topic)
+        });
+        let files = partitions.flat_map(|folder| std::fs::read_dir(folder.path()).expect("a partition").flatten());
+        let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+        segments.map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum()
     }
 
     /// Adds partitions up to this number.

@@ -7,6 +7,7 @@
 //! Connections over the unix socket are always trusted: that is how the helpers here get in, whatever a test asks of TCP connections.
 
 use std::ffi::CString;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -23,6 +24,8 @@ use super::certificates::Certificates;
 
 /// A start takes 0.3 s on two free cores, and recovery after a crash as long; a loaded machine takes many times as long.
 const START_MAX: Duration = Duration::from_secs(60);
+/// A stop takes as long; one that a client holds back takes for ever.
+const STOP_MAX: Duration = Duration::from_secs(60);
 /// What `wait_until` grants: things that take a second on a free machine.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -43,6 +46,8 @@ pub struct Options {
     tls: bool,
     /// The whole of pg_hba.conf for TCP connections.
     hba: Option<String>,
+    /// Beside those of the machine.
+    locales: Vec<String>,
     server: Option<Installation>,
 }
 
@@ -66,6 +71,18 @@ impl Options {
         self.hba = Some(lines.to_owned());
         self
     }
+    /// A WAL as servers have that are tuned for writes, for benches. That of [`SETTINGS`] is so short that one checkpoint follows the other,
+    /// and the first change of a page behind each writes the whole page: of small updates of random rows nearly all WAL is such pages then,
+    /// ten times the rest. The server's process that decodes has to read over them, and sends little more than half as many changes in the
+    /// same CPU time.
+    pub fn for_writes(self) -> Self {
+        self.set("max_wal_size", "16GB").set("checkpoint_timeout", "1h")
+    }
+    /// The server knows these locales, whether the machine does or not: `ja_JP.UTF-8`. It takes a second or two to make one.
+    pub fn locales(mut self, names: &[&str]) -> Self {
+        self.locales = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
     /// This server instead of the default one.
     pub fn on(mut self, server: &Installation) -> Self {
         self.server = Some(server.clone());
@@ -87,7 +104,7 @@ impl Options {
 const SETTINGS: &[(&str, &str)] = &[
     ("wal_level", "logical"),
     ("max_wal_senders", "60"),
-    ("max_replication_slots", "100"),
+    ("max_replication_slots", "400"),
     ("max_prepared_transactions", "20"),
     ("max_connections", "100"),
     ("shared_buffers", "32MB"),
@@ -153,6 +170,14 @@ impl PostgresServer {
     pub fn version(&self) -> u32 {
         self.installation.version
     }
+    /// Whether it is of this version or newer. Where it is not, it is said that the test does nothing more.
+    pub fn is_since(&self, version: u32) -> bool {
+        let is_so = self.version() >= version;
+        if !is_so {
+            tell_of_an_older(self.version(), version);
+        }
+        is_so
+    }
     /// The folder of the unix socket: what a client gives as its host.
     pub fn socket(&self) -> &Path {
         self.folder.path()
@@ -194,6 +219,11 @@ impl PostgresServer {
 
     /// Starts a standby of it, of what it has now. It follows with all that comes, until it is cut off.
     pub fn standby(&self) -> PostgresServer {
+        self.standby_with(&[])
+    }
+
+    /// The same with these settings.
+    pub fn standby_with(&self, settings: &[(&str, &str)]) -> PostgresServer {
         let folder = tempfile::Builder::new().prefix("pg").tempdir().expect("a folder for the server");
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the folder is ours");
         let mut standby = PostgresServer {
@@ -215,8 +245,16 @@ impl PostgresServer {
         std::fs::create_dir(&slots).expect("no slots");
         self.installation.give(&slots);
         std::fs::write(standby.path("data/standby.signal"), "").expect("the standby's folder can be written");
-        let primary = format!("host={} port={} user={}", self.socket().display(), self.port, self.user());
-        standby.options = std::mem::take(&mut standby.options).set("primary_conninfo", &primary);
+        let primary = format!(
+            "host={} port={} user={} dbname=postgres",
+            self.socket().display(),
+            self.port,
+            self.user()
+        );
+        let settings = [&[("primary_conninfo", primary.as_str())][..], settings].concat();
+        standby.options = settings
+            .iter()
+            .fold(Options::default(), |options, (name, value)| options.set(name, value));
         standby.resume();
         standby
     }
@@ -233,6 +271,15 @@ impl PostgresServer {
         self.installation.give(&to);
         self.installation.give(&to.join("state"));
         self.options = std::mem::take(&mut self.options).set("primary_conninfo", "");
+        self.resume();
+    }
+
+    /// Lengthens a table's file by pages that nothing was ever written to, which take no room on the disk. It must end below 1 GiB.
+    pub async fn lengthen(&mut self, database: &str, table: &str, bytes: u64) {
+        let file = self.value(database, &format!("SELECT pg_relation_filepath('{table}')")).await;
+        self.stop();
+        let file = std::fs::File::options().write(true).open(self.path("data").join(file));
+        file.and_then(|file| file.set_len(bytes)).expect("the table's file");
         self.resume();
     }
 
@@ -294,6 +341,9 @@ impl PostgresServer {
             }
         }
         command.env("FOLDER", self.folder.path());
+        if !self.options.locales.is_empty() {
+            command.env("LOCPATH", self.path("locales"));
+        }
         let stderr = log.try_clone().expect("the server's log");
         self.keeper = Some(command.stdin(Stdio::piped()).stdout(log).stderr(stderr).spawn().expect("sh starts"));
         self.wait_until_it_serves();
@@ -334,6 +384,7 @@ impl PostgresServer {
         let password = self.options.password.clone().unwrap_or_else(|| "unused".to_owned());
         std::fs::write(self.path("password"), password).expect("the server's folder can be written");
         self.installation.give(&self.path("password"));
+        self.make_locales();
         let output = self
             .installation
             .command(self.installation.folder.join("initdb"))
@@ -348,6 +399,24 @@ impl PostgresServer {
         assert!(output.status.success(), "the server's folder could not be made: {said}");
         let hba = data.join("pg_hba.conf");
         std::fs::write(&hba, self.options.hba_lines()).expect("the server's folder can be written");
+    }
+
+    /// All at once, of what glibc has to make them of.
+    fn make_locales(&self) {
+        let make = |name: &String| {
+            let (of, letters) = name.split_once('.').expect("a locale with its letters");
+            std::fs::create_dir_all(self.path("locales")).expect("the server's folder can be written");
+            let mut command = Command::new("localedef");
+            command
+                .args(["--no-archive", "-i", of, "-f", letters])
+                .arg(self.path("locales").join(name));
+            command.spawn().expect("localedef starts")
+        };
+        let making: Vec<Child> = self.options.locales.iter().map(make).collect();
+        for mut made in making {
+            let status = made.wait().expect("localedef can be waited for");
+            assert!(status.success(), "locales are made of what Debian calls locales: {status}");
+        }
     }
 
     /// Other lines decide from now on who may come in over TCP.
@@ -373,10 +442,15 @@ impl PostgresServer {
     fn end(&mut self, signal: i32) {
         let Some(mut keeper) = self.keeper.take() else { return };
         self.signal(self.postmaster(), signal);
-        // The keeper must not take the end of the wait for the end of the tests.
-        let pipe = keeper.stdin.take();
-        keeper.wait().expect("the keeper ends");
-        drop(pipe);
+        let deadline = Instant::now() + STOP_MAX;
+        while keeper.try_wait().expect("the keeper can be asked").is_none() {
+            if Instant::now() >= deadline {
+                // It is dropped with its server.
+                self.keeper = Some(keeper);
+                panic!("PostgreSQL does not stop within {STOP_MAX:?}");
+            }
+            pause(Duration::from_millis(10));
+        }
     }
 
     fn signal(&self, process: i32, signal: i32) {
@@ -498,6 +572,23 @@ impl Installation {
         Self::installed()
     }
 
+    /// Those of [`Installation::all`] of this version or newer, for what servers can since then. None where `ALLUVIUM_POSTGRES_BIN` is an
+    /// older one, which is said; a machine without one fails.
+    pub fn since(version: u32) -> Vec<Installation> {
+        let all = Self::all();
+        let newest = all[0].version;
+        let new: Vec<Installation> = all.into_iter().filter(|one| one.version >= version).collect();
+        if new.is_empty() {
+            let is_chosen = std::env::var_os("ALLUVIUM_POSTGRES_BIN").is_some();
+            assert!(
+                is_chosen,
+                "this test needs PostgreSQL {version} or newer: run scripts/fetch-postgres.sh"
+            );
+            tell_of_an_older(newest, version);
+        }
+        new
+    }
+
     /// All that this machine has.
     fn installed() -> Vec<Installation> {
         let mut found: Vec<Installation> = [Path::new("/usr/lib/postgresql"), &cache().join("postgres")]
@@ -583,6 +674,14 @@ impl Installation {
     }
 }
 
+/// Of a test that passes, the runner keeps what is printed: this is seen all the same.
+fn tell_of_an_older(version: u32, needed: u32) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let line = format!("{test}: not on PostgreSQL {version}, it needs {needed} or newer\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("standard error");
+}
+
 trait AsUnprivileged {
     fn as_unprivileged(&mut self) -> &mut Self;
 }
@@ -640,10 +739,15 @@ fn pause(time: Duration) {
 }
 
 /// Asks again and again until it is so; fails with this text if it does not become so.
-pub async fn wait_until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + WAIT_MAX;
+pub async fn wait_until(what: &str, is_so: impl AsyncFnMut() -> bool) {
+    wait_within(WAIT_MAX, what, is_so).await;
+}
+
+/// The same for what takes longer.
+pub async fn wait_within(within: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + within;
     while !is_so().await {
-        assert!(Instant::now() < deadline, "did not happen within {WAIT_MAX:?}: {what}");
+        assert!(Instant::now() < deadline, "did not happen within {within:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::bucket;
 use super::changes::ORDERS_AVSC;
 
 /// A folder of its own for one test: the lake, the configurations, the logs of the processes.
@@ -24,6 +25,7 @@ impl Site {
         // An audit table has rows of nulls where the topic has tombstones.
         let nullable = ORDERS_AVSC.replace(r#""name": "id", "type": "long""#, r#""name": "id", "type": ["null", "long"]"#);
         std::fs::write(dir.path().join("audit.avsc"), nullable).unwrap();
+        std::fs::write(dir.path().join("secret"), bucket::KEY).unwrap();
         Self { dir }
     }
 
@@ -84,6 +86,7 @@ impl Site {
             pid: child.id() as libc::pid_t,
             log,
             started: Instant::now(),
+            peak_rss_bytes: 0,
             exit: None,
         }
     }
@@ -107,6 +110,8 @@ pub struct Program {
     pid: libc::pid_t,
     log: PathBuf,
     started: Instant,
+    /// The most memory that it had, as far as was seen.
+    peak_rss_bytes: u64,
     exit: Option<Exit>,
 }
 
@@ -136,10 +141,11 @@ impl Program {
     }
 
     /// SIGTERM, and expects that it ends well.
-    pub async fn stop(&mut self) {
+    pub async fn stop(&mut self) -> Exit {
         self.signal(libc::SIGTERM);
         let exit = self.wait(Duration::from_secs(60)).await;
         assert!(exit.status.success(), "{}:\n{}", exit.status, self.log_tail());
+        exit
     }
 
     /// SIGKILL as soon as this table has one more version than now, or after `within`. Whether it had.
@@ -160,6 +166,7 @@ impl Program {
     /// How it ended, if it has.
     pub fn poll(&mut self) -> Option<Exit> {
         if self.exit.is_none() {
+            self.peak_rss_bytes = peak_rss_bytes(self.pid).unwrap_or(self.peak_rss_bytes);
             self.exit = self.reap(libc::WNOHANG);
         }
         self.exit
@@ -175,7 +182,8 @@ impl Program {
             status: ExitStatus::from_raw(status),
             wall: self.started.elapsed(),
             cpu: time(usage.ru_utime) + time(usage.ru_stime),
-            peak_rss_bytes: usage.ru_maxrss as u64 * 1024, // Linux counts in KiB.
+            // Not what `rusage` says: there a child begins with what its parent has.
+            peak_rss_bytes: self.peak_rss_bytes,
         })
     }
 
@@ -210,6 +218,13 @@ impl Program {
         }
     }
 
+    /// The files that it has open, also those without a name any more.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the program runs");
+        // One may be closed meanwhile.
+        open.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect()
+    }
+
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -228,6 +243,14 @@ impl Drop for Program {
             self.exit = self.reap(0);
         }
     }
+}
+
+/// The most memory that a process had so far; None where it has ended.
+fn peak_rss_bytes(pid: libc::pid_t) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// A port of this machine that nobody listens on.

@@ -19,6 +19,8 @@ struct Weather {
     stalled: bool,
     /// A connection that has brought so many bytes to one side stalls.
     most: Option<usize>,
+    /// Connections that had to wait for that.
+    held: usize,
     delay: Duration,
 }
 
@@ -67,6 +69,10 @@ impl Proxy {
     pub fn stall_behind(&self, bytes: usize) {
         self.weather.send_modify(|weather| weather.most = Some(bytes));
     }
+    /// How many connections that has stalled.
+    pub fn held(&self) -> usize {
+        self.weather.borrow().held
+    }
     /// What waited goes through.
     pub fn flow(&self) {
         self.weather.send_modify(|weather| (weather.stalled, weather.most) = (false, None));
@@ -95,7 +101,12 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: Arc<w
     let moves = async {
         let (mut buffer, mut brought) = (vec![0; 64 << 10], 0);
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            let flows = |weather: &Weather| !weather.stalled && weather.most.is_none_or(|most| brought < most);
+            let is_full = |weather: &Weather| weather.most.is_some_and(|most| brought >= most);
+            weather.send_if_modified(|weather| {
+                weather.held += usize::from(is_full(weather));
+                is_full(weather)
+            });
+            let flows = |weather: &Weather| !weather.stalled && !is_full(weather);
             let Ok(now) = wind.wait_for(flows).await.map(|now| *now) else {
                 return;
             };

@@ -1,8 +1,11 @@
-//! Independent readers: Python deltalake, polars, DuckDB, and Spark with Delta Lake, each in a process of its own.
+//! Readers, each in a process of its own: Python deltalake, polars, DuckDB, Spark with Delta Lake, and `alluvium query`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use chrono::{DateTime, SecondsFormat};
+use serde_json::json;
 use tokio::process::Command;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,33 @@ pub enum Reader {
     Polars,
     Duckdb,
     Spark,
+    Alluvium,
+}
+
+/// Those that `make test` has.
+pub const READERS: [Reader; 4] = [Reader::Deltalake, Reader::Polars, Reader::Duckdb, Reader::Alluvium];
+
+/// Which rows of a table a reader is asked for.
+#[derive(Clone, Debug)]
+pub enum Question {
+    Version(u64),
+    /// Those of the version that was the newest at this time, in milliseconds since 1970. DuckDB cannot tell.
+    Time(i64),
+    /// Those of the first version that holds these positions (`orders/0:41`). Only alluvium can tell.
+    Position(Vec<String>),
+    /// The newest, if they meet this.
+    Where(Condition),
+}
+
+/// What a column must be.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    pub column: &'static str,
+    /// The column's type in SQL.
+    pub kind: &'static str,
+    /// `=`, `>=` or `<=`; without a value, `null` or `not null`.
+    pub is: &'static str,
+    pub value: Option<String>,
 }
 
 impl Reader {
@@ -20,10 +50,56 @@ impl Reader {
             Reader::Polars => "polars",
             Reader::Duckdb => "duckdb",
             Reader::Spark => "spark",
+            Reader::Alluvium => "alluvium",
         }
     }
 
-    fn command(self) -> Command {
+    /// Reads the table at these versions and writes each as Parquet under `out`: the files, version by version.
+    pub async fn read(self, table: &Path, versions: &[u64], out: &Path) -> Vec<Vec<PathBuf>> {
+        let questions: Vec<Question> = versions.iter().copied().map(Question::Version).collect();
+        self.ask(table, &questions, out).await
+    }
+
+    /// The same of one version of a table at a URL. The variables of the environment say how it is reached.
+    pub async fn read_there(self, table: &str, environment: &BTreeMap<String, String>, version: u64, out: &Path) -> Vec<PathBuf> {
+        let read = self
+            .ask_with(environment, Path::new(table), &[Question::Version(version)], out)
+            .await;
+        read.concat()
+    }
+
+    /// The same of what is asked.
+    pub async fn ask(self, table: &Path, questions: &[Question], out: &Path) -> Vec<Vec<PathBuf>> {
+        self.ask_with(&BTreeMap::new(), table, questions, out).await
+    }
+
+    async fn ask_with(self, environment: &BTreeMap<String, String>, table: &Path, questions: &[Question], out: &Path) -> Vec<Vec<PathBuf>> {
+        let place = |at: usize| out.join(format!("{}-{at}.parquet", self.name()));
+        match self {
+            Reader::Alluvium => {
+                for (at, question) in questions.iter().enumerate() {
+                    let mut command = alluvium(table, question, &place(at));
+                    command.envs(environment);
+                    self.run(command, table).await;
+                }
+            }
+            _ => {
+                let mut command = self.script();
+                command.arg(table).arg(out).args(questions.iter().map(text));
+                command.envs(environment);
+                self.run(command, table).await;
+            }
+        }
+        (0..questions.len()).map(|at| files(&place(at))).collect()
+    }
+
+    async fn run(self, mut command: Command, table: &Path) {
+        let output = command.stdin(Stdio::null()).output().await.expect("the reader starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} cannot read {}: {said}", self.name(), table.display());
+    }
+
+    fn script(self) -> Command {
         let script = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
         match self {
             Reader::Spark => {
@@ -38,18 +114,58 @@ impl Reader {
             }
         }
     }
+}
 
-    /// Reads the table at these versions and writes each as Parquet under `out`: the files, version by version.
-    pub async fn read(self, table: &Path, versions: &[u64], out: &Path) -> Vec<Vec<PathBuf>> {
-        let mut command = self.command();
-        command.arg(table).arg(out).args(versions.iter().map(u64::to_string));
-        let output = command.stdin(Stdio::null()).output().await.expect("python starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{} cannot read {}: {said}", self.name(), table.display());
-        versions
-            .iter()
-            .map(|version| files(&out.join(format!("{}-{version}.parquet", self.name()))))
-            .collect()
+/// A question as the scripts take it.
+fn text(question: &Question) -> String {
+    match question {
+        Question::Version(version) => version.to_string(),
+        Question::Time(time_ms) => time(*time_ms),
+        Question::Position(_) => panic!("only alluvium knows positions"),
+        Question::Where(Condition { column, kind, is, value }) => {
+            json!({"column": column, "kind": kind, "is": is, "value": value}).to_string()
+        }
+    }
+}
+
+fn alluvium(table: &Path, question: &Question, out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alluvium"));
+    let named = format!("t={}", table.display());
+    command
+        .args(["query", "--table", &named, "--format", "parquet", "--output"])
+        .arg(out);
+    match question {
+        Question::Version(version) => command.args(["--version", &version.to_string()]),
+        Question::Time(time_ms) => command.args(["--timestamp", &time(*time_ms)]),
+        Question::Position(positions) => command.arg("--position").args(positions),
+        Question::Where(_) => &mut command,
+    };
+    let rows = match question {
+        Question::Where(condition) => format!("select * from t where {}", condition.sql()),
+        _ => "select * from t".to_owned(),
+    };
+    command.args(["--", &rows]);
+    command
+}
+
+fn time(time_ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(time_ms).expect("within chrono's years");
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+impl Condition {
+    /// In alluvium's SQL.
+    pub fn sql(&self) -> String {
+        let Self { column, kind, is, value } = self;
+        let kind = match *kind {
+            "timestamp" => "timestamp with time zone",
+            "timestamp_ntz" => "timestamp",
+            kind => kind,
+        };
+        match value {
+            None => format!("{column} is {is}"),
+            Some(value) => format!("{column} {is} cast('{}' as {kind})", value.replace('\'', "''")),
+        }
     }
 }
 
@@ -80,7 +196,7 @@ pub fn needed(path: &str, target: &str) -> PathBuf {
     path
 }
 
-/// The Python with the readers and the small S3 server.
+/// The Python with the readers and the small server of S3.
 pub fn interpreter() -> PathBuf {
     needed("venv/bin/python", "test")
 }

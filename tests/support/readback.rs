@@ -19,7 +19,7 @@ use super::model::Model;
 pub type Ranges = BTreeMap<i32, RangeInclusive<u64>>;
 
 /// The rows of a Parquet file.
-fn batches(file: &Path) -> impl Iterator<Item = RecordBatch> {
+pub fn batches(file: &Path) -> impl Iterator<Item = RecordBatch> {
     let open = File::open(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     ParquetRecordBatchReaderBuilder::try_new(open)
         .unwrap()

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use alluvium::batch::Op;
-use alluvium::config::OnUnknownRow;
-use alluvium::table::{Lanes, Layout, Limits, Mode, Table, TableId};
+use alluvium::table::{Limits, Mode, Table, TableId};
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
@@ -34,18 +33,9 @@ pub fn puts(count: usize) -> Vec<Op> {
 }
 
 pub fn table(name: &str, limits: Limits) -> Arc<Table> {
+    let location = url::Url::parse(&format!("memory:///{name}")).unwrap();
     Arc::new(Table {
-        id: TableId::new(name),
-        location: url::Url::parse(&format!("memory:///{name}")).unwrap(),
-        mode: Mode::Append,
-        schema: schema(),
-        partition_by: vec![],
-        lanes: Lanes::All,
         limits,
-        layout: Layout::default(),
-        properties: Default::default(),
-        comment: None,
-        type_widening: false,
-        on_unknown_row: OnUnknownRow::default(),
+        ..Table::new(TableId::new(name), location, Mode::Append, schema())
     })
 }

@@ -2,17 +2,20 @@
 //! `audit`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::changes::{Changes, Encoding};
 use super::kafka::Broker;
 use super::model::Model;
 use super::producer::Producer;
-use super::program::{Site, free_port, http};
+use super::program::{Program, Site, free_port, http, status};
 
 /// Of the topics in most tests.
 pub const PARTITIONS: i32 = 4;
 /// Few keys, so that every commit replaces rows of many before it, and reading each version is quick.
 pub const LIVE_MAX: usize = 3_000;
+/// As long as a client takes to go on behind a broker that was frozen for long.
+const ALL_MAX: Duration = Duration::from_secs(150);
 
 /// A topic of a broker.
 pub struct Source {
@@ -52,6 +55,8 @@ pub struct Shop<'a> {
     pub top: &'a str,
     pub kafka: &'a str,
     pub commit: &'a str,
+    /// `{dir}` in it is the site's folder.
+    pub lake: &'a str,
     pub brokers: &'a str,
     pub topic: &'a str,
 }
@@ -65,6 +70,7 @@ impl<'a> Shop<'a> {
             top: "http = { address = \"\" }",
             kafka: "",
             commit: "",
+            lake: "{dir}/lake",
             brokers,
             topic,
         }
@@ -77,6 +83,7 @@ impl<'a> Shop<'a> {
             top,
             kafka,
             commit,
+            lake,
             brokers,
             topic,
             ..
@@ -86,7 +93,7 @@ impl<'a> Shop<'a> {
             Encoding::Debezium => DEBEZIUM_TABLE,
         };
         let text = format!(
-            "lake = \"{{dir}}/lake\"\nstate = \"{{dir}}/state-{name}\"\nmemory = \"128 MiB\"\n{top}\n\
+            "lake = \"{lake}\"\nstate = \"{{dir}}/state-{name}\"\nmemory = \"128 MiB\"\n{top}\n\
              [pipelines.shop.kafka]\nbrokers = \"{brokers}\"\n{kafka}\n\
              [pipelines.shop.commit]\n{commit}\n{tables}"
         );
@@ -104,6 +111,30 @@ pub fn served(source: &Source, interval: &str) -> (Site, PathBuf, u16) {
     }
     .configure(&site);
     (site, config, port)
+}
+
+/// Waits until both tables hold all of the topic, by what the program says at this port.
+pub async fn until_all_published(program: &mut Program, port: u16, topic: &str, model: &Model) {
+    let all_published = || {
+        let status = status(port)?;
+        let tables = &status["pipelines"]["shop"]["tables"];
+        let holds = |table: &str, partition: i32| tables[table]["positions"][format!("{topic}/{partition}")].as_u64();
+        let all = |table: &&str| model.end().iter().all(|(partition, last)| holds(table, *partition) == Some(*last));
+        ["orders", "audit"].iter().all(all).then_some(())
+    };
+    program.until("everything published", ALL_MAX, all_published).await;
+}
+
+/// Waits until the program has read all of the topic, which need not be in the tables yet.
+pub async fn until_all_read(program: &mut Program, port: u16, topic: &str, model: &Model) {
+    let all_read = || {
+        let status = status(port)?;
+        let lanes = &status["pipelines"]["shop"]["lanes"];
+        let read = |partition: &i32| lanes[format!("{topic}/{partition}")]["read"].as_u64();
+        let all = model.end().iter().all(|(partition, last)| read(partition) >= Some(*last));
+        all.then_some(())
+    };
+    program.until("everything read", ALL_MAX, all_read).await;
 }
 
 const JSON_TABLES: &str = r#"

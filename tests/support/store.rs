@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
@@ -20,9 +20,13 @@ use tokio::sync::Semaphore;
 /// What is asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// A file put whole, or the beginning of one that is put in parts.
     Put,
+    Part,
     /// The end of a file that was put in parts.
     Complete,
+    /// Giving such a file up.
+    Abort,
     Get,
     List,
     Delete,
@@ -96,7 +100,7 @@ pub enum Fault {
     Stray(Duration),
     /// A put is said to have happened, and has not.
     Forget,
-    /// A put happens whatever its condition says, as in a store that does not know conditions.
+    /// A put happens whatever its condition says, and a list has all there is wherever it is to begin, as in a store that knows neither.
     Careless,
 }
 
@@ -224,12 +228,12 @@ impl FaultyStore {
         self.state.lock().expect("no test panics with the lock").calls.clone()
     }
 
-    fn is_careless(&self, path: &Path) -> bool {
+    fn is_careless(&self, op: Op, path: &Path) -> bool {
         let state = self.state.lock().expect("no test panics with the lock");
         state
             .rules
             .iter()
-            .any(|rule| matches!(rule.fault, Fault::Careless) && (rule.matches)(path))
+            .any(|rule| rule.op == op && matches!(rule.fault, Fault::Careless) && (rule.matches)(path))
     }
 
     fn fault(&self, op: Op, path: &Path) -> Option<Fault> {
@@ -299,7 +303,7 @@ async fn meet<T>(fault: Option<Fault>, home: Option<Id>, path: &Path, call: impl
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
-        if self.is_careless(path) {
+        if self.is_careless(Op::Put, path) {
             options.mode = PutMode::Overwrite;
         }
         match self.fault(Op::Put, path) {
@@ -350,6 +354,9 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.is_careless(Op::List, &prefix.cloned().unwrap_or_default()) {
+            return self.list(prefix);
+        }
         self.around_list(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
@@ -377,7 +384,9 @@ struct FaultyUpload {
 #[async_trait]
 impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.inner.put_part(data)
+        let (fault, home) = (self.store.fault(Op::Part, &self.path), self.store.home);
+        let (path, part) = (self.path.clone(), self.inner.put_part(data));
+        async move { meet(fault, home, &path, part).await }.boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
@@ -386,7 +395,8 @@ impl MultipartUpload for FaultyUpload {
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
+        let store = self.store.clone();
+        store.around(Op::Abort, &self.path.clone(), self.inner.abort()).await
     }
 }
 

@@ -5,22 +5,29 @@ use std::path::{Path, PathBuf};
 use super::history::{self, Commit};
 use super::model::Model;
 use super::program::Site;
-use super::python::Reader;
+use super::python::{Question, Reader};
 use super::readback::{self, Ranges};
 
 /// Reads these versions of an upsert table with an independent reader: each must be the fold of the topic up to its own marks.
 pub async fn versions_equal_their_folds(reader: Reader, table: &Path, versions: &[&Commit], model: &Model, out: &Path) {
+    let asked: Vec<_> = versions.iter().map(|commit| (Question::Version(commit.version), *commit)).collect();
+    answers_equal_their_folds(reader, table, &asked, model, out).await;
+}
+
+/// The same where the versions, oldest first, are asked for in any way.
+pub async fn answers_equal_their_folds(reader: Reader, table: &Path, asked: &[(Question, &Commit)], model: &Model, out: &Path) {
     // Some hundred versions at a time, so that what the reader writes down does not fill a disk.
-    for versions in versions.chunks(100) {
-        let numbers: Vec<u64> = versions.iter().map(|commit| commit.version).collect();
-        let read = reader.read(table, &numbers, out).await;
+    for asked in asked.chunks(100) {
+        let questions: Vec<Question> = asked.iter().map(|(question, _)| question.clone()).collect();
+        let read = reader.ask(table, &questions, out).await;
         let mut fold = model.fold();
-        for (commit, files) in versions.iter().zip(read) {
+        for ((question, commit), files) in asked.iter().zip(read) {
             let expected = fold.upto(&commit.marks);
             if let Err(difference) = readback::check_orders(&files, expected) {
                 panic!(
-                    "{} at version {} with marks {:?}: {difference}",
+                    "{} by {} at {question:?}, version {} with marks {:?}: {difference}",
                     table.display(),
+                    reader.name(),
                     commit.version,
                     commit.marks
                 );

@@ -7,7 +7,6 @@
 mod broker;
 mod changes;
 mod folder;
-mod quote;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +25,7 @@ use self::broker::Broker;
 use self::changes::{Changes, Summary};
 use super::history;
 use super::memory::with_budgets;
-use crate::config::Document;
+use crate::config::{Document, Reach};
 use crate::error::{Error, Result};
 use crate::log::When;
 use crate::pipeline::all::{Together, run_all};
@@ -34,6 +33,7 @@ use crate::pipeline::resolve::{Resolved, Storage, resolve};
 use crate::pipeline::tables::open_store;
 use crate::position::{Checkpoint, Lane, Position};
 use crate::query::{self, Named};
+use crate::shell::word;
 use crate::status::Board;
 
 const TOPIC: &str = "orders";
@@ -177,7 +177,7 @@ struct Running {
 
 impl Running {
     fn start(file: &Path) -> Result<Self> {
-        let (config, resolved): (_, Vec<Resolved>) = resolve(Document::read(file)?)?;
+        let (config, resolved): (_, Vec<Resolved>) = resolve(Document::read(file, Reach::All)?)?;
         let (board, stop) = (Board::default(), CancellationToken::new());
         let together = Together {
             board: board.clone(),
@@ -270,8 +270,8 @@ async fn ask(tables: &[Named], moments: &[Moment], folder: &Path) -> Result<()> 
         let told = pretty_format_batches(&batches).map_err(|e| Error::bug("an answer cannot be printed").because(e))?;
         say(&format!(
             "$ {} query \"$sql\" --config {} {option}\n{told}\n",
-            quote::word(&program.to_string_lossy()),
-            quote::word(&folder.join("demo.toml").to_string_lossy())
+            word(&program.to_string_lossy()),
+            word(&folder.join("demo.toml").to_string_lossy())
         ))?;
         let found = summary(&batches)?;
         if found != moment.expected {
@@ -332,12 +332,13 @@ async fn check_audit(tables: &[Named], changes: &Changes) -> Result<()> {
 
 /// The line with which Python reads the newest orders. Its `to_pyarrow_table` refuses deletion vectors; its SQL knows them.
 fn python_line(folder: &Path) -> String {
-    let table = quote::python(&folder.join("orders").to_string_lossy());
+    // JSON's escapes are among Python's, and mean the same there.
+    let table = serde_json::Value::from(folder.join("orders").to_string_lossy()).to_string();
     let program = format!(
         "from deltalake import DeltaTable, QueryBuilder; print(QueryBuilder().register(\"orders\", DeltaTable({table}))\
          .execute(\"SELECT status, count(*) AS orders FROM orders GROUP BY status\").read_all())"
     );
-    format!("python3 -c {}", quote::word(&program))
+    format!("python3 -c {}", word(&program))
 }
 
 /// A part of the story.

@@ -1,20 +1,29 @@
 //! Rows as lines of JSON, in which every value can be told from every other: a null is there as `null`, and what JSON has no number for is
 //! its name as a text (`"NaN"`, `"Infinity"`, `"-Infinity"`), as Postgres and Debezium write it.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray};
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder};
 use arrow::json::{LineDelimitedWriter, WriterBuilder};
 
-pub(super) fn writer<W: Write>(out: W) -> LineDelimitedWriter<W> {
-    WriterBuilder::new()
+use crate::error::{self, Error};
+
+pub(super) fn writer<W: Write>(schema: &Schema, out: W) -> error::Result<LineDelimitedWriter<W>> {
+    let mut seen = HashSet::new();
+    if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+        let name = twice.name();
+        let what = format!("two columns are called `{name}`, of which readers of JSON keep one: call one otherwise (`{name} AS other`)");
+        return Err(Error::config("usage", what));
+    }
+    Ok(WriterBuilder::new()
         .with_explicit_nulls(true)
         .with_encoder_factory(Arc::new(Floats))
-        .build::<_, LineDelimited>(out)
+        .build::<_, LineDelimited>(out))
 }
 
 /// Writes floating point numbers; everything else is the library's.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Check, SPAN_MAX, TOO_LONG};
+use crate::config::pattern::{is_pattern, overlap};
 use crate::config::postgres::schema_and_table;
 use crate::config::{Format, KeyFrom, KeyPath, Merge, OnUnknownRow, Postgres, Table, TableCommit, TableMode, Tombstones};
 
@@ -64,7 +65,7 @@ impl Check<'_> {
                 "missing: name the Postgres table that feeds it, as in public.orders",
             ),
             Some(name) => self.wrong_if(
-                schema_and_table(name).is_none() || name.contains('*'),
+                schema_and_table(name).is_none() || is_pattern(name),
                 at.key("table"),
                 &written("write SCHEMA.TABLE, as in public.orders", name),
             ),
@@ -121,27 +122,6 @@ impl Check<'_> {
             }
         }
     }
-}
-
-/// Whether there is a name that both patterns take, in which `*` stands for any characters.
-fn overlap(one: &str, other: &str) -> bool {
-    let other: Vec<char> = other.chars().collect();
-    // For each beginning of the other: whether it and what was seen of the one take a name.
-    let mut row: Vec<bool> = (0..=other.len())
-        .map(|end| other[..end].iter().all(|letter| *letter == '*'))
-        .collect();
-    for letter in one.chars() {
-        let mut next = vec![letter == '*' && row[0]];
-        for (place, own) in other.iter().enumerate() {
-            let both = match letter == '*' || *own == '*' {
-                true => row[place + 1] || next[place] || row[place],
-                false => row[place] && letter == *own,
-            };
-            next.push(both);
-        }
-        row = next;
-    }
-    row[other.len()]
 }
 
 /// How a table is written; where a schema's name seems to have a dot in it, also how that one is.

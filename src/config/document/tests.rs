@@ -6,10 +6,15 @@ use super::*;
 
 /// What is wrong with a text in a folder that holds `orders.avsc`, one line a problem.
 fn problems(text: &str) -> Vec<String> {
+    problems_for(Reach::All, text)
+}
+
+/// The same for a command that reaches so much.
+fn problems_for(reach: Reach, text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("orders.avsc"), "{}").unwrap();
     std::fs::create_dir(folder.path().join("folder")).unwrap();
-    match Document::parse(&folder.path().join("a.toml"), text.to_owned()).into_config() {
+    match Document::parse(&folder.path().join("a.toml"), text.to_owned(), reach).into_config() {
         Ok(_) => Vec::new(),
         Err(problems) => {
             let line = |p: &Problem| {
@@ -36,6 +41,11 @@ fn with(pipeline: &str, table: &str, end: &str) -> String {
 #[test]
 fn a_few_lines_are_enough() {
     assert_eq!(problems(&with("", "key = [\"id\"]", "")), Vec::<String>::new());
+    let options = "options = { \"session.timeout.ms\" = 6000, \"check.crcs\" = true, \"client.rack\" = \"a\" }";
+    assert_eq!(
+        problems(&with(options, "", "[storage]\naws_allow_http = true")),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -188,6 +198,7 @@ fn each_mistake_is_named() {
             "`NO_SUCH_NAME` is not set",
         ),
         (with("options = { \"ssl.key.password\" = \"p\" }", "", ""), "a secret in the open"),
+        (with("options = { \"ssl.key.password\" = 1 }", "", ""), "a secret in the open"),
         (with("", "", "[storage]\naws_secret_access_key = \"p\""), "a secret in the open"),
         (
             with(
@@ -275,8 +286,58 @@ fn x1_a_secret_at_the_wrong_place_is_not_printed() {
 }
 
 #[test]
+fn whoever_reaches_only_the_tables_needs_nothing_of_the_sources_and_is_told_of_all_other_mistakes() {
+    let text = with(
+        "tls = { certificate = \"no.pem\", key = \"no.pem\", key_password = { env = \"NO_SUCH_NAME\" } }\n\
+         sasl = { mechanism = \"SCRAM-SHA-512\", username = \"\", password = { file = \"no-such-file\" } }\n\
+         options = { \"ssl.keystore.password\" = { env = \"NO_SUCH_NAME\" }, \"ssl.key.password\" = \"open\" }",
+        "merge = \"vector\"",
+        "[storage]\naws_secret_access_key = { env = \"NO_SUCH_NAME\" }\n\
+         [pipelines.bank.postgres]\nurl = \"postgresql://me@localhost/bank\"\npassword = { env = \"NO_SUCH_NAME\" }\nfollow = [\"public.*\"]",
+    );
+    // Each mistake, and whether it is also one to whoever reaches only the tables.
+    let mistakes = [
+        ("pipelines.shop.kafka.tls.certificate", false),
+        ("pipelines.shop.kafka.tls.key", false),
+        ("pipelines.shop.kafka.tls.key_password", false),
+        ("pipelines.shop.kafka.sasl.username", true),
+        ("pipelines.shop.kafka.sasl.password", false),
+        ("pipelines.shop.kafka.options.\"ssl.keystore.password\"", false),
+        ("pipelines.shop.kafka.options.\"ssl.key.password\"", true),
+        ("pipelines.shop.tables.orders.merge", true),
+        ("storage.aws_secret_access_key", true),
+        ("pipelines.bank.postgres.password", false),
+    ];
+    for reach in [Reach::All, Reach::Tables] {
+        let found = problems_for(reach, &text);
+        let keys: Vec<&str> = found
+            .iter()
+            .filter_map(|line| line.split(' ').nth(1))
+            .map(|key| key.trim_end_matches(':'))
+            .collect();
+        let told = mistakes.iter().filter(|(_, always)| reach == Reach::All || *always);
+        let expected: Vec<&str> = told.map(|(key, _)| *key).collect();
+        assert_eq!(keys, expected, "{reach:?}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_secret_that_nobody_asked_for_is_told_to_be_missing_where_it_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("orders.avsc"), "{}").unwrap();
+    let sasl = "sasl = { mechanism = \"SCRAM-SHA-512\", username = \"u\", password = { env = \"NO_SUCH_NAME\" } }";
+    let config = Document::parse(&folder.path().join("a.toml"), with(sasl, "", ""), Reach::Tables)
+        .into_config()
+        .unwrap();
+    let kafka = config.pipelines["shop"].kafka.as_ref().unwrap();
+    let refused = kafka.sasl.as_ref().unwrap().password.reveal().unwrap_err();
+    assert_eq!(refused.code, "secret_missing");
+    assert!(refused.to_string().contains("`NO_SUCH_NAME`"), "{refused}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_named() {
-    let problems = Document::read(Path::new("/no/such.toml")).err().unwrap();
+    let problems = Document::read(Path::new("/no/such.toml"), Reach::All).err().unwrap();
     assert!(
         problems.to_string().contains("/no/such.toml") && problems.to_string().contains("--config"),
         "{problems}"
@@ -287,7 +348,7 @@ fn a_file_that_is_not_there_is_named() {
 fn relative_paths_are_relative_to_the_file() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("orders.avsc"), "{}").unwrap();
-    let config = Document::parse(&folder.path().join("a.toml"), with("", "", ""))
+    let config = Document::parse(&folder.path().join("a.toml"), with("", "", ""), Reach::All)
         .into_config()
         .unwrap();
     let table = &config.pipelines["shop"].tables["orders"];
@@ -331,7 +392,7 @@ fn options(root: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
 #[test]
 fn the_example_has_every_option_and_no_other() {
     let (_, text) = whole_example();
-    let document = Document::parse(Path::new("config/example.toml"), text);
+    let document = Document::parse(Path::new("config/example.toml"), text, Reach::All);
     let named = |path: &KeyPath| {
         format!(".{path}")
             .replace(".shop", ".*")
@@ -360,14 +421,14 @@ fn the_example_shows_the_defaults() {
     let few = "lake = \"lake\"\n[pipelines.shop.kafka]\nbrokers = \"localhost:9092\"\n\
                [pipelines.shop.tables.orders]\ntopic = \"orders\"\nschema = \"../schemas/order.avsc\"\n\
                [pipelines.bank.postgres]\nurl = \"postgresql://alluvium@localhost:5432/bank\"\nfollow = [\"public.*\"]";
-    let defaults = Document::parse(file, few.to_owned()).into_config().unwrap();
-    assert_eq!(Document::parse(file, text).into_config().unwrap(), defaults);
+    let defaults = Document::parse(file, few.to_owned(), Reach::All).into_config().unwrap();
+    assert_eq!(Document::parse(file, text, Reach::All).into_config().unwrap(), defaults);
 }
 
 #[test]
 fn the_quick_start_has_no_problems() {
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/quickstart.toml"));
-    let document = Document::read(file).unwrap_or_else(|problems| panic!("{problems}"));
+    let document = Document::read(file, Reach::All).unwrap_or_else(|problems| panic!("{problems}"));
     document.into_config().unwrap();
 }
 

@@ -174,6 +174,9 @@ const NAMES_OF_ALL: [&str; 18] = [
     "user_agent",
 ];
 
+/// How a reason begins that another option is missing: it has nothing of the value.
+pub const LACKS: &str = "there is no";
+
 /// What is wrong with the name of an option, given the places of all tables.
 pub fn wrong_name(option: &str, places: &[Url]) -> Option<String> {
     let used: Vec<Service> = by_service(places).into_keys().collect();
@@ -219,11 +222,16 @@ fn by_service(places: &[Url]) -> BTreeMap<Service, &Url> {
     places.iter().filter_map(|place| Some((Service::of(place)?, place))).collect()
 }
 
-/// Without the crate's "Generic S3 error", where there is more to say.
+/// Without the crate's "Generic S3 error", where there is more to say, and with the options' own names.
 fn reason(error: &object_store::Error) -> String {
-    match error {
+    let text = match error {
         object_store::Error::Generic { source, .. } => source.to_string(),
         other => other.to_string(),
+    };
+    match text.as_str() {
+        "Missing AccessKeyId" => format!("{LACKS} `aws_access_key_id`"),
+        "Missing SecretAccessKey" => format!("{LACKS} `aws_secret_access_key`"),
+        _ => text,
     }
 }
 
@@ -308,6 +316,9 @@ mod tests {
         let names: std::collections::BTreeSet<_> = found.iter().filter_map(|(name, _)| name.as_deref()).collect();
         assert_eq!(names, ["aws_allow_http", "aws_conditional_put", "timeout"].into(), "{found:?}");
         assert!(found.iter().any(|(_, why)| why.contains("maybe")), "{found:?}");
+        let lacks = wrong_values(&options(&keys[1..]), &lake);
+        let secret = Some("aws_secret_access_key".to_owned());
+        assert_eq!(lacks, [(secret, "there is no `aws_access_key_id`".to_owned())]);
         let no_account = wrong_values(&options(&[("timeout", "5s")]), &places(&["az://container/lake"]));
         assert!(no_account.len() == 1 && no_account[0].0.is_none(), "{no_account:?}");
     }

@@ -32,8 +32,9 @@ impl Origins {
             return Ok(Self::default());
         };
         let origins = serde_json::from_str(text).map_err(|e| {
-            let what =
-                format!("the property `{PROPERTY}` of `{table}` is not what alluvium writes: unset it, and `alluvium resnapshot {table}`");
+            let what = format!(
+                "the property `{PROPERTY}` of `{table}` is not what alluvium writes: unset it, and unless it only grows, `alluvium resnapshot {table}`"
+            );
             Error::data("bad_property", what).because(e)
         })?;
         Ok(Self(origins))
@@ -92,7 +93,8 @@ pub(super) fn known_columns(sink: &DeltaSink, kept: &Origins, source: &PgTable) 
 pub(super) fn untold_values<'c>(sink: &DeltaSink, kept: &'c Origins, source: &'c PgTable, table: &Table) -> Vec<&'c str> {
     let own = sink.log().snapshot().schema.fields();
     let own = own.iter().map(|field| field.name().as_str());
-    let own = own.filter(|name| Metadata::ALL.iter().all(|(metadata, _)| metadata != name));
+    // A column of the server's may have the name of a metadata column.
+    let own = own.filter(|name| kept.get(name).is_some() || Metadata::ALL.iter().all(|(metadata, _)| metadata != name));
     // The rows of a table that only grows stay as they are, whatever column came with the last of them.
     let known = match table.mode {
         Mode::Append => kept.0.iter().map(|(name, origin)| (name.as_str(), Some(*origin))).collect(),

@@ -1,6 +1,5 @@
 //! Which tables of a database are followed, and which Delta table each becomes: by name, or by pattern.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use object_store::ObjectStore;
@@ -61,6 +60,11 @@ impl PostgresFeed {
 impl PostgresFeed {
     fn is_of(&self, table: &PgTable) -> bool {
         table.schema == self.schema && table.name == self.table
+    }
+
+    /// The table of the database, as statements name it.
+    pub(super) fn source(&self) -> String {
+        connection::qualified(&self.schema, &self.table)
     }
 }
 
@@ -138,25 +142,17 @@ impl PostgresFeeds {
         }
     }
 
-    /// What feeds what, given the publication and its tables. `unpublished`: those that are known not to be there.
-    pub(super) fn feeds(
-        &self,
-        publication: &str,
-        published: &[PgTable],
-        unpublished: &BTreeSet<TableId>,
-    ) -> Result<Vec<(PostgresFeed, PgTable)>> {
-        let is_missing = |feed: &&PostgresFeed| !unpublished.contains(&feed.id) && !published.iter().any(|table| feed.is_of(table));
-        let missing = self.named.iter().filter(is_missing);
-        let missing: BTreeSet<String> = missing.map(|feed| connection::qualified(&feed.schema, &feed.table)).collect();
-        if missing.is_empty() {
-            return self.fed_by(published);
-        }
-        let missing = Vec::from_iter(missing).join(", ");
-        let what = format!(
-            "the publication does not have {missing}: ALTER PUBLICATION {} ADD TABLE {missing}, or take them out of the configuration",
-            connection::identifier(publication)
-        );
-        Err(Error::config("not_published", what))
+    /// Those that the configuration names and the publication does not have.
+    pub(super) fn missing(&self, published: &[PgTable]) -> impl Iterator<Item = &PostgresFeed> {
+        self.named
+            .iter()
+            .filter(move |feed| !published.iter().any(|table| feed.is_of(table)))
+    }
+
+    /// Whether a Delta table is one that a pattern asks for, as it is named then.
+    pub(super) fn is_followed(&self, name: &str) -> bool {
+        let selection = self.selection();
+        schema_and_table(name).is_some_and(|(schema, table)| selection.follows(&schema, &table) && !selection.names(&schema, &table))
     }
 
     /// What these tables feed.

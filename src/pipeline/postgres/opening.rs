@@ -12,6 +12,7 @@ use super::told::must_be_told;
 use super::{Fed, PostgresToDelta};
 use crate::error::{Error, Result};
 use crate::log::{FORGOTTEN, Log};
+use crate::pipeline::doubling::must_be_new;
 use crate::position::Lane;
 use crate::sinks::Sink;
 use crate::sinks::delta::DeltaSink;
@@ -49,11 +50,13 @@ impl PostgresToDelta {
                 return Err(self.of_table(in_types_of_server(error, &properties, &source, types), &table.id));
             }
         };
+        // It does not stop alone: the others would move the slot on, which the pipeline that wrote it may still need.
+        must_be_new(&self.resolved.name, &table, [(lane, 0)], &sink.log().snapshot().marks)?;
         let kept = Origins::kept(&sink.log().snapshot().properties, table.id.as_str());
         let kept = kept.map_err(|error| self.of_table(error, &table.id))?;
         let is_copied = sink.checkpoint().get(lane).is_some_and(|at| at != FORGOTTEN);
         let is_another = relations.is_another(lane, &table, &source, is_copied);
-        let is_another = is_another.map_err(|error| self.of_table(error, &table.id))?;
+        let is_another = is_another.map_err(|error| error.alone(&table.id))?;
         let why = if !is_copied {
             None
         } else if is_another {
@@ -75,6 +78,9 @@ impl PostgresToDelta {
                 log.set_properties(BTreeMap::from([now.property()?])).await?;
             }
             sink = self.tables.sink(&table, store, share).await?;
+        }
+        if told.is_err() && table.mode != Mode::Append {
+            self.untold.insert(table.id.clone());
         }
         told.map_err(|error| self.of_table(error, &table.id))?;
         let holds = holds(sink.checkpoint(), lane, &table)?;

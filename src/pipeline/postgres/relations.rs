@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Position};
+use crate::sources::postgres::again::NEW_TABLE;
 use crate::sources::postgres::catalog::PgTable;
-use crate::table::{Mode, Table};
+use crate::table::{Mode, Table, TableId};
 
 /// Of a table that is not there, instead of its relation, which has another number: what it is when it comes back, it is not any more.
 const GONE: Position = Position(0);
@@ -43,8 +44,8 @@ impl Relations {
         let is_another = holds && self.kept.get(&lane).is_some_and(|kept| kept != now);
         if is_another && table.mode == Mode::Append {
             let what = format!(
-                "table {} was dropped and made anew, or was out of the publication for a while: changes are missing in `{}`, which keeps all of them. \
-                 Let a new table begin with a copy of what is there now: name another `location`",
+                "table {} was dropped and made anew, or was out of the publication for a while: changes are missing in `{}`, which keeps all of them: \
+                 {NEW_TABLE}",
                 source.full_name(),
                 table.id
             );
@@ -52,6 +53,11 @@ impl Relations {
         }
         self.now.set(lane, now);
         Ok(is_another)
+    }
+
+    /// Whether a table was followed once.
+    pub fn knows(&self, slot: &Lane, table: &TableId) -> bool {
+        self.kept.get(&lane(slot, table.as_str())).is_some()
     }
 
     /// The tables that were followed once, and are not there now: they were dropped, renamed, or taken out of the publication.

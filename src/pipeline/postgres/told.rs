@@ -3,6 +3,7 @@
 //! What a publication leaves out passes unseen, and what was left out for a while nothing tells afterwards.
 
 use crate::error::{Error, Result};
+use crate::sources::postgres::again::NEW_TABLE;
 use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection::identifier;
 use crate::sources::postgres::followed::{Becomes, Followed};
@@ -15,9 +16,11 @@ pub(super) fn must_be_told(followed: &Followed, source: &PgTable, publication: &
         return Ok(());
     }
     let then = match followed.becomes {
-        Becomes::State { .. } => "the next start copies it again, for such changes may have passed unseen",
+        Becomes::State { .. } => {
+            "it is copied again, within `discovery` or by the next start, for such changes may have passed unseen".to_owned()
+        }
         Becomes::Inserts | Becomes::Changes => {
-            "such changes that have passed unseen are missing in it for ever: if there were any, let a new table begin (name another `location`)"
+            format!("start again; such changes that have passed unseen are missing in it for ever: if there were any, {NEW_TABLE}")
         }
     };
     let (publication, kinds) = (identifier(publication), untold.join(", "));

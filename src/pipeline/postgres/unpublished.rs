@@ -36,6 +36,12 @@ impl PostgresToDelta {
                 stopped.insert(id, error);
             }
         }
+        for id in stopped.keys() {
+            // What keeps it out now takes the place of what was said while it was not there.
+            if self.missing.remove(id) {
+                self.left_out.remove(id);
+            }
+        }
         self.go_on_with_published(stopped.keys().cloned().collect());
         stopped.retain(|id, _| !self.left_out.contains(id));
         Ok(Unpublished {
@@ -46,14 +52,8 @@ impl PostgresToDelta {
 
     /// What has been published meanwhile is followed like a table that is new.
     fn go_on_with_published(&mut self, unpublished: BTreeSet<TableId>) {
-        for id in self.unpublished.difference(&unpublished) {
-            self.left_out.remove(id);
-            self.board.update(&self.resolved.name, |status| {
-                if let Some(table) = status.tables.get_mut(id.as_str()) {
-                    table.stopped = None;
-                }
-            });
-        }
-        self.unpublished = unpublished;
+        let before = std::mem::replace(&mut self.unpublished, unpublished);
+        let published: Vec<TableId> = before.difference(&self.unpublished).cloned().collect();
+        self.go_on_with(published);
     }
 }

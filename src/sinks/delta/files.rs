@@ -5,6 +5,7 @@
 //! worst, and vacuum takes it.
 
 mod object;
+mod pieces;
 pub mod read;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use roaring::RoaringTreemap;
 use uuid::Uuid;
 
 pub use object::Object;
+use pieces::Pieces;
 
 use super::stats::Statistics;
 use super::upload::Upload;
@@ -34,6 +36,9 @@ use crate::log::{Indexed, NewFile};
 
 /// Encoded bytes of a row group: what a file in the making costs in memory, and what a reader takes at once.
 const ROW_GROUP_BYTES_MAX: usize = 32 << 20;
+/// A row group is such a part of what a table may take: one is written for the next commit, compaction reads one, which is larger when it is
+/// unpacked, and writes one, and of each file that is written, parts are on their way to the store.
+const ROW_GROUP_PART: usize = 8;
 /// Below it row groups are all headers and no compression, however small the budget.
 const ROW_GROUP_BYTES_MIN: usize = 1 << 20;
 /// Rows of a row group: what other writers take.
@@ -61,8 +66,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// `indexed`: which columns get statistics. `target`: bytes at which a file is full. `memory`: bytes that a file in the
-    /// making may take.
+    /// `indexed`: which columns get statistics. `target`: bytes at which a file is full. `memory`: bytes that a table may take, for files
+    /// that are written and read at once.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         table: Arc<str>,
@@ -75,7 +80,7 @@ impl Files {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_max_row_group_bytes(Some(memory.clamp(ROW_GROUP_BYTES_MIN, ROW_GROUP_BYTES_MAX)))
+            .set_max_row_group_bytes(Some((memory / ROW_GROUP_PART).clamp(ROW_GROUP_BYTES_MIN, ROW_GROUP_BYTES_MAX)))
             // Bounds of row groups are for readers that skip them; bounds of single pages cost more than they save.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(concat!("alluvium/", env!("CARGO_PKG_VERSION")).to_owned());
@@ -103,7 +108,7 @@ impl Files {
         let options = ArrowWriterOptions::new()
             .with_properties(self.properties.clone())
             .with_skip_arrow_metadata(true);
-        let encoder = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&self.schema), options);
+        let encoder = ArrowWriter::try_new_with_options(Pieces::default(), Arc::clone(&self.schema), options);
         Ok(FileWriter {
             upload: Upload::new(Arc::clone(&self.store), location),
             encoder: encoder.map_err(|e| self.unencodable(e))?,
@@ -133,8 +138,10 @@ fn floats(schema: &SchemaRef) -> Result<Vec<ColumnPath>> {
     Ok(floats.map(|column| column.path().clone()).collect())
 }
 
-/// The folder of a partition, `column=value/` for each column, percent-encoded where a name of a folder or a URL would not take it: some
-/// readers take the values from nowhere else. Where that makes a longer name than file systems have, the file lies at the table's root.
+/// The folder of a partition, `column=value/` for each column, percent-encoded where a name of a folder or a URL would not take it: Polars takes
+/// the values from nowhere else. It was also seen to pass over deletion vectors where such a name is encoded; that harms no table here, for only
+/// append tables have partitions, and no row of theirs is ever deleted. Where it makes a longer name than file systems have, the file lies at
+/// the table's root.
 fn folder(partition_values: &BTreeMap<String, Option<String>>) -> String {
     let names = partition_values.iter().map(|(column, value)| {
         let value = value.as_deref().unwrap_or(NULL_VALUE);
@@ -152,7 +159,7 @@ pub struct FileWriter {
     files: Files,
     path: Arc<str>,
     partition_values: BTreeMap<String, Option<String>>,
-    encoder: ArrowWriter<Vec<u8>>,
+    encoder: ArrowWriter<Pieces>,
     statistics: Statistics,
     upload: Upload,
     uploaded: usize,
@@ -216,13 +223,12 @@ impl FileWriter {
 
     /// Hands what is encoded to the upload.
     async fn drain(&mut self) -> Result<()> {
-        let encoded = std::mem::take(self.encoder.inner_mut());
-        if encoded.is_empty() {
-            return Ok(());
+        for encoded in self.encoder.inner_mut().take() {
+            self.uploaded += encoded.len();
+            let sent = self.upload.write(encoded).await;
+            sent.map_err(|e| fault(e, &format!("write {} of {}", self.path, self.files.table)))?;
         }
-        self.uploaded += encoded.len();
-        let sent = self.upload.write(encoded.into()).await;
-        sent.map_err(|e| fault(e, &format!("write {} of {}", self.path, self.files.table)))
+        Ok(())
     }
 }
 

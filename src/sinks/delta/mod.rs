@@ -104,6 +104,10 @@ impl DeltaSink {
             }
         };
         let compactor = Compactor::new(table);
+        let reporter = Reporter::new(pipeline, table.id.as_str(), compactor.policy());
+        if log.version().is_some() {
+            reporter.opened(log.snapshot());
+        }
         Ok(Self {
             table: table.clone(),
             checkpoint: log.checkpoint(),
@@ -112,7 +116,7 @@ impl DeltaSink {
             log,
             columns,
             content,
-            reporter: Reporter::new(pipeline, table.id.as_str(), compactor.policy()),
+            reporter,
             compactor,
             share,
             age: Age::default(),
@@ -138,6 +142,10 @@ impl DeltaSink {
 impl Sink for DeltaSink {
     fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    fn version(&self) -> Option<Version> {
+        self.log.version()
     }
 
     async fn write(&mut self, mut batch: ChangeBatch) -> Result<()> {

@@ -65,6 +65,19 @@ impl Reporter {
         [("pipeline", self.pipeline.clone()), ("table", self.table.clone())]
     }
 
+    /// Tells of a table that is there when it is opened: whoever alerts on its age needs that before the first commit.
+    pub fn opened(&self, now: &Snapshot) {
+        self.tell_newest(now.version, now);
+        gauge!(telemetry::LAST_COMMIT_TIMESTAMP, &self.labels()).set(now.timestamp_ms as f64 / 1e3);
+        self.census(now);
+    }
+
+    fn tell_newest(&self, version: Version, now: &Snapshot) {
+        let labels = self.labels();
+        gauge!(telemetry::TABLE_VERSION, &labels).set(version as f64);
+        gauge!(telemetry::TABLE_FILES, &labels).set(now.files.len() as f64);
+    }
+
     pub fn published(&mut self, version: Version, change: &Change, counts: Counts, now: &Snapshot, took: Duration) {
         let labels = self.labels();
         for (op, rows) in [("put", counts.puts), ("delete", counts.deletes), ("truncate", counts.truncates)] {
@@ -73,8 +86,7 @@ impl Reporter {
         }
         histogram!(telemetry::COMMIT_DURATION, &labels).record(took.as_secs_f64());
         histogram!(telemetry::COMMIT_ROWS, &labels).record(counts.rows() as f64);
-        gauge!(telemetry::TABLE_VERSION, &labels).set(version as f64);
-        gauge!(telemetry::TABLE_FILES, &labels).set(now.files.len() as f64);
+        self.tell_newest(version, now);
         gauge!(telemetry::LAST_COMMIT_TIMESTAMP, &labels).set(now.timestamp_ms as f64 / 1e3);
         if let Some(newest_ms) = counts.newest_ms {
             // A clock of the source that is ahead of ours makes nothing older than it is.
@@ -117,8 +129,7 @@ impl Reporter {
         let labels = self.labels();
         counter!(telemetry::COMPACTIONS, &labels).increment(1);
         counter!(telemetry::COMPACTED_FILES, &labels).increment(change.removes.len() as u64);
-        gauge!(telemetry::TABLE_VERSION, &labels).set(version as f64);
-        gauge!(telemetry::TABLE_FILES, &labels).set(now.files.len() as f64);
+        self.tell_newest(version, now);
         self.counted = None; // What was counted is what has changed.
         self.count_files(now);
         info!(
@@ -137,6 +148,10 @@ impl Reporter {
             return;
         }
         self.counted = Some(Instant::now());
+        self.census(now);
+    }
+
+    fn census(&self, now: &Snapshot) {
         let labels = self.labels();
         let small = now.files.values().filter(|file| self.policy.is_small(file)).count();
         let deleted: u64 = now.files.values().map(|file| file.deleted()).sum();

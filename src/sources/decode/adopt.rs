@@ -13,7 +13,7 @@ use super::NewColumns;
 use super::column::{Cells, Column};
 use super::columns::{self, connect::ConnectSchema};
 use super::encoding::Encoding;
-use super::event::Event;
+use super::event::{self, Event};
 use super::fault::{Code, Fault, Read};
 use crate::error::{Error, Result};
 use crate::widening::widened;
@@ -22,8 +22,12 @@ use crate::widening::widened;
 pub(super) fn row_of<'a>(schema: &'a ConnectSchema, event: &Event<'_>) -> Read<&'a ConnectSchema> {
     let row = match event {
         Event::Change(_) => schema.member("after").or_else(|| schema.member("before")),
-        _ => Some(schema),
+        // Its members are no columns, whatever the payload is.
+        _ => Some(schema).filter(|schema| !schema.is_envelope()),
     };
+    if row.is_some_and(ConnectSchema::is_text) {
+        return Err(event::no_image("after", true));
+    }
     let what = "the schema around the payload describes no row";
     row.filter(|row| row.is_row()).ok_or_else(|| Fault::new(Code::Unexpected, what))
 }

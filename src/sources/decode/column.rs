@@ -213,7 +213,7 @@ impl Column {
                 read::base64(scanner, &mut cells.data)?;
                 cells.close()?;
             }
-            Cells::Date(cells) => cells.push(read::date(scanner, encoding)?),
+            Cells::Date(cells) => cells.push(read::date(scanner, encoding, self.dialect)?),
             Cells::Timestamp(zone, cells) => cells.push(read::timestamp(scanner, *zone, encoding)?),
             Cells::Struct(record) => record.read(scanner, self.nulls.len())?,
             Cells::List(ends, item) => {

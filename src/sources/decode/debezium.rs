@@ -79,10 +79,7 @@ impl DebeziumDecoder {
     pub fn new(spec: &DecodeSpec, terms: Terms) -> Result<Self> {
         let upsert = !spec.key.is_empty();
         let asked = |name: &str| spec.metadata.iter().any(|column| column == name);
-        if !upsert && !asked(metadata::OP) && !asked(metadata::DELETED) {
-            let what = "a table without a key gets deletes of Debezium as rows: add `__op` or `__deleted` to its `metadata`, or nobody can tell them from the others";
-            return Err(Error::config("metadata", what));
-        }
+        metadata::must_tell_deletes(&spec.metadata, spec.format, &spec.key)?;
         // Deletes bring only the key, and truncates nothing: in a table of events they are rows.
         let fields = super::record_fields(&spec.columns, !upsert);
         let metadata_fields = metadata::fields(&spec.metadata, spec.format)?;
@@ -185,7 +182,7 @@ impl DebeziumDecoder {
                 after: Some(after),
                 before,
                 ..
-            }) if after.starts_with(b"{") => {
+            }) => {
                 if self.key_from == KeyFrom::Value {
                     self.rows.read_key_of(&mut Scanner::new(after)).ok()?;
                 }
@@ -196,11 +193,14 @@ impl DebeziumDecoder {
                 }
             }
             Event::Row => {
+                let row = scanner.clone();
                 self.rows.read_beside(&mut self.marks.names, &mut scanner).ok()?;
                 let is_delete = self.marks.say_deleted(&self.rows).ok()?;
-                match is_delete {
-                    true => self.close_delete(message).map(drop).ok()?,
-                    false => self.rows.close_key().ok()?,
+                if is_delete {
+                    self.close_delete(message).map(drop).ok()?;
+                } else {
+                    self.rows.must_bring_any(self.record_columns, &row).ok()?;
+                    self.rows.close_key().ok()?;
                 }
                 (DELETE, is_delete)
             }
@@ -293,8 +293,12 @@ impl DebeziumDecoder {
         if self.upsert && self.key_from == KeyFrom::MessageKey {
             self.rows.read_message_key(message.key)?;
         }
+        let row = scanner.clone();
         self.rows.read(scanner)?;
         let deleted = self.marks.say_deleted(&self.rows)?;
+        if !deleted {
+            self.rows.must_bring_any(self.record_columns, &row)?;
+        }
         match deleted && self.upsert {
             true => self.close_delete(message),
             false => {

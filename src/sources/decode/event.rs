@@ -2,7 +2,7 @@
 //!
 //! Nothing in a message says which. So its members do, all of them: transforms add members of their own to an envelope, in front or behind,
 //! and a table may have columns that are called as an envelope's members are. What could be either is no row: a row out of the wrong
-//! object has nothing but nulls.
+//! object has nothing but nulls. Nor is an envelope whose rows are no objects, as MongoDB's are: they are text.
 
 use super::Message;
 use super::fault::{Code, Fault, Read};
@@ -54,7 +54,7 @@ pub(super) enum Event<'a> {
     Nothing,
 }
 
-/// The parts of an envelope as text; None where they are null or not there.
+/// The parts of an envelope as text; None where they are null or not there. `before` and `after` are objects.
 #[derive(Debug)]
 pub(super) struct Envelope<'a> {
     pub action: Action,
@@ -112,6 +112,8 @@ struct Members<'a> {
     ts_ns: Member<'a>,
     transaction: Member<'a>,
     message: Member<'a>,
+    /// Of MongoDB's events.
+    update: Member<'a>,
     /// Of a transaction's begin or end.
     status: Member<'a>,
     event_count: Member<'a>,
@@ -155,6 +157,7 @@ impl<'a> Members<'a> {
             b"ts_ns" => ("ts_ns", &mut self.ts_ns),
             b"transaction" => ("transaction", &mut self.transaction),
             b"message" => ("message", &mut self.message),
+            b"updateDescription" => ("updateDescription", &mut self.update),
             b"status" => ("status", &mut self.status),
             b"event_count" => ("event_count", &mut self.event_count),
             b"data_collections" => ("data_collections", &mut self.data_collections),
@@ -175,8 +178,8 @@ impl<'a> Members<'a> {
         let op = there(self.op).ok_or_else(|| unclear("the event does not say what happened"))?;
         Ok(Event::Change(Envelope {
             action: Action::of(op).ok_or_else(|| unclear("Debezium has no such op"))?,
-            before: there(self.before),
-            after: there(self.after),
+            before: image("before", self.before)?,
+            after: image("after", self.after)?,
             source: there(self.source),
             ts_ms: there(self.ts_ms),
         }))
@@ -190,29 +193,52 @@ impl<'a> Members<'a> {
             return self.op.is_none();
         }
         let has_time = self.ts_ms.is_some() || self.ts_us.is_some() || self.ts_ns.is_some();
-        let beside = [self.before, self.after, self.source, self.transaction, self.message];
+        let beside = [self.before, self.after, self.source, self.transaction, self.message, self.update];
         has_time && beside.iter().all(Member::is_none) && !self.has_more_than_an_envelope()
     }
 
     fn is_envelope(&self) -> bool {
         let has_image = is_object(self.before) || is_object(self.after);
         let names_image = self.before.is_some() || self.after.is_some();
-        if !has_image && [self.source, self.transaction, self.message].into_iter().any(is_value) {
+        let parts = [self.source, self.transaction, self.message, self.update];
+        if !has_image && parts.into_iter().any(is_value) {
             return false;
         }
         if !self.has_more_than_an_envelope() {
             return self.op.is_some() || names_image;
         }
         // An envelope with members of somebody's, or a row with columns of such names: one sign alone may be a column.
-        let signs = [self.op.and_then(Action::of).is_some(), is_object(self.source), has_image];
-        (names_image || is_object(self.message))
-            && ![self.before, self.after].into_iter().any(is_value)
-            && signs.into_iter().filter(|sign| *sign).count() >= 2
+        let (says_op, has_source) = (self.op.and_then(Action::of).is_some(), is_object(self.source));
+        let has_value = [self.before, self.after].into_iter().any(is_value);
+        // With both of the first it is one, whatever its images are.
+        let has_signs = says_op && has_source || has_image && !has_value && (says_op || has_source);
+        (names_image || is_object(self.message)) && has_signs
     }
 
     fn has_more_than_an_envelope(&self) -> bool {
         let not_its = [self.status, self.event_count, self.data_collections, self.database, self.ddl];
         self.others || not_its.iter().any(Member::is_some)
+    }
+}
+
+/// Why what stands in the place of a row, text or something else, is none.
+#[cold]
+pub(super) fn no_image(name: &str, is_text: bool) -> Box<Fault> {
+    let what = match is_text {
+        true => {
+            "it is text and no object of columns, as Debezium's MongoDB connector writes documents: flatten its events with the transform \
+             `ExtractNewDocumentState`"
+        }
+        false => "an object of columns is expected",
+    };
+    Fault::new(Code::Unexpected, what).within(name)
+}
+
+/// A row before or after the change.
+fn image<'a>(name: &'static str, member: Member<'a>) -> Read<Member<'a>> {
+    match is_value(member) {
+        true => Err(no_image(name, member.is_some_and(|text| text.starts_with(b"\"")))),
+        false => Ok(there(member)),
     }
 }
 

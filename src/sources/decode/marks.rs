@@ -39,6 +39,7 @@ impl Marks {
 
     /// Whether the row at hand is a deleted one.
     pub fn say_deleted(&self, rows: &Rows) -> Read<bool> {
+        // As text, and of MongoDB's documents as a boolean.
         let deleted = match said(rows, self.deleted)? {
             Some(b"true") => true,
             None | Some(b"false") => false,
@@ -62,8 +63,8 @@ impl Marks {
 
 #[cold]
 fn not_debeziums(column: &str) -> Box<Fault> {
-    let what = "flattened rows say here, as text, what happened to them, and this is no word of Debezium's: read a table with such a column of its \
-                own from envelopes, or with format = \"json\", which knows no such marks";
+    let what = "flattened rows say here what happened to them, and this is no word of Debezium's: read a table with such a column of its own \
+                from envelopes, or with format = \"json\", which knows no such marks";
     Fault::new(Code::Unexpected, what).within(column)
 }
 
@@ -75,7 +76,7 @@ pub(super) fn is_deleted(row: &mut Scanner<'_>) -> Read<bool> {
     while more {
         let name = row.key()?.read(&mut scratch)?.to_vec();
         deleted |= match (name.as_slice(), row.skip()?) {
-            (name, value) if name == metadata::DELETED.as_bytes() => value == b"\"true\"",
+            (name, value) if name == metadata::DELETED.as_bytes() => matches!(value, b"\"true\"" | b"true"),
             (name, value) if name == metadata::OP.as_bytes() => value == b"\"d\"",
             _ => false,
         };
@@ -89,10 +90,14 @@ fn said(rows: &Rows, column: usize) -> Read<Option<&[u8]>> {
     if column.len() <= row || column.ends_with_null() {
         return Ok(None);
     }
-    let text = match (&column.cells, column.encoding) {
-        (Cells::Text(cells), Encoding::Json) => cells.get(row).strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")),
-        (Cells::Text(cells), _) => Some(cells.get(row)),
-        _ => None,
-    };
-    text.map(Some).ok_or_else(|| not_debeziums(column.name()))
+    match (&column.cells, column.encoding) {
+        (Cells::Text(cells), Encoding::Json) => {
+            let json = cells.get(row);
+            let text = json.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
+            Ok(Some(text.unwrap_or(json)))
+        }
+        (Cells::Text(cells), _) => Ok(Some(cells.get(row))),
+        (Cells::Boolean(cells), _) => Ok(Some(if cells.get_bit(row) { b"true".as_slice() } else { b"false" })),
+        _ => Err(not_debeziums(column.name())),
+    }
 }

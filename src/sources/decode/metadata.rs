@@ -55,6 +55,15 @@ pub fn fields(names: &[String], format: Format) -> Result<Vec<FieldRef>> {
     names.iter().map(|name| field(name, format)).collect()
 }
 
+/// A table without a key gets deletes of Debezium as rows: one of its metadata columns has to say so.
+pub fn must_tell_deletes(names: &[String], format: Format, key: &[String]) -> Result<()> {
+    if format != Format::DebeziumJson || !key.is_empty() || names.iter().any(|name| name == OP || name == DELETED) {
+        return Ok(());
+    }
+    let what = "a table without a key gets deletes of Debezium as rows: add `__op` or `__deleted` to its `metadata`, or nobody can tell them from the others";
+    Err(Error::config("metadata", what))
+}
+
 fn field(name: &str, format: Format) -> Result<FieldRef> {
     let from_message = match name {
         "__topic" => Some((DataType::Utf8, false)),

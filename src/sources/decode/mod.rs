@@ -128,10 +128,28 @@ pub fn discover(format: Format, samples: &[Message<'_>]) -> Result<Option<Schema
     }
 }
 
-/// Whether there are rows among some messages, or what cannot be read. Tombstones, deletes and heartbeats need not carry a schema where rows do.
-pub fn any_rows(messages: &[Message<'_>]) -> bool {
-    let mut values = messages.iter().filter_map(|message| message.value);
-    values.any(|value| writer::is_row(value).unwrap_or(true))
+/// What is among some messages.
+#[derive(Debug, Default)]
+pub struct Among {
+    /// Rows, or what cannot be read. Tombstones, deletes and heartbeats need not carry a schema where rows do.
+    pub rows: bool,
+    /// Why the first that cannot be read cannot be, with its schema.
+    pub unreadable: Option<String>,
+}
+
+/// Looks for rows among some messages.
+pub fn rows_among(messages: &[Message<'_>]) -> Among {
+    let mut among = Among::default();
+    for value in messages.iter().filter_map(|message| message.value) {
+        match writer::is_row(value) {
+            Ok(is_row) => among.rows |= is_row,
+            Err(fault) => {
+                among.rows = true;
+                among.unreadable.get_or_insert_with(|| fault.into_reject(0).message);
+            }
+        }
+    }
+    among
 }
 
 /// One record as the broker handed it over; borrowed from the client's buffers.

@@ -12,6 +12,7 @@ use super::encoding::Encoding;
 use super::fault::{Code, Fault, Read};
 use super::scanner::Scanner;
 use super::time::{self, Zone};
+use crate::sources::calendar::DAY_US;
 use crate::sources::cells::Bytes;
 
 #[inline]
@@ -141,10 +142,16 @@ fn variable_scale(scanner: &mut Scanner<'_>) -> Read<(Vec<u8>, i64)> {
     bytes.zip(scale).ok_or_else(wrong)
 }
 
-pub(super) fn date(scanner: &mut Scanner<'_>, encoding: Encoding) -> Read<i32> {
-    match (scanner.peek(), encoding) {
-        (b'"', _) => time::date(scanner.string()?.read(&mut Vec::new())?),
-        (_, Encoding::Days) => time::days(scanner.integer()?),
+pub(super) fn date(scanner: &mut Scanner<'_>, encoding: Encoding, dialect: Dialect) -> Read<i32> {
+    match (scanner.peek(), encoding, dialect) {
+        // With `time.precision.mode=isostring` as 2024-02-29Z.
+        (b'"', _, Dialect::Debezium) => {
+            let mut scratch = Vec::new();
+            let text = scanner.string()?.read(&mut scratch)?;
+            time::date(text.strip_suffix(b"Z").unwrap_or(text))
+        }
+        (b'"', _, Dialect::Plain) => time::date(scanner.string()?.read(&mut Vec::new())?),
+        (_, Encoding::Days, _) => time::days(scanner.integer()?),
         _ => Err(scanner.other("a date as text is expected, as in \"2024-02-29\"")),
     }
 }
@@ -156,7 +163,7 @@ pub(super) fn timestamp(scanner: &mut Scanner<'_>, zone: Zone, encoding: Encodin
         (_, Encoding::Millis) => (1000, 1),
         (_, Encoding::Micros) => (1, 1),
         (_, Encoding::Nanos) => (1, 1000),
-        (_, Encoding::Days) => (time::DAY_US, 1),
+        (_, Encoding::Days) => (DAY_US, 1),
         _ => return Err(scanner.other("a timestamp as text is expected: the schema names no unit for a number")),
     };
     time::scaled(scanner.integer()?, numerator, denominator)

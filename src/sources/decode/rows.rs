@@ -178,6 +178,34 @@ impl Rows {
         read_members(&mut self.columns, &mut self.value, scanner, self.rows)
     }
 
+    /// That an object that has been read, `row`, brings any of the first columns, so many are the record's: one that brings none is something
+    /// else. Where the key stands in it, the key says as much.
+    #[inline]
+    pub fn must_bring_any(&self, record: usize, row: &Scanner<'_>) -> Read {
+        let is_read = |(place, column): (usize, &Column)| column.len() > self.rows && !self.key_columns.contains(&place);
+        match !self.key_in_value().is_empty() || self.columns.iter().take(record).enumerate().any(is_read) {
+            true => Ok(()),
+            false => self.must_name_any(record, row.clone()),
+        }
+    }
+
+    /// The same by its names: those of a key that stands in the message's are not read out of it.
+    #[cold]
+    fn must_name_any(&self, record: usize, mut row: Scanner<'_>) -> Read {
+        let mut scratch = Vec::new();
+        row.open(b'{', "an object is expected")?;
+        let mut more = !row.closes(b'}');
+        while more {
+            let name = row.key()?.read(&mut scratch)?;
+            if self.columns.iter().take(record).any(|column| column.name().as_bytes() == name) {
+                return Ok(());
+            }
+            row.skip()?;
+            more = row.more(b'}')?;
+        }
+        Err(Fault::new(Code::Unexpected, "none of its members is a column of the table"))
+    }
+
     /// Reads only the key columns out of such an object.
     pub fn read_key_of(&mut self, scanner: &mut Scanner<'_>) -> Read {
         read_members(&mut self.columns, &mut self.key, scanner, self.rows)

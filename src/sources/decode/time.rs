@@ -3,9 +3,8 @@
 //! Nothing passes through nanoseconds, which reach from 1677 to 2262 only: 9999-12-31 is a date that real systems write.
 
 use super::fault::{Fault, Read};
-use crate::sources::calendar::{civil_from_days, days_from_civil};
+use crate::sources::calendar::{DAY_US, civil_from_days, days_from_civil};
 
-pub(super) const DAY_US: i64 = 86_400_000_000;
 const DAY_NS: i64 = DAY_US * 1000;
 /// The days that PostgreSQL knows, from 4714-11-24 BC to 5874897-12-31: more than any other database. What lies beyond is Debezium's
 /// way to write infinity, or a unit taken for another.

@@ -4,7 +4,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 
 use super::column::Cells;
 use super::decimal::Shape;
-use super::time::{DAY_US, Zone};
+use super::time::Zone;
+use crate::sources::calendar::DAY_US;
 
 /// The same values in a type that [`crate::widening`] leads to. The error is what its type cannot hold after all.
 pub(super) fn widen(cells: Cells, to: &DataType) -> Result<Cells, String> {

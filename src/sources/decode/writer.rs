@@ -60,13 +60,17 @@ pub(super) fn columns_of(value: &[u8]) -> Result<Option<Vec<Field>>> {
     }
 }
 
-/// Whether a message's value is a row, or a change that leaves one.
+/// Whether a message's value is a row, or a change that leaves one. Fails where that, or its schema, cannot be read.
 pub(super) fn is_row(value: &[u8]) -> Read<bool> {
-    let mut payload = match wrapper::open(value)? {
-        Some(wrapped) => wrapped.payload,
-        None => Scanner::new(value),
+    let (mut payload, schema) = match wrapper::open(value)? {
+        Some(wrapped) => (wrapped.payload, Some(wrapped.schema).filter(|schema| *schema != b"null")),
+        None => (Scanner::new(value), None),
     };
-    Ok(match event::read(&mut payload)? {
+    let event = event::read(&mut payload)?;
+    if let Some(schema) = schema.filter(|_| event.is_of_row()) {
+        adopt::row_of(&parse(schema)?, &event)?;
+    }
+    Ok(match event {
         Event::Change(envelope) => envelope.after.is_some(),
         Event::Row => !marks::is_deleted(&mut payload)?,
         Event::NoChange | Event::Nothing => false,

@@ -1,5 +1,7 @@
 //! Counts every record that was handed over, exactly once for each table that its lane feeds:
 //! received = written + deduplicated + dead_letter + filtered + tombstone.
+//!
+//! That is before the tables publish it: what is dropped with a commit that failed or was fenced is read, and counted, again.
 
 use metrics::{Counter, counter};
 use tracing::info;

@@ -15,7 +15,7 @@ use crate::batch::ChangeBatch;
 use crate::budget::Permit;
 use crate::error::{Error, Result};
 use crate::position::Lane;
-use crate::reject::{DeadLetter, DeadLetters, Reject};
+use crate::reject::{DeadLetter, DeadLetters, Reject, text_or_hex};
 use crate::sources::decode::{Decoder, Headers, Message, Terms};
 use crate::table::TableId;
 use crate::telemetry;
@@ -405,18 +405,12 @@ fn streaks(before: u64, messages: usize, places: impl Iterator<Item = usize>) ->
     (longest, open)
 }
 
-/// Headers as JSON: a list of pairs, for names may repeat. A value is a text, or null where there is none. Bytes that are no text stand in an
-/// object, `{"hex": "00ff"}`: no text looks like it.
+/// Headers as JSON: a list of pairs, for names may repeat. A value is null where there is none.
 fn headers_json(headers: Headers<'_>) -> Option<String> {
     let headers = headers.0.filter(|headers| headers.count() > 0)?;
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let pair = |index| {
         let (name, value) = headers.header(index);
-        let value = value.map(|bytes| match std::str::from_utf8(bytes) {
-            Ok(text) => json!(text),
-            Err(_) => json!({ "hex": hex(bytes) }),
-        });
-        json!([name, value])
+        json!([name, value.map(text_or_hex)])
     };
     Some(Value::Array((0..headers.count()).map(pair).collect()).to_string())
 }
@@ -573,19 +567,17 @@ mod tests {
     #[test]
     fn dead_letters_come_first_and_of_each_table_those_that_are_not_there_yet() {
         let mut delivered = Delivered::default();
-        delivered.insert("a", "t/0@A/0");
-        delivered.insert("a", "t/0@B/2");
+        delivered.insert("a/t/0@A/0");
+        delivered.insert("a/t/0@B/2");
         let portion = portion(&mut batcher_beside(&[Some(0), Some(0)], delivered, 9), &messages("brbr")).unwrap();
         let tables: Vec<_> = portion.batches.iter().map(|batch| batch.table.as_str()).collect();
         assert_eq!(tables, ["dead", "a", "b"]);
         let text = |name: &str| portion.batches[0].rows.column_by_name(name).unwrap().as_string::<i32>().clone();
-        let (table, id, lane) = (text("table"), text("id"), text("lane"));
-        let letters: Vec<_> = (0..id.len())
-            .map(|row| (table.value(row), id.value(row), lane.value(row)))
-            .collect();
+        let (id, lane) = (text("id"), text("lane"));
+        let letters: Vec<_> = (0..id.len()).map(|row| (id.value(row), lane.value(row))).collect();
         assert_eq!(
             letters,
-            [("a", "t/0@A/2", "t/0"), ("b", "t/0@A/0", "t/0"), ("b", "t/0@A/2", "t/0")],
+            [("a/t/0@A/2", "t/0"), ("b/t/0@A/0", "t/0"), ("b/t/0@A/2", "t/0")],
             "another incarnation's is another letter, and so is another table's"
         );
         assert_eq!(portion.counts[0].dead_letter, 2, "it is one either way");

@@ -3,8 +3,10 @@
 //! How far others are, nobody tells but the tables. So they are looked at again and again, until they hold it, or the group gives the lanes
 //! to this member: lanes of a member that has died come when its session times out. Where nothing moves for longer than that, those who have
 //! the lanes live and do not read them, and the catch-up has failed.
+//!
+//! Lanes whose brokers do not answer are waited for as well: they end where they end once their brokers say it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::lanes::{Partition, Plan};
@@ -21,6 +23,8 @@ const NAMED_MAX: usize = 5;
 pub struct CatchUp {
     /// The first offset of each lane that was not there yet when it began.
     ends: BTreeMap<Lane, u64>,
+    /// Lanes that wait for their brokers.
+    waiting: BTreeSet<Lane>,
     /// What tables lacked of the lanes of others when they were last looked at, and since when they lack just that.
     lacking: BTreeMap<Lane, u64>,
     since: Instant,
@@ -32,7 +36,7 @@ pub struct CatchUp {
 pub struct Left {
     /// Lanes that the flow reads, by their numbers in the plan: the offset up to which it has to.
     pub ours: BTreeMap<usize, u64>,
-    /// Lanes that others read.
+    /// Lanes that are not read here: others have them, or they wait for their brokers.
     pub others: Vec<Lane>,
 }
 
@@ -41,10 +45,29 @@ impl CatchUp {
     pub fn begin(partitions: &[Partition], session: Duration, now: Instant) -> Self {
         Self {
             ends: partitions.iter().map(|partition| (partition.lane(), partition.high)).collect(),
+            waiting: BTreeSet::new(),
             lacking: BTreeMap::new(),
             since: now,
             patience: session + SHARING,
         }
+    }
+
+    /// A further flow begins: which lanes wait now. Those that waited and do no more are to be read to where they end now.
+    pub fn go_on(&mut self, partitions: &[Partition], waiting: BTreeSet<Lane>) {
+        for partition in partitions.iter().filter(|partition| self.waiting.contains(&partition.lane())) {
+            self.ends.entry(partition.lane()).or_insert(partition.high);
+        }
+        self.waiting = waiting;
+    }
+
+    /// Whether lanes wait for their brokers.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether, of what others read, nothing is left but lanes that wait for their brokers.
+    pub fn waits_for_brokers_alone(&self) -> bool {
+        self.is_waiting() && self.lacking.is_empty()
     }
 
     /// What is left for a flow that begins now. Fails where others have it, and nothing has moved for too long.
@@ -62,7 +85,7 @@ impl CatchUp {
         if ours.is_empty() && !self.lacking.is_empty() && now.duration_since(self.since) >= self.patience {
             return Err(self.gives_up());
         }
-        let others = self.lacking.keys().cloned().collect();
+        let others = self.lacking.keys().chain(&self.waiting).cloned().collect();
         Ok(Left { ours, others })
     }
 
@@ -133,6 +156,36 @@ mod tests {
         assert!(left.ours.is_empty() && left.others.is_empty(), "{left:?}");
         let left = catch_up.left(&plan(&[(0, 50)], &[(1, 20), (2, 0), (3, 0)]), now).unwrap();
         assert!(left.ours.is_empty() && left.others.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn a_lane_that_waited_for_its_broker_is_read_to_where_it_ends_when_that_answers() {
+        let now = Instant::now();
+        let mut catch_up = CatchUp::begin(&[partition(0, 10), partition(1, 20)], SESSION, now);
+        catch_up.go_on(&[partition(0, 10)], BTreeSet::from([lane(1), lane(2)]));
+        let left = catch_up.left(&plan(&[(0, 10)], &[]), now).unwrap();
+        assert!(left.ours.is_empty() && catch_up.is_waiting());
+        assert_eq!(left.others, [lane(1), lane(2)]);
+        // One had said where it ends; of the other, what came meanwhile is read as well; and a new one is not waited for.
+        catch_up.go_on(
+            &[partition(0, 15), partition(1, 25), partition(2, 30), partition(3, 5)],
+            BTreeSet::new(),
+        );
+        let left = catch_up.left(&plan(&[(0, 10), (1, 5), (2, 0), (3, 0)], &[]), now).unwrap();
+        assert_eq!((left.ours, left.others), (BTreeMap::from([(1, 20), (2, 30)]), Vec::new()));
+        assert!(!catch_up.is_waiting());
+    }
+
+    #[test]
+    fn while_others_have_what_is_left_the_brokers_are_not_all_that_is_waited_for() {
+        let now = Instant::now();
+        let mut catch_up = CatchUp::begin(&[partition(0, 10)], SESSION, now);
+        catch_up.go_on(&[partition(0, 10)], BTreeSet::from([lane(1)]));
+        for (lacks, brokers_alone) in [(4, false), (10, true)] {
+            let left = catch_up.left(&plan(&[], &[(0, lacks)]), now).unwrap();
+            assert!(left.ours.is_empty());
+            assert_eq!(catch_up.waits_for_brokers_alone(), brokers_alone, "{left:?}");
+        }
     }
 
     #[test]

@@ -171,6 +171,14 @@ impl Wanted<'_> {
             .any(|(table, lanes)| lanes.takes_topic(topic) && !holds_it(table))
     }
 
+    /// Whether a table takes this topic that holds nothing at all.
+    pub fn begins_tables(&self, topic: &str) -> bool {
+        let holds_nothing = |table: &TableId| self.resume.get(table).is_none_or(Checkpoint::is_empty);
+        self.tables
+            .iter()
+            .any(|(table, lanes)| lanes.takes_topic(topic) && holds_nothing(table))
+    }
+
     /// The lanes that are begun for a table.
     fn known<'b>(&'b self, table: &'b TableId, holds: &'b Checkpoint) -> impl Iterator<Item = &'b Lane> {
         let begun = self.begun.keys().filter(move |(other, _)| other == table).map(|(_, lane)| lane);
@@ -236,7 +244,7 @@ fn begin_for(table: &TableId, partition: &Partition, lane: &Lane, holds: &Checkp
         low: partition.low,
         high: partition.high,
     };
-    start::begin(known, policy).map_err(|refusal| explain(table, lane, topic, refusal))
+    start::begin(known, policy).map_err(|refusal| explain(table, lane, topic, refusal, wanted))
 }
 
 /// What the table holds of this lane, or else of another lane of its name.
@@ -256,9 +264,10 @@ fn is_named(lane: &Lane, topic: &str) -> bool {
     lane.topic_partition().is_some_and(|(name, _)| name == topic)
 }
 
-fn explain(table: &TableId, lane: &Lane, topic: &str, refusal: Refusal) -> Error {
+fn explain(table: &TableId, lane: &Lane, topic: &str, refusal: Refusal, wanted: &Wanted<'_>) -> Error {
     match refusal {
         Refusal::Recreated { held, now } => {
+            let choices = choices_anew(table, topic, now.as_deref(), wanted);
             let now = now.map_or_else(
                 || "and the broker tells none now".to_owned(),
                 |id| format!("and its id is {id} now"),
@@ -267,8 +276,7 @@ fn explain(table: &TableId, lane: &Lane, topic: &str, refusal: Refusal) -> Error
                 "topic_recreated",
                 format!(
                     "Table `{table}` was fed from topic `{topic}` with the id {held}, {now}: the topic was deleted and made anew, and its \
-                     offsets mean something else. Feed a new table from it, or give the pipeline a new name to read the new topic from its \
-                     beginning into the same table."
+                     offsets mean something else. {choices}"
                 ),
             )
         }
@@ -287,10 +295,37 @@ fn explain(table: &TableId, lane: &Lane, topic: &str, refusal: Refusal) -> Error
             "topic_truncated",
             format!(
                 "Table `{table}` holds {lane} up to offset {held}, but the topic ends before offset {high}: records were lost by the \
-                 brokers (an unclean leader election), or the topic was made anew. Feed a new table from it, or give the pipeline a new name."
+                 brokers (an unclean leader election), or the topic was made anew. Feed a new table from it."
             ),
         ),
     }
+}
+
+/// How a topic that was made anew can be read. A new name begins all tables of the pipeline anew: where they hold anything else than what is
+/// gone, that would be there twice, or be missing.
+fn choices_anew(table: &TableId, topic: &str, id: Option<&str>, wanted: &Wanted<'_>) -> String {
+    let is_gone = |lane: &Lane| is_named(lane, topic) && !is_of(lane, topic, id);
+    let mut held = wanted.resume.values().flat_map(Checkpoint::iter);
+    let holds_more = held.any(|(lane, _)| lane.has_positions() && !is_gone(lane));
+    let from_beginning = match wanted.policy.start {
+        Start::Earliest => "",
+        Start::Latest => " and `start = \"earliest\"`",
+    };
+    if !holds_more {
+        return format!(
+            "Feed a new table from it, or give the pipeline a new name{from_beginning} to read the new topic from its beginning into the same \
+             table."
+        );
+    }
+    let is_pattern = |(other, lanes): &(TableId, Lanes)| other == table && matches!(lanes, Lanes::TopicPattern(_));
+    let list = match wanted.tables.iter().any(is_pattern) {
+        true => "name the other topics of this table in `topic`, without it and in place of the pattern",
+        false => "take it out of the topics of this table",
+    };
+    format!(
+        "The pipeline holds more than this topic, which would be read again by a new name: {list}, and feed a new table from it, or this one by a \
+         pipeline of another name{from_beginning}, in a file of its own, which reads it from its beginning."
+    )
 }
 
 #[cfg(test)]
@@ -425,6 +460,41 @@ mod tests {
             holds(&[(Lane::kafka("orders", 0, Some("B")), 4), (lane("orders", 0), 7)]),
         );
         assert_eq!(case.plan(&[partition("orders", 0, 0, 100)]).unwrap().lanes[0].start, 8);
+    }
+
+    #[test]
+    fn k6_what_helps_with_a_topic_made_anew_is_what_the_other_tables_and_topics_allow() {
+        let mut case = Case::new(&[("a", "orders"), ("b", "users")]);
+        let gone = || (Lane::kafka("orders", 0, Some("B")), 4);
+        let choices = |case: &Case| case.plan(&[partition("orders", 0, 0, 100)]).unwrap_err().what;
+        case.resume.insert(TableId::new("a"), holds(&[gone()]));
+        // Of an empty topic there is nothing to be read twice.
+        case.resume
+            .insert(TableId::new("b"), holds(&[(Lane::kafka("users", NO_PARTITION, Some("A")), 0)]));
+        let said = choices(&case);
+        assert!(
+            said.contains("give the pipeline a new name to read") && !said.contains("`start"),
+            "{said}"
+        );
+        case.policy.start = Start::Latest;
+        let said = choices(&case);
+        assert!(said.contains("a new name and `start = \"earliest\"` to read"), "{said}");
+        // A topic beside it, in the same table or in another one, or the new one itself, where a table has begun with it.
+        for (table, more) in [("a", lane("users", 0)), ("b", lane("users", 0)), ("b", lane("orders", 0))] {
+            case.resume.insert(TableId::new("a"), holds(&[gone()]));
+            case.resume.insert(TableId::new("b"), Checkpoint::default());
+            let held = case.resume.remove(&TableId::new(table)).unwrap_or_default();
+            case.resume.insert(TableId::new(table), held.join(&holds(&[(more, 7)])));
+            let said = choices(&case);
+            assert!(said.contains("in a file of its own") && said.contains("take it out of"), "{said}");
+            assert!(said.contains("another name and `start = \"earliest\"`"), "{said}");
+        }
+        case.tables[0].1 = Lanes::TopicPattern("^(?:.*)$".parse().unwrap());
+        let said = choices(&case);
+        assert!(
+            said.contains("in place of the pattern") && said.contains("in a file of its own"),
+            "{said}"
+        );
     }
 
     #[test]

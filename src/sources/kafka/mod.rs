@@ -21,7 +21,7 @@ pub mod options;
 mod progress;
 pub mod start;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-pub use self::consumer::{KafkaClient, Sample};
+pub use self::consumer::{KafkaClient, Sample, partitions_waiting};
 pub use self::start::Policy;
 
 use self::accounting::Accounting;
@@ -41,7 +41,7 @@ use self::progress::Progress;
 use crate::batch::Flow;
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
-use crate::position::{Checkpoint, Position};
+use crate::position::{Checkpoint, Lane, Position};
 use crate::reject::DeadLetters;
 use crate::reject::delivered::Delivered;
 use crate::sources::decode::{Decoder, Terms};
@@ -110,8 +110,9 @@ pub struct KafkaSource {
 impl KafkaSource {
     /// Opens a flow: compares what the tables hold with what the topics have, and begins to read.
     ///
-    /// Errors: `broker_unreachable` while the brokers do not answer; `broker_denied`, `broker_tls` and `topic_missing` are for the
-    /// operator; `retention_gap`, `topic_recreated` and `topic_truncated` are for the owner of the data.
+    /// Errors: `broker_unreachable` while the brokers do not answer, `partitions_waiting` where some do not and nothing can be read without
+    /// them; `broker_denied`, `broker_tls` and `topic_missing` are for the operator; `retention_gap`, `topic_recreated` and
+    /// `topic_truncated` are for the owner of the data.
     pub async fn open(
         client: &Arc<KafkaClient>,
         routes: &[Route],
@@ -128,13 +129,6 @@ impl KafkaSource {
         };
         let prefetch = budget.acquire(client.prefetch_bytes().min(budget.limit() / 2)).await;
         let (opened, changes) = client.open(wanted).await?;
-        if settings.until_caught_up && !opened.is_joined {
-            return Err(Error::transient(
-                "group_not_joined",
-                "The group has given us no lanes yet: its other members have not given any back, or one has died and is still waited for. \
-                 What there is to catch up with is known when they are given.",
-            ));
-        }
         let pipeline: Arc<str> = settings.pipeline.as_str().into();
         let limits = Limits {
             rejects_in_a_row: settings.stop_after,
@@ -176,16 +170,31 @@ impl KafkaSource {
         Ok(source)
     }
 
+    /// Where lanes begin for a route, which feeds this table: those that are read, and those that others read and that the table is begun
+    /// with.
+    pub fn begins(&self, route: usize, table: &TableId) -> impl Iterator<Item = (&Lane, u64)> {
+        let read = self.plan.lanes.iter();
+        let read = read.filter_map(move |planned| Some((&planned.lane, planned.wants[route]?)));
+        let begun = self.plan.begins.get(table).into_iter().flat_map(Checkpoint::iter);
+        read.chain(begun.filter(|(lane, _)| lane.has_positions()).map(|(lane, at)| (lane, at.0 + 1)))
+    }
+
     /// What stands before the first record: gaps, and where the tables and the lanes are begun.
     fn begin(&mut self, pipeline: &str, board: &Board) {
+        // Tables that lag apart miss one lane from different offsets on, to one end: the longest gap has the others in it.
+        let mut gone: BTreeMap<&Lane, u64> = BTreeMap::new();
         for gap in &self.plan.gaps {
-            let topic = gap.lane.topic_partition().map_or("", |(topic, _)| topic).to_owned();
             let missing = gap.missing.end - gap.missing.start;
             warn!(pipeline, table = %gap.table, lane = %gap.lane, missing, "records are gone by retention; the gap is put on record");
-            metrics::counter!(telemetry::GAP_RECORDS, "pipeline" => pipeline.to_owned(), "source" => topic).increment(missing);
+            let most = gone.entry(&gap.lane).or_default();
+            *most = missing.max(*most);
             self.ready.push_back(Flow::Gap(gap.clone()));
         }
-        let begins = std::mem::take(&mut self.plan.begins);
+        for (lane, missing) in gone {
+            let topic = lane.topic_partition().map_or("", |(topic, _)| topic).to_owned();
+            metrics::counter!(telemetry::GAP_RECORDS, "pipeline" => pipeline.to_owned(), "source" => topic).increment(missing);
+        }
+        let begins = self.plan.begins.clone();
         // Before the flow counts as running: whoever waits for that to write the first records may lose none of them.
         board.update(pipeline, |status| {
             status.tables.values_mut().for_each(|table| table.is_beginning = false);
@@ -200,7 +209,10 @@ impl KafkaSource {
         }
         let (lanes, start) = (self.plan.lanes.len(), self.mark.to_string());
         info!(pipeline, lanes, start, "reading from Kafka");
-        if let Some(Left { others, .. }) = self.left.as_ref().filter(|left| left.ours.is_empty() && !left.others.is_empty()) {
+        // With lanes that have come meanwhile it is opened again at once.
+        let reads = !self.changes.has_changed().unwrap_or(false);
+        let waits = |left: &&Left| reads && left.ours.is_empty() && !left.others.is_empty();
+        if let Some(Left { others, .. }) = self.left.as_ref().filter(waits) {
             let lanes = others.iter().map(|lane| lane.name()).collect::<Vec<_>>().join(" ");
             info!(
                 pipeline,
@@ -268,7 +280,7 @@ impl Source for KafkaSource {
                 // Before further rows, for there may be no end of them. Cancel safe: the time stays.
                 () = sleep_until(self.look_again), if waits => {
                     self.ended = true;
-                    return Ok(Some(Flow::Reopen("the tables are looked at for what other members have read".to_owned())));
+                    return Ok(Some(Flow::Reopen("partitions that are not read here are looked at again".to_owned())));
                 }
                 // Cancel safe: a portion stays in its channel.
                 portion = self.reading.next() => self.take(portion?),

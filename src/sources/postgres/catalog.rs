@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Control;
-use super::publication::{Shown, UNTOLD_SQL, entries_sql, published_sql, relation};
+use super::publication::{Shown, UNPUBLISHED_SQL, UNTOLD_SQL, entries_sql, published_sql, relation};
 use super::rewriting::keeps_values;
 use super::types::{MONEY_DIGITS_SQL, TYPES_SQL, TypeRow, Types};
 use crate::error::{Error, Result};
@@ -189,9 +189,26 @@ pub async fn tables(control: &Control, publication: &str) -> Result<Vec<PgTable>
 /// Those tables of a publication that are `only` these.
 pub async fn tables_of(control: &Control, publication: &str, only: Option<&[u32]>) -> Result<Vec<PgTable>> {
     let version = server_version(control).await?;
+    described(control, &published_sql(version), version, publication, only).await
+}
+
+/// These tables, by schema and name, as the publication has them once they are put into it, with all columns that it does not leave out of any
+/// table. It need not be there yet.
+pub async fn unpublished(control: &Control, publication: &str, tables: &[(String, String)]) -> Result<Vec<PgTable>> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let sql = "SELECT c.oid FROM unnest($1::text[], $2::text[]) w(schema, name) \
+               JOIN pg_namespace n ON n.nspname = w.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name";
+    let rows = control.query(sql, &[&schemas, &names]).await?;
+    let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+    let version = server_version(control).await?;
+    described(control, UNPUBLISHED_SQL, version, publication, Some(&oids)).await
+}
+
+/// `published`: a query's beginning that has, as `published(oid, columns)`, tables and the names of the columns that are shown of them.
+async fn described(control: &Control, published: &str, version: u32, publication: &str, only: Option<&[u32]>) -> Result<Vec<PgTable>> {
     let mut tables = BTreeMap::new();
     let sql = format!(
-        "{} SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, p.columns, \
+        "{published} SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, p.columns, \
          ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place) \
                JOIN pg_attribute a ON a.attnum = k.number \
                WHERE i.indrelid = c.oid AND a.attrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place), \
@@ -205,7 +222,6 @@ pub async fn tables_of(control: &Control, publication: &str, only: Option<&[u32]
                ORDER BY i.indexrelid), {UNTOLD_SQL} \
          FROM published p JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE $2::oid[] IS NULL OR c.oid = ANY ($2)",
-        published_sql(version),
         entries_sql(version)
     );
     let rows = control.query(&sql, &[&publication, &only]).await?;

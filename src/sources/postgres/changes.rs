@@ -15,9 +15,11 @@ use doubt::doubt;
 use grow::grow;
 use target::Target;
 
+use super::again::Held;
 use super::followed::{Becomes, Followed};
 use super::learned::Learned;
-use super::pgoutput::{Message, Old, Relation, Tuple};
+use super::letter::told;
+use super::pgoutput::{Cell, Message, Old, Relation, Tuple};
 use super::rows::{BadRow, Event, Rows};
 use super::types::Types;
 use super::values::Specials;
@@ -53,6 +55,8 @@ pub struct Counts {
     pub written: u64,
     pub deduplicated: u64,
     pub dead_letter: u64,
+    /// Of their values, those that only the server can print.
+    pub printed_by_server: u64,
 }
 
 /// A table, and what is known of it when the stream begins.
@@ -202,9 +206,9 @@ impl Changes {
     }
 
     /// The tables that do not hold a transaction whose commit record begins here.
-    pub fn lacking(&self, commit_lsn: u64) -> impl Iterator<Item = &TableId> {
+    pub fn lacking(&self, commit_lsn: u64) -> impl Iterator<Item = Held<'_>> {
         let lacking = self.tables.iter().filter(move |table| commit_lsn >= table.held);
-        lacking.map(|table| &table.followed.id)
+        lacking.map(|table| Held::of(&table.followed, table.held))
     }
 
     /// Hands over all rows so far.
@@ -214,7 +218,7 @@ impl Changes {
         }
         into.extend(self.done.drain(..).map(Flow::Rows));
         for table in &mut self.tables {
-            into.extend(table.rows.take(&table.followed)?.map(Flow::Rows));
+            into.extend(table.take()?.map(Flow::Rows));
         }
         Ok(())
     }
@@ -271,13 +275,16 @@ impl Changes {
                 Err(bad) => {
                     table.counts.dead_letter += 1;
                     let reject = reject(&bad);
+                    let cells = change.tuples().last().into_iter().flat_map(|row| target.places.cells(row));
+                    let is_whole = !matches!(change, Change::Delete(Old::Key(_)));
+                    let (key, row) = told(&table.followed, cells.filter(|(_, cell)| is_whole || *cell != Cell::Null));
                     self.letters.push(&DeadLetter {
                         lane: &self.lane,
                         position: of.commit_lsn,
                         ordinal: Some(ordinal),
                         table: table.followed.id.as_str(),
-                        key: None,
-                        value: None,
+                        key: key.as_deref(),
+                        value: Some(&row),
                         headers: None,
                         timestamp_us: Some(of.time.saturating_add(EPOCH_US)),
                         schema_id: None,
@@ -313,11 +320,11 @@ impl Changes {
                 return Ok(());
             }
             self.doubts
-                .extend(doubt(&table.followed, &table.known, table.told.as_deref(), relation));
+                .extend(doubt(&table.followed, &table.known, table.told.as_deref(), relation, of));
             let grown = grow(&table.followed, relation, &self.reading.types).map_err(|error| error.of(&id))?;
             table.told = Some(relation.columns.iter().map(|column| column.name.clone()).collect());
             if grown != table.followed {
-                self.done.extend(table.rows.take(&table.followed)?);
+                self.done.extend(table.take()?);
                 table.followed = grown;
                 table.rows = Rows::new(&table.followed, self.reading.specials);
             }
@@ -333,6 +340,14 @@ impl Changes {
 }
 
 impl TableState {
+    /// The rows so far.
+    fn take(&mut self) -> Result<Option<ChangeBatch>> {
+        let batch = self.rows.take(&self.followed)?;
+        let printed = batch.as_ref().map(|batch| self.followed.printed_by_server(&batch.rows));
+        self.counts.printed_by_server += printed.unwrap_or(0);
+        Ok(batch)
+    }
+
     /// The next change's number among those of the table in its transaction, by which its letter is known: the same at every reading,
     /// whichever other tables are read beside it.
     fn number_within(&mut self, of: &Transaction) -> u64 {

@@ -1,8 +1,9 @@
 //! Connections to the server: [`control()`] for queries and COPY (tokio-postgres), and [`Replication`] for slots and their streams (our own, on
 //! postgres-protocol, because tokio-postgres has no replication protocol).
 //!
-//! No other place knows these libraries, or spawns: a control session's connection task and a stream's pump live and end with the value that
-//! stands for them.
+//! No other place knows these libraries. A control session's connection task and a stream's pump live and end with the value that stands for
+//! them. Beside these, only the workers of a copy (`snapshot.rs`) and the look at how far the slot is (`progress.rs`) are tasks of their own:
+//! they end with the `JoinSet` that whoever began them keeps.
 
 mod control;
 mod login;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 pub use control::{Control, CopyOut, control};
 pub use quote::{identifier, literal, qualified};
-pub use refusals::INTERNAL;
+pub use refusals::{INTERNAL, POOLER};
 pub use replication::Replication;
 pub use stream::{Frame, Frames, Stream};
 pub use tls::Tls;

@@ -1,5 +1,6 @@
 //! A table that a flow is opened with, and what it holds of the database.
 
+use super::again::Held;
 use super::catalog::PgTable;
 use super::changes::Known;
 use super::followed::Followed;
@@ -28,9 +29,9 @@ pub enum Holds {
 }
 
 impl Feed {
-    /// The table's name, and up to where it holds everything.
-    pub fn held_by(&self) -> Option<(&str, u64)> {
-        Some((self.followed.id.as_str(), self.held()?))
+    /// The table, and up to where it holds everything.
+    pub fn held_by(&self) -> Option<Held<'_>> {
+        Some(Held::of(&self.followed, self.held()?))
     }
 
     pub fn held(&self) -> Option<u64> {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::catalog::PgTable;
+use super::connection::qualified;
 use super::rewriting::Declared;
 use super::types::{ColumnType, Types};
 use crate::error::{Error, Result};
@@ -103,6 +105,8 @@ pub struct Followed {
     pub columns: Vec<FollowedColumn>,
     pub metadata: Vec<Metadata>,
     pub becomes: Becomes,
+    /// Of the row's own columns, those that the Delta table is partitioned by.
+    pub partitioned: Vec<usize>,
 }
 
 impl Followed {
@@ -140,9 +144,17 @@ impl Followed {
             columns,
             metadata,
             becomes,
+            partitioned: Vec::new(),
         };
         followed.distinct()?;
         Ok(followed)
+    }
+
+    /// The same with a Delta table that is partitioned by these columns. What metadata columns hold can always be written so.
+    pub fn partitioned_by(mut self, names: &[String]) -> Self {
+        let place = |name: &String| self.columns.iter().position(|column| column.name == *name);
+        self.partitioned = names.iter().filter_map(place).collect();
+        self
     }
 
     /// The names of the key columns.
@@ -159,6 +171,11 @@ impl Followed {
         matches!(&self.becomes, Becomes::State { key, .. } if key.contains(&column))
     }
 
+    /// Whether its rows stay as they are: it has one for each change, or for each insert.
+    pub fn only_grows(&self) -> bool {
+        !matches!(self.becomes, Becomes::State { .. })
+    }
+
     /// As people write the source.
     pub fn source(&self) -> String {
         format!("{}.{}", self.schema, self.table)
@@ -172,6 +189,13 @@ impl Followed {
             .map(|column| Field::new(&column.name, column.kind.data_type(), true));
         let metadata = self.metadata.iter().map(|one| Field::new(one.name(), one.data_type(), true));
         Arc::new(Schema::new(own.chain(metadata).collect::<Vec<_>>()))
+    }
+
+    /// How many values there are in these rows of it that only the server can print.
+    pub fn printed_by_server(&self, rows: &RecordBatch) -> u64 {
+        let columns = self.columns.iter().zip(rows.columns());
+        let printed = columns.filter(|(column, _)| !column.kind.reads_binary());
+        printed.map(|(_, values)| (values.len() - values.null_count()) as u64).sum()
     }
 
     /// Delta knows no columns that differ by case alone, and Parquet's readers no such characters.
@@ -205,26 +229,29 @@ impl Followed {
 }
 
 fn places(source: &PgTable, columns: &[FollowedColumn], key: &[String]) -> Result<Vec<usize>> {
-    let name = source.full_name();
+    let (name, in_sql) = (source.full_name(), qualified(&source.schema, &source.name));
     if key.is_empty() {
         let what = format!(
-            "{name} has no key by which its rows could be told apart: add a primary key, or set `key` and ALTER TABLE {name} REPLICA IDENTITY \
+            "{name} has no key by which its rows could be told apart: add a primary key, or set `key` and ALTER TABLE {in_sql} REPLICA IDENTITY \
              FULL, or set `mode = \"append\"`"
         );
         return Err(Error::config("no_key", what));
     }
     if !source.tells(key) {
+        let other = match source.key() {
+            [] => String::new(),
+            told => format!(", or take `{}` as the `key`", told.join("`, `")),
+        };
         let what = format!(
-            "updates and deletes of {name} do not tell what `{}` was: ALTER TABLE {name} REPLICA IDENTITY FULL, or take `{}` as the `key`",
+            "updates and deletes of {name} do not tell what `{}` was: ALTER TABLE {in_sql} REPLICA IDENTITY FULL{other}",
             key.join("`, `"),
-            source.key().join("`, `"),
         );
         return Err(Error::config("replica_identity", what));
     }
     if source.is_deferrable(key) {
         let what = format!(
             "the key `{}` of {name} is deferrable: until its transaction ends, two rows may have the same, and their changes do not tell which \
-             of them is meant. Let it hold at once (ALTER TABLE {name} DROP CONSTRAINT …, ADD PRIMARY KEY …), set another `key`, or keep every \
+             of them is meant. Let it hold at once (ALTER TABLE {in_sql} DROP CONSTRAINT …, ADD PRIMARY KEY …), set another `key`, or keep every \
              change (`mode = \"append\"` with `metadata = [\"__op\"]`)",
             key.join("`, `"),
         );

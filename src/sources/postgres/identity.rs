@@ -9,12 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::warn;
 
-use super::catalog::server_version;
-use super::connection::{Control, qualified};
-use super::publication;
-use crate::error::Result;
+use super::connection::{Control, identifier, qualified};
+use crate::error::{Error, Result};
 
-/// What has no identity of a table: itself, or partitions of it.
+/// What has no identity of a table, or none that the server takes: itself, or partitions of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unidentified {
     /// As statements name them.
@@ -29,7 +27,7 @@ pub struct Unidentified {
 pub enum Obstacle {
     /// Somebody has said that it shall have none: REPLICA IDENTITY NOTHING.
     Choice,
-    /// Where generated columns that are not published would be part of it, the server refuses UPDATE and DELETE all the same, since 18.
+    /// Generated columns that are not published are part of it, or would be: the server refuses UPDATE and DELETE all the same, since 18.
     Generated,
 }
 
@@ -37,8 +35,8 @@ impl Obstacle {
     /// Completes "it".
     pub fn why(self) -> &'static str {
         match self {
-            Obstacle::Choice => "was set to REPLICA IDENTITY NOTHING by somebody",
-            Obstacle::Generated => "has generated columns, with which this server takes no REPLICA IDENTITY FULL",
+            Obstacle::Choice => "was set to REPLICA IDENTITY NOTHING by somebody, so that nothing identifies its rows",
+            Obstacle::Generated => "is identified by generated columns, or would be, which are not published",
         }
     }
 }
@@ -56,31 +54,52 @@ impl Unidentified {
             .map(|table| format!("ALTER TABLE {table} REPLICA IDENTITY {identity};"));
         each.collect::<Vec<_>>().join(" ")
     }
+
+    /// What helps, as a sentence. `publication`: as statements name it.
+    pub fn fix(&self, publication: &str) -> String {
+        let sql = self.sql();
+        match self.obstacle {
+            Some(Obstacle::Generated) => format!(
+                "Identify it by other columns: give it a primary key of these, or run: {sql} Or publish what is stored of generated columns: \
+                 ALTER PUBLICATION {publication} SET (publish_generated_columns = stored);"
+            ),
+            Some(Obstacle::Choice) | None => format!("Give it a primary key, or run: {sql}"),
+        }
+    }
 }
 
-/// Those of these tables that have no identity, by schema and name.
-pub async fn unidentified(control: &Control, tables: &[(String, String)]) -> Result<BTreeMap<(String, String), Unidentified>> {
-    // A deferrable primary key identifies no row to the log. Partitions have identities of their own.
-    let sql = "SELECT n.nspname::text, c.relname::text, m.nspname::text, r.relname::text, r.relreplident = 'n', \
-               EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attgenerated <> '' AND NOT a.attisdropped), \
+/// Those of these tables that have no identity, or that the server would refuse in this publication for theirs; by schema and name.
+pub async fn unidentified(
+    control: &Control,
+    publication: &str,
+    tables: &[(String, String)],
+) -> Result<BTreeMap<(String, String), Unidentified>> {
+    // A deferrable primary key identifies no row to the log. Partitions have identities of their own. Where no index (`i`) identifies the rows,
+    // all columns do, or would. Generated ones are published as the publication's list of columns says, or where it has none, its parameter.
+    let sql = "SELECT n.nspname::text, c.relname::text, m.nspname::text, r.relname::text, r.relreplident = 'n', g.bars, \
                CASE WHEN NOT pg_has_role(r.relowner, 'USAGE') THEN pg_get_userbyid(r.relowner)::text END \
                FROM unnest($1::text[], $2::text[]) w(schema, name) JOIN pg_namespace n ON n.nspname = w.schema \
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name \
                CROSS JOIN LATERAL (WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid \
                    JOIN pg_class p ON p.oid = i.inhrelid WHERE p.relispartition) SELECT oid FROM tree) t \
                JOIN pg_class r ON r.oid = t.oid JOIN pg_namespace m ON m.oid = r.relnamespace \
-               WHERE r.relkind IN ('r', 'p') AND NOT CASE r.relreplident WHEN 'f' THEN true WHEN 'n' THEN false \
-                   WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) \
-                   ELSE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.oid AND i.indisreplident) END ORDER BY 1, 2, 3, 4";
+               LEFT JOIN pg_index i ON i.indrelid = r.oid AND CASE r.relreplident \
+                   WHEN 'd' THEN i.indisprimary AND i.indimmediate AND i.indisvalid WHEN 'i' THEN i.indisreplident ELSE false END \
+               CROSS JOIN LATERAL (SELECT current_setting('server_version_num')::int >= 180000 AND EXISTS (SELECT FROM pg_attribute a \
+                   LEFT JOIN pg_publication q ON q.pubname = $3 LEFT JOIN pg_publication_rel l ON l.prpubid = q.oid AND l.prrelid = c.oid \
+                   CROSS JOIN LATERAL (SELECT to_jsonb(l)->'prattrs' AS listed) s \
+                   WHERE a.attrelid = r.oid AND a.attgenerated <> '' AND NOT a.attisdropped \
+                   AND (i.indexrelid IS NULL OR a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) \
+                   AND (a.attgenerated = 'v' OR NOT CASE jsonb_typeof(s.listed) WHEN 'array' THEN s.listed @> to_jsonb(a.attnum) \
+                       ELSE coalesce(to_jsonb(q)->>'pubgencols' = 's', false) END)) AS bars) g \
+               WHERE r.relkind IN ('r', 'p') AND (g.bars OR i.indexrelid IS NULL AND r.relreplident <> 'f') ORDER BY 1, 2, 3, 4";
     let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
-    let takes_generated = server_version(control).await? < 180_000;
     let mut found: BTreeMap<_, Unidentified> = BTreeMap::new();
-    for row in control.query(sql, &[&schemas, &names]).await? {
+    for row in control.query(sql, &[&schemas, &names, &publication]).await? {
         let one = found.entry((row.get(0), row.get(1))).or_default();
         one.tables.push(qualified(row.get(2), row.get(3)));
         one.owners.extend(row.get::<_, Option<String>>(6));
-        let generated = row.get::<_, bool>(5) && !takes_generated;
-        let obstacle = generated.then_some(Obstacle::Generated);
+        let obstacle = row.get::<_, bool>(5).then_some(Obstacle::Generated);
         one.obstacle = one.obstacle.max(obstacle.or(row.get::<_, bool>(4).then_some(Obstacle::Choice)));
     }
     Ok(found)
@@ -97,18 +116,15 @@ pub async fn identify(control: &Control, unidentified: &Unidentified) -> Result<
 }
 
 /// Gives one to what is published and has none: partitions that were made since, which do not inherit it, and tables that have lost their key.
-pub async fn of_published(control: &Control, publication: &str, published: impl Iterator<Item = (String, String)>) -> Result<()> {
-    // Where only inserts are published, nothing is refused.
-    if !publication::kind(control, publication).await?.is_some_and(|kind| kind.changes) {
-        return Ok(());
-    }
-    let published: Vec<(String, String)> = published.collect();
-    for ((schema, table), new) in unidentified(control, &published).await? {
-        if new.obstacle.is_some() {
-            continue;
-        }
+pub async fn of_published(control: &Control, publication: &str, published: &[(String, String)]) -> Result<()> {
+    for ((schema, table), new) in unidentified(control, publication, published).await? {
+        let given = match new.obstacle {
+            Some(Obstacle::Choice) => continue,
+            Some(Obstacle::Generated) => Err(Error::config("table_identity", new.fix(&identifier(publication)))),
+            None => identify(control, &new).await,
+        };
         let (table, tables) = (qualified(&schema, &table), new.tables.join(", "));
-        match identify(control, &new).await {
+        match given {
             Ok(()) => warn!(
                 table,
                 tables,

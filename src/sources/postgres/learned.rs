@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::partitions::Leaves;
 use crate::table::TableId;
 
 /// See the head of the file.
@@ -18,6 +19,8 @@ struct State {
     in_whole: bool,
     /// Tables that have to be copied again, and why.
     again: BTreeMap<TableId, &'static str>,
+    /// What the partitioned tables were made of at the last look.
+    leaves: Leaves,
 }
 
 impl Learned {
@@ -59,6 +62,14 @@ impl Learned {
     /// It will be: its log says so.
     pub fn is_to_be_copied(&self, table: &TableId) {
         self.state().again.remove(table);
+    }
+
+    pub fn leaves(&self) -> Leaves {
+        self.state().leaves.clone()
+    }
+
+    pub fn are_made_of(&self, leaves: Leaves) {
+        self.state().leaves = leaves;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -15,6 +15,7 @@
 //! - The slot is told what all tables have published, and nothing else; the connection says so by itself, and stays alive while tables
 //!   are written.
 
+pub mod again;
 pub mod catalog;
 pub mod changes;
 pub mod connection;
@@ -24,6 +25,8 @@ pub mod followed;
 pub mod identity;
 mod introduced;
 pub mod learned;
+mod letter;
+mod partitions;
 pub mod pgoutput;
 pub mod preflight;
 mod prepared;
@@ -180,6 +183,7 @@ impl<T> Stage<T> {
 impl PostgresSource {
     /// Opens a flow. `control` is a connection for questions.
     pub async fn open(settings: Settings, control: Control, types: Types, feeds: Vec<Feed>, budget: &Budget) -> Result<Self> {
+        partitions::begin(&control, &settings.learned, &feeds).await?;
         let (holding, missing): (Vec<_>, Vec<_>) = feeds.into_iter().partition(|feed| feed.held().is_some());
         let sources = holding.iter().map(|feed| (feed.followed.id.clone(), feed.source.clone())).collect();
         let progress = Arc::new(Progress::new(&settings.pipeline, &settings.slot, &settings.board));
@@ -273,6 +277,8 @@ impl PostgresSource {
         if oids.is_empty() {
             return Ok(None);
         }
+        let xids: Vec<u32> = doubts.iter().map(|doubt| doubt.xid).collect();
+        waiting::until_visible(&self.control, &xids).await?;
         let now = catalog::tables_of(&self.control, &self.settings.publication, Some(&oids)).await?;
         // Not before there is an answer: until then, what was read stays in doubt.
         for doubt in std::mem::take(doubts) {
@@ -327,7 +333,7 @@ impl PostgresSource {
     }
 
     /// Now and then: whether the publication shows what it did: the same tables with the same columns, and the same kinds of their changes; and
-    /// whether what cannot be published is known. What was made since the last time is published first.
+    /// whether what cannot be published is known. What was made since the last time is published first. Partitions that come or go are told of.
     /// Copies are not given up for others: these are seen when they are whole. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
@@ -337,15 +343,19 @@ impl PostgresSource {
         if self.copying.is_some() {
             return Ok(true);
         }
-        let refused = match &self.settings.publisher {
-            Some(publisher) => publisher.publish(&self.control).await?.names(),
-            None => BTreeSet::new(),
+        let (now, refused) = match &self.settings.publisher {
+            Some(publisher) => {
+                let outcome = publisher.publish(&self.control).await?;
+                let refused = outcome.names();
+                (outcome.published, refused)
+            }
+            None => {
+                let now = publication::published(&self.control, &self.settings.publication).await?;
+                (now, BTreeSet::new())
+            }
         };
-        let now = publication::published(&self.control, &self.settings.publication).await?;
-        if self.settings.publisher.is_some() {
-            identity::of_published(&self.control, &self.settings.publication, now.keys().cloned()).await?;
-        }
-        Ok(now == self.settings.published && refused == self.settings.refused)
+        let is_as_it_was = now == self.settings.published && refused == self.settings.refused;
+        Ok(is_as_it_was && partitions::look(&self.control, &self.settings.learned, &self.sources).await?)
     }
 }
 
@@ -444,7 +454,7 @@ async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: V
     } else {
         None
     };
-    let connection = Replication::open(&settings.address).await?;
+    let connection = Replication::open(&settings.address).await?.beside(&control);
     let read_ahead = (budget / READ_AHEAD_SHARE).clamp(1 << 20, 64 << 20);
     let stream = connection.start(&settings.slot, from, &options, read_ahead).await?;
     // Now that it is ours, nobody else moves it.

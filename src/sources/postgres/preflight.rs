@@ -87,13 +87,6 @@ fn server(facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         let fix = "Take `two_phase` out: then they come when they are committed; or upgrade the server to 15 or newer";
         found.push(problem("two_phase", what, fix));
     }
-    if facts.pooled {
-        found.push(problem(
-            "postgres_pooler",
-            "A connection pooler stands between us and the server",
-            "Connect to the server itself: sessions, snapshots and replication do not survive pooling",
-        ));
-    }
     if facts.standby && major < 16 {
         let what = format!("The server is a standby, and PostgreSQL {major} decodes only on the primary");
         found.push(problem("postgres_standby", what, "Connect to the primary"));
@@ -180,10 +173,17 @@ fn table(table: &Table, facts: &Facts, wanted: &Wanted) -> Vec<Problem> {
         ..found.clone()
     };
     if !found.published {
-        lacks.extend(match wanted.create && fits(&logged, facts) {
+        let is_put_in = wanted.create && fits(&logged, facts);
+        lacks.extend(match is_put_in {
             true => rights::not_published(table, found, facts, &wanted.publication),
             false => unpublished(table, found, facts, wanted),
         });
+        if is_put_in && !found.has_columns {
+            let into = identifier(&wanted.publication);
+            let what = format!("{name} has no columns that are published: a run puts it into the publication {into}, and stops it there");
+            let fix = "Give it one before, for a Delta table needs a column; or leave it out of what is followed";
+            lacks.push(problem("no_columns", what, fix));
+        }
     }
     lacks
 }
@@ -213,11 +213,10 @@ fn unpublished(table: &Table, found: &Found, facts: &Facts, wanted: &Wanted) -> 
     let (name, into) = (qualified(&table.schema, &table.name), identifier(&wanted.publication));
     if let Some(obstacle) = obstacle(found, facts).filter(|_| wanted.create) {
         let what = format!(
-            "{name} is not put into the publication {into}: nothing identifies its rows, and the server would refuse UPDATE and DELETE of it. It {}",
+            "{name} is not put into the publication {into}: it {}, and the server would refuse UPDATE and DELETE of it",
             obstacle.why()
         );
-        let fix = format!("Give it a primary key, or run: {}", found.unidentified.sql());
-        return Some(problem("table_unpublished", what, fix));
+        return Some(problem("table_unpublished", what, found.unidentified.fix(&into)));
     }
     let Some(publication) = &facts.publication else {
         // What makes the publication names the table as well; `create` takes whole tables only.
@@ -247,7 +246,7 @@ fn fits(found: &Found, facts: &Facts) -> bool {
     !found.published && is_whole && facts.publication.as_ref().is_none_or(takes) && obstacle(found, facts).is_none()
 }
 
-/// What keeps a run from publishing a table that has no identity.
+/// What keeps a run from publishing a table, for the identity that it has, or has not.
 fn obstacle(found: &Found, facts: &Facts) -> Option<Obstacle> {
     found.unidentified.obstacle.filter(|_| needs_identity(facts))
 }
@@ -266,17 +265,17 @@ fn identity(table: &Table, facts: &Facts, wanted: &Wanted) -> Option<Problem> {
         return None;
     }
     let name = qualified(&table.schema, &table.name);
+    let why = match found.unidentified.obstacle {
+        Some(obstacle @ Obstacle::Generated) => obstacle.why(),
+        Some(Obstacle::Choice) | None => "has nothing to identify a row by",
+    };
     let what = match found.published {
-        true => {
-            format!("{name} is published and has nothing to identify a row by: the server refuses UPDATE and DELETE of it, to everybody")
-        }
-        false => format!(
-            "{name} has nothing to identify a row by: as soon as it is published, the server refuses UPDATE and DELETE of it, to everybody"
-        ),
+        true => format!("{name} is published and {why}: the server refuses UPDATE and DELETE of it, to everybody"),
+        false => format!("{name} {why}: as soon as it is published, the server refuses UPDATE and DELETE of it, to everybody"),
     };
     let fix = match &found.deferrable {
         Some(anew) => format!("Its primary key is deferrable, which is no identity. Run: ALTER TABLE {name} {anew};"),
-        None => format!("Give it a primary key, or run: {}", found.unidentified.sql()),
+        None => found.unidentified.fix(&identifier(&wanted.publication)),
     };
     Some(problem("table_identity", what, fix))
 }

@@ -100,7 +100,11 @@ impl Progress {
     pub fn all_copied(&self) {
         self.board.update(&self.pipeline, |status| {
             status.copy = None;
-            status.tables.values_mut().for_each(|table| table.copy = None);
+            for (name, table) in &mut status.tables {
+                if table.copy.take().is_some() {
+                    gauge!(telemetry::SNAPSHOT_LEFT_SECONDS, &self.labels(name)).set(0.0);
+                }
+            }
         });
     }
 
@@ -109,6 +113,7 @@ impl Progress {
         let labels = self.labels(table.as_str());
         gauge!(telemetry::SNAPSHOT_SIZE_BYTES, &labels).set(bytes as f64);
         gauge!(telemetry::SNAPSHOT_DONE_BYTES, &labels).set(0.0);
+        gauge!(telemetry::SNAPSHOT_LEFT_SECONDS, &labels).set(f64::NAN);
         self.board.update(&self.pipeline, |status| {
             status.tables.entry(table.to_string()).or_default().copy = Some(CopyStatus::of(bytes));
             status.sum_copies(Instant::now());
@@ -136,6 +141,8 @@ impl Progress {
             if let Some(copy) = status.tables.get_mut(table.as_str()).and_then(|table| table.copy.as_mut()) {
                 copy.add(rows, bytes, now);
                 gauge!(telemetry::SNAPSHOT_DONE_BYTES, &labels).set(copy.bytes as f64);
+                let left = copy.left_seconds.map_or(f64::NAN, |seconds| seconds as f64);
+                gauge!(telemetry::SNAPSHOT_LEFT_SECONDS, &labels).set(left);
             }
             status.sum_copies(now);
         });
@@ -187,7 +194,7 @@ pub fn watch(control: Arc<Control>, progress: Arc<Progress>) -> JoinSet<()> {
             ticks.tick().await;
             match slot::lag(&control, &progress.slot).await {
                 Ok(lag) => lag.iter().for_each(|lag| progress.publish(lag)),
-                // The flow asks on the same connection, and ends with its error.
+                // Where the session has ended, so does the flow.
                 Err(error) => {
                     debug!(pipeline = %progress.pipeline, %error, "the slot is no longer watched");
                     return;

@@ -55,6 +55,13 @@ pub fn published_sql(version: u32) -> String {
     )
 }
 
+/// The same of the tables `$2`, whether the publication `$1` has them or not, or is there at all: what it shows of a table that is put into it
+/// whole.
+pub const UNPUBLISHED_SQL: &str = "WITH published(oid, columns) AS (SELECT t.oid, ARRAY(SELECT a.attname::text FROM pg_attribute a \
+         WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = '' OR a.attgenerated = 's' \
+         AND EXISTS (SELECT FROM pg_publication q WHERE q.pubname = $1 AND to_jsonb(q)->>'pubgencols' = 's'))) \
+     FROM pg_class t WHERE t.oid = ANY ($2::oid[]))";
+
 /// An expression for the object identifiers by which the table `c` is in the publication `$1`: another one since it was put back, or the
 /// publication was made anew.
 pub fn entries_sql(version: u32) -> String {
@@ -145,6 +152,7 @@ pub async fn exists(control: &Control, publication: &str) -> Result<bool> {
 }
 
 /// What a publication is of.
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub all_tables: bool,
     /// It tells updates or deletes.

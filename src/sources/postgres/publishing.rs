@@ -13,7 +13,7 @@ use super::catalog::candidates;
 use super::connection::{Control, identifier, qualified};
 use super::identity::{self, Obstacle, Unidentified};
 use super::preflight::{self, Publication};
-use super::publication::{self, Kind};
+use super::publication::{self, Kind, Shown};
 use super::selection::Selection;
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -25,7 +25,7 @@ type Name = (String, String);
 pub struct Lacking {
     pub schema: String,
     pub table: String,
-    /// What needs an identity before the table is published: else the server refuses UPDATE and DELETE of it.
+    /// What needs an identity, or another one, before the table is published: else the server refuses UPDATE and DELETE of it.
     pub unidentified: Unidentified,
 }
 
@@ -40,19 +40,41 @@ impl Lacking {
     }
 }
 
-/// All of these, as candidates come: by schema and name.
-pub async fn lacking(control: &Control, publication: &str, selection: &Selection) -> Result<Vec<Lacking>> {
-    let kind = publication::kind(control, publication).await?;
-    if kind.as_ref().is_some_and(|kind| kind.all_tables) {
-        return Ok(Vec::new());
+/// A publication, and what is asked for.
+pub struct State {
+    /// None where it is not there.
+    kind: Option<Kind>,
+    published: BTreeMap<Name, Shown>,
+    /// By schema and name.
+    pub lacking: Vec<Lacking>,
+}
+
+impl State {
+    pub async fn of(control: &Control, publication: &str, selection: &Selection) -> Result<Self> {
+        let kind = publication::kind(control, publication).await?;
+        let published = publication::published(control, publication).await?;
+        let lacking = match kind {
+            Some(Kind { all_tables: true, .. }) => Vec::new(),
+            _ => {
+                let named = publication::named(control, publication).await?;
+                let mut wanted = candidates(control).await?;
+                wanted.retain(|table| selection.wants(&table.0, &table.1) && !published.contains_key(table) && !named.contains(table));
+                lacking(control, publication, wanted, has_changes(kind)).await?
+            }
+        };
+        Ok(Self { kind, published, lacking })
     }
-    let there = publication::published(control, publication).await?;
-    let named = publication::named(control, publication).await?;
-    let mut wanted = candidates(control).await?;
-    wanted.retain(|table| selection.wants(&table.0, &table.1) && !there.contains_key(table) && !named.contains(table));
-    let mut unidentified = match kind {
-        Some(Kind { changes: false, .. }) => BTreeMap::new(),
-        _ => identity::unidentified(control, &wanted).await?,
+}
+
+/// Whether it tells updates or deletes: only then the server refuses them of what has no identity. One that is yet to be made does.
+fn has_changes(kind: Option<Kind>) -> bool {
+    kind.is_none_or(|kind| kind.changes)
+}
+
+async fn lacking(control: &Control, publication: &str, wanted: Vec<Name>, has_changes: bool) -> Result<Vec<Lacking>> {
+    let mut unidentified = match has_changes {
+        true => identity::unidentified(control, publication, &wanted).await?,
+        false => BTreeMap::new(),
     };
     let each = wanted.into_iter().map(|table| {
         let unidentified = unidentified.remove(&table).unwrap_or_default();
@@ -81,6 +103,8 @@ pub struct Outcome {
     pub refused: Vec<Unpublished>,
     /// For the moment.
     pub later: Vec<Unpublished>,
+    /// What the publication shows now.
+    pub published: BTreeMap<Name, Shown>,
 }
 
 impl Outcome {
@@ -141,29 +165,40 @@ impl Publisher {
         }
     }
 
-    /// Makes the publication where it is missing, and adds what is wanted and not in it: without those that inherit from it, and with an
-    /// identity.
+    /// Makes the publication where it is missing, and adds what is wanted and not in it: without those that inherit from it. What is in it by then
+    /// has an identity, or is told of.
     pub async fn publish(&self, control: &Control) -> Result<Outcome> {
-        let exists = publication::exists(control, &self.publication).await?;
-        let lacking = lacking(control, &self.publication, &self.selection).await?;
-        let mut outcome = Outcome::default();
-        for table in &lacking {
-            if let Some(obstacle) = table
-                .unidentified
-                .obstacle
-                .filter(|_| self.selection.names(&table.schema, &table.table))
-            {
-                outcome.add(table, self.barred(table, obstacle))?;
+        let State { kind, published, lacking } = State::of(control, &self.publication, &self.selection).await?;
+        let mut outcome = Outcome {
+            published,
+            ..Outcome::default()
+        };
+        for (table, obstacle) in lacking.iter().filter_map(|table| Some((table, table.unidentified.obstacle?))) {
+            let why = self.barred(table, obstacle);
+            if self.selection.names(&table.schema, &table.table) {
+                outcome.add(table, why)?;
+            } else if self.known().told.insert(table.pair()) {
+                warn!(error = %why, "not published");
             }
         }
-        let due = self.due(lacking, exists);
-        if due.is_empty() && exists {
-            return Ok(outcome);
-        }
-        if due.is_empty() {
+        let due = self.due(lacking, kind.is_some());
+        if due.is_empty() && kind.is_none() {
             let what = "the database has none of the tables that the configuration asks for";
             return Err(Error::config("not_published", what));
         }
+        if !due.is_empty() {
+            self.put_in(control, due, kind.is_some(), &mut outcome).await?;
+            outcome.published = publication::published(control, &self.publication).await?;
+        }
+        if has_changes(kind) {
+            let published: Vec<Name> = outcome.published.keys().cloned().collect();
+            identity::of_published(control, &self.publication, &published).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Puts these into the publication, each with an identity; it is made first where it is not there.
+    async fn put_in(&self, control: &Control, due: Vec<Lacking>, exists: bool, outcome: &mut Outcome) -> Result<()> {
         let names = due.iter().map(Lacking::pair).collect();
         let mut facts = preflight::facts(control, &self.publication, names).await?;
         if !exists {
@@ -187,8 +222,7 @@ impl Publisher {
                 Err(why) => outcome.add(&table, why)?,
             }
         }
-        self.add_all(control, ready, &mut outcome).await?;
-        Ok(outcome)
+        self.add_all(control, ready, outcome).await
     }
 
     /// Those to publish now.
@@ -200,10 +234,7 @@ impl Publisher {
         let waits = exists && known.has_begun;
         known.has_begun = true;
         let is_due = |table: &Lacking| {
-            if let Some(obstacle) = table.unidentified.obstacle {
-                if known.told.insert(table.pair()) {
-                    self.tell(table, obstacle);
-                }
+            if table.unidentified.obstacle.is_some() {
                 return false;
             }
             if table.unidentified.tables.is_empty() || !waits || self.selection.names(&table.schema, &table.table) {
@@ -215,24 +246,14 @@ impl Publisher {
         lacking.into_iter().filter(is_due).collect()
     }
 
-    /// Why a table that is named is not published.
+    /// Why a table is not published. One that is named stops by it; of the others, the log tells it once.
     fn barred(&self, table: &Lacking, obstacle: Obstacle) -> Error {
         let (name, publication, why) = (table.name(), identifier(&self.publication), obstacle.why());
         let what = format!(
-            "{name} is not put into the publication {publication}, for it {why}, so that nothing identifies its rows, and the server would refuse \
-             UPDATE and DELETE of it: alluvium check tells what helps"
+            "{name} is not put into the publication {publication}, for it {why}, and the server would refuse UPDATE and DELETE of it: alluvium \
+             check tells what helps"
         );
         Error::config("not_published", what)
-    }
-
-    fn tell(&self, table: &Lacking, obstacle: Obstacle) {
-        let (publication, table, why) = (&*self.publication, table.name(), obstacle.why());
-        warn!(
-            publication,
-            table,
-            why,
-            "not published: nothing identifies its rows, and the server would refuse UPDATE and DELETE of it; alluvium check tells what helps"
-        );
     }
 
     /// Gives a table an identity, if it has none.

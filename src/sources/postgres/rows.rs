@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
-use super::followed::{Becomes, Followed, FollowedColumn, Metadata};
+use super::followed::{Followed, FollowedColumn, Metadata};
 use super::pgoutput::{Cell, Relation, Tuple};
 use super::values::{BadValue, ColumnBuilder, Specials};
 use crate::batch::{ChangeBatch, Op, Unchanged};
@@ -68,6 +68,12 @@ impl Places {
         }
     }
 
+    /// The cells of a tuple that the table has columns for, with the numbers of these.
+    pub fn cells<'t>(&'t self, tuple: Tuple<'t>) -> impl Iterator<Item = (usize, Cell<'t>)> {
+        let cells = tuple.cells().zip(&self.columns);
+        cells.filter_map(|(cell, column)| Some(((*column)?, cell)))
+    }
+
     /// How many columns the relation has.
     pub fn len(&self) -> usize {
         self.columns.len()
@@ -78,19 +84,33 @@ impl Places {
     }
 }
 
+/// Copied values, in the order of the columns, with the numbers of these; None is null.
+pub fn copied_cells<'v>(followed: &Followed, values: impl Iterator<Item = Option<&'v [u8]>>) -> impl Iterator<Item = (usize, Cell<'v>)> {
+    let cells = values.zip(&followed.columns).map(|(value, column)| match value {
+        None => Cell::Null,
+        Some(value) if column.kind.reads_binary() => Cell::Binary(value),
+        Some(value) => Cell::Text(value),
+    });
+    cells.enumerate()
+}
+
 impl Rows {
     pub fn new(followed: &Followed, specials: Specials) -> Self {
         let builder = |metadata: &Metadata| (*metadata, MetadataBuilder::new(*metadata));
         let builder_of = |(number, column): (usize, &FollowedColumn)| {
             // Nothing would tell a row apart whose key became null.
             let specials = if followed.is_key(number) { Specials::Reject } else { specials };
-            ColumnBuilder::new(&column.kind, specials)
+            let builder = ColumnBuilder::new(&column.kind, specials);
+            match followed.partitioned.contains(&number) {
+                true => builder.of_partition(),
+                false => builder,
+            }
         };
         Self {
             schema: followed.arrow_schema(),
             columns: followed.columns.iter().enumerate().map(builder_of).collect(),
             metadata: followed.metadata.iter().map(builder).collect(),
-            must_be_sent: !matches!(followed.becomes, Becomes::State { .. }) && !followed.metadata.contains(&Metadata::Unchanged),
+            must_be_sent: followed.only_grows() && !followed.metadata.contains(&Metadata::Unchanged),
             ops: Vec::new(),
             unchanged: BTreeMap::new(),
             bad: Vec::new(),
@@ -135,12 +155,7 @@ impl Rows {
         values: impl Iterator<Item = Option<&'v [u8]>>,
         event: &Event,
     ) -> Result<(), BadRow> {
-        let cells = values.zip(&followed.columns).map(|(value, column)| match value {
-            None => Cell::Null,
-            Some(value) if column.kind.reads_binary() => Cell::Binary(value),
-            Some(value) => Cell::Text(value),
-        });
-        self.row(followed, cells.enumerate(), Op::Put, event)
+        self.row(followed, copied_cells(followed, values), Op::Put, event)
     }
 
     /// All rows of the table are gone.
@@ -205,7 +220,7 @@ impl Rows {
         self.ops.push(op);
         self.newest_ms = self.newest_ms.max(event.committed_ms);
         // A row of changes says by itself what it lacks; only a state is filled.
-        if !missing.is_empty() && matches!(followed.becomes, Becomes::State { .. }) && op == Op::Put {
+        if !missing.is_empty() && !followed.only_grows() && op == Op::Put {
             for &column in missing {
                 let cells = self.unchanged.entry(column).or_insert_with(|| BooleanBufferBuilder::new(0));
                 cells.append_n(row - cells.len(), false);

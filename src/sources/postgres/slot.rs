@@ -1,5 +1,6 @@
 //! The replication slot: what the server tells of it, and whether the tables can go on from it.
 
+use super::again::{Held, copy_again};
 use super::connection::{Control, literal};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
@@ -23,15 +24,19 @@ pub struct Slot {
     pub restart: Option<u64>,
     /// Transactions are told when they are prepared, and not only when they are committed.
     pub two_phase: bool,
+    /// See [`knows_failover`].
+    pub knows_failover: bool,
 }
 
 /// None where there is no slot of this name.
 pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
-    // As JSON, for not every version has every column.
+    // As JSON, for not every version has every column. PostgreSQL 16 says `conflicting` of every slot that it gave up, also where it removed the
+    // WAL; only there it forgets from where on.
     let sql = "SELECT s.plugin::text, s.database::text, s.temporary, s.active_pid, s.wal_status, \
-               coalesce(j->>'invalidation_reason', CASE WHEN j->>'conflicting' = 'true' THEN 'conflict with recovery' END), \
-               s.confirmed_flush_lsn::text, coalesce((j->>'two_phase')::bool, false), s.restart_lsn::text FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = $1";
-    let rows = control.query(sql, &[&name]).await?;
+               coalesce(j->>'invalidation_reason', CASE WHEN j->>'conflicting' = 'true' AND s.restart_lsn IS NOT NULL THEN $2 END), \
+               s.confirmed_flush_lsn::text, coalesce((j->>'two_phase')::bool, false), s.restart_lsn::text, \
+               current_setting('server_version_num')::int, pg_is_in_recovery() FROM pg_replication_slots s, to_jsonb(s) j WHERE s.slot_name = $1";
+    let rows = control.query(sql, &[&name, &CONFLICT]).await?;
     Ok(rows.first().map(|row| Slot {
         name: name.to_owned(),
         plugin: row.get(0),
@@ -43,6 +48,7 @@ pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
         confirmed: row.get::<_, Option<&str>>(6).and_then(Lsn::parse).map_or(0, |lsn| lsn.0),
         two_phase: row.get(7),
         restart: row.get::<_, Option<&str>>(8).and_then(Lsn::parse).map(|lsn| lsn.0),
+        knows_failover: knows_failover(row.get::<_, i32>(9).cast_unsigned(), row.get(10)),
     }))
 }
 
@@ -103,41 +109,70 @@ pub async fn lag(control: &Control, name: &str) -> Result<Option<Lag>> {
     }))
 }
 
-/// Makes the slot; where the server knows failover slots (PostgreSQL 17 and newer), one of these. The server waits for all transactions that
-/// are under way, however long.
-pub async fn create(control: &Control, name: &str, two_phase: bool) -> Result<()> {
-    let version = super::catalog::server_version(control).await?;
-    let failover = if version >= 170_000 { ", true" } else { "" };
-    let sql = format!(
-        "SET LOCAL lock_timeout = 0; SELECT pg_create_logical_replication_slot({}, 'pgoutput', false, {two_phase}{failover})",
+/// Whether a slot may be one that standbys keep a copy of, so that it is there after a failover: since PostgreSQL 17, and not a standby's own.
+pub fn knows_failover(version: u32, is_standby: bool) -> bool {
+    version >= 170_000 && !is_standby
+}
+
+/// What makes the slot.
+fn creation(name: &str, two_phase: bool, knows_failover: bool) -> String {
+    let two_phase = if two_phase { ", twophase => true" } else { "" };
+    let failover = if knows_failover { ", failover => true" } else { "" };
+    format!(
+        "SELECT pg_create_logical_replication_slot({}, 'pgoutput'{two_phase}{failover})",
         literal(name)
-    );
-    control.batch_execute(&sql).await
+    )
+}
+
+/// Makes the slot; where there are failover slots, one of these. The server waits for all transactions that are under way, however long.
+pub async fn create(control: &Control, name: &str, two_phase: bool, knows_failover: bool) -> Result<()> {
+    let sql = creation(name, two_phase, knows_failover);
+    control.batch_execute(&format!("SET LOCAL lock_timeout = 0; {sql}")).await
 }
 
 /// There is no such slot, and it may not be made: tables hold changes that were read through it (`held`: up to where each does), or it was not
 /// asked for.
-pub fn missing(name: &str, held: &[(&str, u64)]) -> Error {
+pub fn missing(name: &str, held: &[Held<'_>], knows_failover: bool) -> Error {
     if held.is_empty() {
-        let what = format!(
-            "there is no replication slot `{name}`. Run: SELECT pg_create_logical_replication_slot({}, 'pgoutput'); or set `create = true`",
-            literal(name)
+        let sql = creation(name, false, knows_failover);
+        return Error::config(
+            "slot_missing",
+            format!("there is no replication slot `{name}`. Run: {sql}; or set `create = true`"),
         );
-        return Error::config("slot_missing", what);
     }
     let what = format!(
-        "the replication slot `{name}` is gone, and with it the changes behind what {} hold: copy the tables again (alluvium resnapshot {})",
-        names(held, ", "),
-        names(held, " ")
+        "the replication slot `{name}` is gone, and with it the changes behind what the tables hold. {}",
+        make_anew(name, knows_failover)
     );
-    Error::data("slot_missing", what)
+    copy_again("slot_missing", what, held.iter().copied())
 }
+
+/// What helps where a slot is gone that tables were read through.
+fn make_anew(name: &str, knows_failover: bool) -> String {
+    let sql = creation(name, false, knows_failover);
+    format!("Make it anew ({sql}; with `create = true` the next run does)")
+}
+
+/// What keeps the server from giving a slot up again for this reason: <https://www.postgresql.org/docs/current/view-pg-replication-slots.html>.
+fn prevention(reason: &str) -> &'static str {
+    match reason {
+        "wal_removed" => "Raise max_slot_wal_keep_size, so that more may wait to be read",
+        "idle_timeout" => "Raise idle_replication_slot_timeout, or let alluvium run more often",
+        // These two on standbys only.
+        "rows_removed" => "Set hot_standby_feedback = on and primary_slot_name, so that its primary keeps what the slot needs",
+        "wal_level_insufficient" => "Set wal_level = 'logical' on its primary",
+        CONFLICT => "Set hot_standby_feedback = on and primary_slot_name, and wal_level = 'logical' on its primary",
+        _ => "Do what the reason asks for",
+    }
+}
+
+/// What PostgreSQL 16 tells instead of a reason, where WAL was not what is gone.
+const CONFLICT: &str = "conflict with recovery";
 
 /// Whether tables of this database find behind the slot what they do not hold yet. `held`: up to where each holds everything; `end`: where the
 /// server's WAL ends.
-pub fn check(slot: &Slot, database: &str, held: &[(&str, u64)], end: u64) -> Result<()> {
+pub fn check(slot: &Slot, database: &str, held: &[Held<'_>], end: u64) -> Result<()> {
     let name = &slot.name;
-    let refuse = |code, what: String| Err(Error::data(code, what));
     let another = match (slot.plugin.as_deref(), slot.database.as_deref()) {
         (None, _) => Some("is physical: it belongs to a standby or a backup".to_owned()),
         (Some(plugin), _) if plugin != "pgoutput" => Some(format!("belongs to another program: its plugin is {plugin}, not pgoutput")),
@@ -155,45 +190,40 @@ pub fn check(slot: &Slot, database: &str, held: &[(&str, u64)], end: u64) -> Res
         ));
     }
     if slot.wal_status.as_deref() == Some("lost") || slot.invalidated.is_some() {
+        let reason = slot.invalidated.as_deref().unwrap_or("wal_removed");
         let what = format!(
-            "the server gave the replication slot `{name}` up ({}), and with it changes that the tables do not hold: drop it (SELECT \
-             pg_drop_replication_slot('{name}')), raise max_slot_wal_keep_size, make it anew and copy the tables again (alluvium resnapshot {})",
-            slot.invalidated.as_deref().unwrap_or("wal_removed"),
-            names(held, " ")
+            "the server gave the replication slot `{name}` up ({reason}), and with it changes that the tables do not hold. {}, and drop it (SELECT \
+             pg_drop_replication_slot({})). {}",
+            prevention(reason),
+            literal(name),
+            make_anew(name, slot.knows_failover)
         );
-        return refuse("slot_lost", what);
+        return Err(copy_again("slot_lost", what, held.iter().copied()));
     }
-    let behind: Vec<_> = held.iter().copied().filter(|(_, at)| slot.confirmed > *at).collect();
+    let behind: Vec<Held<'_>> = held.iter().copied().filter(|held| slot.confirmed > held.at).collect();
     if !behind.is_empty() {
         let what = format!(
             "the replication slot `{name}` begins at {}, and these tables end before it: {}. The changes between are gone (was the slot made anew, \
-             or read by another program?). Copy the tables again (alluvium resnapshot {})",
+             or read by another program?)",
             Lsn(slot.confirmed),
             with_positions(&behind),
-            names(&behind, " ")
         );
-        return refuse("slot_ahead", what);
+        return Err(copy_again("slot_ahead", what, behind));
     }
-    let beyond: Vec<_> = held.iter().copied().filter(|(_, at)| *at > end).collect();
+    let beyond: Vec<Held<'_>> = held.iter().copied().filter(|held| held.at > end).collect();
     if !beyond.is_empty() {
         let what = format!(
-            "the server's WAL ends at {}, and these tables hold changes beyond it: {}. It was restored to an earlier state. Copy the tables again \
-             (alluvium resnapshot {})",
+            "the server's WAL ends at {}, and these tables hold changes beyond it: {}. It was restored to an earlier state",
             Lsn(end),
             with_positions(&beyond),
-            names(&beyond, " ")
         );
-        return refuse("server_behind", what);
+        return Err(copy_again("server_behind", what, beyond));
     }
     Ok(())
 }
 
-fn names(tables: &[(&str, u64)], between: &str) -> String {
-    tables.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(between)
-}
-
-fn with_positions(tables: &[(&str, u64)]) -> String {
-    let each = tables.iter().map(|(id, at)| format!("`{id}` at {}", Lsn(*at)));
+fn with_positions(tables: &[Held<'_>]) -> String {
+    let each = tables.iter().map(|held| format!("`{}` at {}", held.table, Lsn(held.at)));
     each.collect::<Vec<_>>().join(", ")
 }
 
@@ -215,6 +245,15 @@ mod tests {
     type Case<'c> = (Slot, &'c [(&'c str, u64)], &'c str);
 
     #[test]
+    fn a_slot_that_is_made_survives_a_failover_where_it_can() {
+        let sql = |version, is_standby| creation("s", false, knows_failover(version, is_standby));
+        let plain = "SELECT pg_create_logical_replication_slot('s', 'pgoutput')";
+        assert_eq!([sql(160_009, false), sql(170_000, true)], [plain, plain]);
+        assert_eq!(sql(170_000, false), plain.replace(')', ", failover => true)"));
+        assert_eq!(creation("s", true, false), plain.replace(')', ", twophase => true)"));
+    }
+
+    #[test]
     fn tables_go_on_from_a_slot_that_has_what_they_lack() {
         let text = |text: &str| Some(text.to_owned());
         let another = |change: &dyn Fn(&mut Slot)| {
@@ -222,7 +261,7 @@ mod tests {
             change(&mut slot);
             slot
         };
-        let cases: [Case<'_>; 10] = [
+        let cases: [Case<'_>; 13] = [
             (good(), &[], ""),
             (good(), &[("a", 20), ("b", 30)], ""),
             (good(), &[("a", 19), ("b", 20), ("c", 5)], "`a` at 0/13, `c` at 0/5"),
@@ -232,10 +271,26 @@ mod tests {
             (another(&|slot| slot.temporary = true), &[], "temporary"),
             (another(&|slot| slot.database = text("other")), &[], "`other`"),
             (another(&|slot| slot.wal_status = text("lost")), &[("a", 30)], "resnapshot a"),
-            (another(&|slot| slot.invalidated = text("rows_removed")), &[], "rows_removed"),
+            (another(&|slot| slot.wal_status = text("lost")), &[], "Raise max_slot_wal_keep_size"),
+            (
+                another(&|slot| slot.invalidated = text("rows_removed")),
+                &[],
+                "hot_standby_feedback",
+            ),
+            (
+                another(&|slot| slot.invalidated = text("idle_timeout")),
+                &[],
+                "idle_replication_slot_timeout",
+            ),
+            (another(&|slot| slot.invalidated = text("news")), &[], "up (news)"),
         ];
         for (slot, held, says) in cases {
-            let said = check(&slot, "d", held, 30).map_or_else(|error| error.to_string(), |()| String::new());
+            let held = held.iter().map(|&(table, at)| Held {
+                table,
+                at,
+                only_grows: false,
+            });
+            let said = check(&slot, "d", &held.collect::<Vec<_>>(), 30).map_or_else(|error| error.to_string(), |()| String::new());
             assert_eq!(said.is_empty(), says.is_empty(), "{said}");
             assert!(said.contains(says), "{says}: {said}");
         }

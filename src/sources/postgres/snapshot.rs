@@ -21,12 +21,13 @@ use super::catalog::{self, Part, PgTable};
 use super::changes::reject;
 use super::connection::{self, Address, BYTES_AS_THEY_ARE, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
-use super::followed::{Becomes, FollowedColumn};
+use super::followed::FollowedColumn;
+use super::letter::told;
 use super::progress::{PartProgress, Progress};
 use super::publication;
-use super::rows::{Event, Rows};
+use super::rows::{Event, Rows, copied_cells};
 use super::values::Specials;
-use super::{Feed, Holds, Settings, waiting};
+use super::{Feed, Holds, Settings, again, waiting};
 use crate::batch::{ChangeBatch, Flow, Op};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
@@ -231,7 +232,7 @@ impl Shared {
             while let Some(bytes) = copy.next().await.map_err(stops)? {
                 part.progress.receive(bytes.len());
                 part.take(&bytes)?;
-                if part.rows.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
+                if part.rows.bytes() + part.letters.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
                     return Ok(());
                 }
             }
@@ -294,13 +295,14 @@ impl<'s> CopiedPart<'s> {
             return;
         };
         let reject = reject(&bad);
+        let (key, row) = told(&self.table.followed, copied_cells(&self.table.followed, values));
         self.letters.push(&DeadLetter {
             lane: &self.of.settings.lane,
             position: self.of.point,
             ordinal: Some(((self.job + 1) << 32) + self.letters_before + self.letters.len() as u64),
             table: self.table.followed.id.as_str(),
-            key: None,
-            value: None,
+            key: key.as_deref(),
+            value: Some(&row),
             headers: None,
             timestamp_us: None,
             schema_id: None,
@@ -329,6 +331,11 @@ impl<'s> CopiedPart<'s> {
         let Some(batch) = self.rows.take(&self.table.followed)? else {
             return Ok(true);
         };
+        let printed = self.table.followed.printed_by_server(&batch.rows);
+        if printed > 0 {
+            let labels = [("pipeline", pipeline.clone()), ("table", table.clone())];
+            counter!(telemetry::UNKNOWN_TYPES, &labels).increment(printed);
+        }
         let rows = batch.ops.len() as u64;
         let labels = [("pipeline", pipeline), ("table", table), ("outcome", "written".to_owned())];
         counter!(telemetry::RECORDS, &labels).increment(rows);
@@ -379,12 +386,8 @@ fn emptied(table: &Feed, specials: Specials, point: u64) -> Result<Option<Flow>>
     if table.holds != Holds::OldCopy {
         return Ok(None);
     }
-    if !matches!(table.followed.becomes, Becomes::State { .. }) {
-        let what = format!(
-            "table `{}` only grows, so it cannot be copied again in its place: let a new table begin with the copy (name another `location`)",
-            table.followed.id
-        );
-        return Err(Error::config("append_only", what));
+    if table.followed.only_grows() {
+        return Err(again::only_grows(table.followed.id.as_str()));
     }
     let mut rows = Rows::new(&table.followed, specials);
     let event = Event {
@@ -472,3 +475,6 @@ fn copy_sql(table: &Feed, part: &Part, condition: &str, filter: Option<&str>) ->
         identifier(&part.name),
     )
 }
+
+#[cfg(test)]
+mod tests;

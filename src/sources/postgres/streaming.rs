@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use metrics::counter;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::again::{Held, copy_again};
 use super::changes::{Changes, Doubt, Transaction};
 use super::connection::{Frame, Stream};
 use super::introduced::Introduced;
@@ -19,7 +20,7 @@ use crate::batch::Flow;
 use crate::cadence::Cadence;
 use crate::error::{Error, Result};
 use crate::position::{Lane, Lsn, Position};
-use crate::table::{Limits, TableId};
+use crate::table::Limits;
 use crate::telemetry;
 
 /// Rows are handed on when they weigh so much, even in the middle of a transaction.
@@ -188,7 +189,8 @@ impl Streaming {
 
     fn frame(&mut self, frame: &Frame, ready: &mut VecDeque<Flow>) -> Result<()> {
         match frame {
-            // Nothing is on its way before this: the server says how far it has read its WAL.
+            // Nothing is on its way before this: the server says how far it has read its WAL, whatever it leaves out of it (other tables and
+            // databases, rows that a condition takes out). It is asked every second where nothing comes, so an idle slot needs no heartbeat.
             Frame::KeepAlive { end } => {
                 if self.within == Within::Nothing {
                     self.stop_before(*end, ready)?;
@@ -292,20 +294,19 @@ impl Streaming {
             return self.committed(transaction, of.end_lsn, true, ready);
         }
         self.spool.abort(of.xid, of.xid);
-        let lacking: Vec<&str> = self.changes.lacking(of.lsn).map(TableId::as_str).collect();
+        let lacking: Vec<Held<'_>> = self.changes.lacking(of.lsn).collect();
         if lacking.is_empty() {
             return self.ended(of.end_lsn, ready);
         }
         let what = format!(
             "the prepared transaction `{}` was committed at {}, and its changes are gone: they came with its PREPARE, and the slot of {} begins \
-             behind that, at {} (was it read or advanced by another program?). Copy the tables again (alluvium resnapshot {})",
+             behind that, at {} (was it read or advanced by another program?)",
             of.gid,
             Lsn(of.lsn),
             self.lane,
             Lsn(self.prepared.began()),
-            lacking.join(" ")
         );
-        Err(Error::data("prepare_missing", what))
+        Err(copy_again("prepare_missing", what, lacking))
     }
 
     /// A transaction that was kept is committed.
@@ -456,6 +457,10 @@ impl Streaming {
             ];
             for (outcome, count) in outcomes.into_iter().filter(|(_, count)| *count > 0) {
                 counter!(telemetry::RECORDS, "pipeline" => pipeline(), "table" => table.to_string(), "outcome" => outcome).increment(count);
+            }
+            if counts.printed_by_server > 0 {
+                let labels = [("pipeline", pipeline()), ("table", table.to_string())];
+                counter!(telemetry::UNKNOWN_TYPES, &labels).increment(counts.printed_by_server);
             }
         }
     }

@@ -5,7 +5,8 @@
 
 use tracing::warn;
 
-use super::connection::{Address, INTERNAL, Replication};
+use super::again::{Held, copy_again};
+use super::connection::{Address, INTERNAL, POOLER, Replication};
 use super::set_back;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
@@ -31,6 +32,13 @@ pub struct System {
 impl System {
     pub async fn of(address: &Address) -> Result<Self> {
         let mut connection = Replication::open(address).await?;
+        if connection.is_pooled().await? {
+            let what = format!(
+                "a connection pooler stands before {address}: what our sessions are set to, and the snapshots that they read, go for others, or for \
+                 none. Connect to the server itself"
+            );
+            return Err(Error::config(POOLER, what));
+        }
         let rows = connection.query("IDENTIFY_SYSTEM").await?;
         let cell = |place: usize| rows.first().and_then(|row| row.get(place).cloned().flatten());
         let strange = || Error::bug("the server answered IDENTIFY_SYSTEM without its identifier and its timeline");
@@ -73,27 +81,25 @@ impl System {
         Some(self.began.get(place + 1).copied().unwrap_or(u64::MAX))
     }
 
-    /// Whether the server has what tables hold (name and position of each) that were read on a timeline, where that is known.
-    pub fn check<'t>(&self, kept: Option<Position>, held: impl IntoIterator<Item = (&'t str, u64)>) -> Result<()> {
+    /// Whether the server has what tables hold that were read on a timeline, where that is known.
+    pub fn check<'t>(&self, kept: Option<Position>, held: impl IntoIterator<Item = Held<'t>>) -> Result<()> {
         let Some(kept) = kept.filter(|kept| *kept != UNKNOWN && !self.began.is_empty()) else {
             return Ok(());
         };
         let end = self.end_of(kept);
-        let beyond: Vec<(&str, u64)> = held.into_iter().filter(|(_, at)| end.is_none_or(|end| *at > end)).collect();
-        let Some(&(_, most)) = beyond.iter().max_by_key(|(_, at)| *at) else {
+        let beyond: Vec<Held<'_>> = held.into_iter().filter(|held| end.is_none_or(|end| held.at > end)).collect();
+        let Some(most) = beyond.iter().map(|held| held.at).max() else {
             return Ok(());
         };
-        let tables: Vec<&str> = beyond.iter().map(|(table, _)| *table).collect();
         let has = end.map_or("has nothing of the timeline that it was read on".to_owned(), |end| {
             format!("left that timeline at {}", Lsn(end))
         });
         let what = format!(
             "the server is not the one that was read: tables hold changes up to {}, and it {has} (a standby was promoted that had not received \
-             them, or it was restored to an earlier state). Copy the tables again (alluvium resnapshot {})",
+             them, or it was restored to an earlier state)",
             Lsn(most),
-            tables.join(" ")
         );
-        Err(Error::data("timeline_forked", what))
+        Err(copy_again("timeline_forked", what, beyond))
     }
 }
 
@@ -115,6 +121,14 @@ fn left(history: &str) -> Option<Vec<u64>> {
 mod tests {
     use super::*;
 
+    fn held(at: u64) -> Held<'static> {
+        Held {
+            table: "t",
+            at,
+            only_grows: false,
+        }
+    }
+
     fn system(began: &[u64]) -> System {
         System {
             identifier: "7".to_owned(),
@@ -135,8 +149,8 @@ mod tests {
     #[test]
     fn tables_go_on_where_the_server_has_all_that_they_hold() {
         let promoted = system(&[FIRST, 100, 200]);
-        let goes_on = |kept: u64, held: u64| promoted.check(Some(Position(kept)), [("t", held)]).is_ok();
-        for (kept, held, expected) in [
+        let goes_on = |kept: u64, at: u64| promoted.check(Some(Position(kept)), [held(at)]).is_ok();
+        for (kept, at, expected) in [
             (FIRST, 100, true),
             (FIRST, 101, false),
             (100, 200, true),
@@ -146,13 +160,13 @@ mod tests {
             (150, 160, false),
             (UNKNOWN.0, 999, true),
         ] {
-            assert_eq!(goes_on(kept, held), expected, "{kept} {held}");
+            assert_eq!(goes_on(kept, at), expected, "{kept} {at}");
         }
-        assert!(promoted.check(None, [("t", 999)]).is_ok());
+        assert!(promoted.check(None, [held(999)]).is_ok());
         assert!(promoted.check(Some(Position(150)), []).is_ok(), "nothing is held");
         assert_eq!(promoted.timeline(), Position(200));
         let silent = system(&[]);
-        assert!(silent.check(Some(Position(FIRST)), [("t", 999)]).is_ok(), "nothing can be told");
+        assert!(silent.check(Some(Position(FIRST)), [held(999)]).is_ok(), "nothing can be told");
         assert_eq!(silent.timeline(), UNKNOWN);
     }
 }

@@ -47,6 +47,14 @@ pub struct BadValue {
 
 type Read<T = ()> = Result<T, BadValue>;
 
+impl ColumnType {
+    /// A value in binary form as the server prints it; None where it is none of this type.
+    pub(super) fn print(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        print::print(&self.kind, value, &mut text).is_ok().then_some(text)
+    }
+}
+
 impl BadValue {
     /// Not how values of this type look like.
     #[cold]

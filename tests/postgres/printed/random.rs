@@ -37,6 +37,136 @@ pub fn text(rng: &mut SmallRng) -> String {
     quoted(&text.chars().take(12).collect::<String>())
 }
 
+/// A value of the type `mood`.
+pub fn mood(rng: &mut SmallRng) -> String {
+    quoted(["sad", "o k", "\"happy\"", "null"].choose(rng).unwrap())
+}
+
+/// JSON as somebody may have written it: nested, with escapes, numbers in all their forms, spaces, and the same name twice.
+pub fn json(rng: &mut SmallRng) -> String {
+    quoted(&json_value(rng, 3))
+}
+
+fn json_value(rng: &mut SmallRng, depth: u32) -> String {
+    let kinds = if depth == 0 { 5 } else { 9 };
+    match rng.random_range(0..kinds) {
+        0 => (*["null", "true", "false"].choose(rng).unwrap()).to_owned(),
+        1 | 2 => json_number(rng),
+        3 | 4 => json_text(rng),
+        5 | 6 => {
+            let items: Vec<String> = (0..rng.random_range(0..4)).map(|_| json_value(rng, depth - 1)).collect();
+            format!("[{}]", items.join(space(rng, ",")))
+        }
+        _ => {
+            let member = |rng: &mut SmallRng| {
+                // Of few, so that some come twice.
+                let name = match rng.random_range(0..3) {
+                    0 => json_text(rng),
+                    _ => (*["\"\"", "\"a\"", "\"b c\""].choose(rng).unwrap()).to_owned(),
+                };
+                let colon = space(rng, ":");
+                format!("{name}{colon}{}", json_value(rng, depth - 1))
+            };
+            let members: Vec<String> = (0..rng.random_range(0..4)).map(|_| member(rng)).collect();
+            format!("{{{}}}", members.join(space(rng, ",")))
+        }
+    }
+}
+
+/// A comma or a colon as JSON may have it.
+fn space(rng: &mut SmallRng, what: &str) -> &'static str {
+    let ways = match what {
+        "," => [",", ", ", " ,\n\t"],
+        _ => [":", ": ", " :\r\n"],
+    };
+    ways.choose(rng).copied().unwrap()
+}
+
+fn json_number(rng: &mut SmallRng) -> String {
+    let whole = match rng.random_range(0..3) {
+        0 => 0,
+        1 => rng.random_range(1..1000),
+        _ => rng.random::<u64>(),
+    };
+    let fraction = match rng.random_range(0..3) {
+        0 => format!(".{:020}", rng.random::<u64>()),
+        1 => format!(".{}00", rng.random_range(0..100)),
+        _ => String::new(),
+    };
+    let sign = *["", "-"].choose(rng).unwrap();
+    let exponent = *["", "", "", "e3", "E+12", "e-7", "E05"].choose(rng).unwrap();
+    format!("{sign}{whole}{fraction}{exponent}")
+}
+
+fn json_text(rng: &mut SmallRng) -> String {
+    const PIECES: &[&str] = &[
+        "a",
+        " ",
+        "'",
+        "{",
+        "]",
+        ",",
+        ":",
+        "é",
+        "\u{1F600}",
+        "\\\"",
+        "\\\\",
+        "\\/",
+        "\\b",
+        "\\f",
+        "\\n",
+        "\\r",
+        "\\t",
+        "\\u00e9",
+        "\\u0001",
+        "\\ud83d\\ude00",
+        "\\u007F",
+        "\\\\u0000",
+    ];
+    let pieces: String = (0..rng.random_range(0..6)).map(|_| *PIECES.choose(rng).unwrap()).collect();
+    format!("\"{pieces}\"")
+}
+
+pub fn jsonpath(rng: &mut SmallRng) -> String {
+    const STEPS: &[&str] = &[
+        ".a",
+        ".\"b c\"",
+        ".\"q\\\"\\\\\"",
+        "[*]",
+        "[0 to 3, last]",
+        ".*",
+        ".**{1 to 2}",
+        ".size()",
+        ".double()",
+        " ? (@.a > 1.50 && !(@.b == \"it's\"))",
+        " ? (exists (@.\"é\") || @ starts with \"x\")",
+        " ? (@ like_regex \"^a.*\" flag \"i\")",
+    ];
+    let mode = *["", "lax ", "strict "].choose(rng).unwrap();
+    let steps: String = (0..rng.random_range(0..5)).map(|_| *STEPS.choose(rng).unwrap()).collect();
+    quoted(&format!("{mode}${steps}"))
+}
+
+pub fn tsquery(rng: &mut SmallRng) -> String {
+    let word = |rng: &mut SmallRng| *["fat", "'o''k'", "rat:AB", "!cat", "super:*", "(a | b)"].choose(rng).unwrap();
+    let mut query = word(rng).to_owned();
+    for _ in 0..rng.random_range(0..4) {
+        query.push_str([" & ", " | ", " <-> ", " <3> "].choose(rng).unwrap());
+        query.push_str(word(rng));
+    }
+    quoted(&query)
+}
+
+/// A path of labels; none of them for the root.
+pub fn ltree(rng: &mut SmallRng) -> String {
+    let label = |rng: &mut SmallRng| {
+        let word = *["Top", "a", "B_2", "_", "007"].choose(rng).unwrap();
+        format!("{word}{}", rng.random_range(0..100))
+    };
+    let labels: Vec<String> = (0..rng.random_range(0..6)).map(|_| label(rng)).collect();
+    quoted(&labels.join("."))
+}
+
 /// A number of up to so many digits before and behind the point.
 pub fn number(rng: &mut SmallRng, whole: usize, fraction: usize) -> String {
     let mut digits = |most: usize| -> String {
@@ -208,12 +338,12 @@ pub fn wide(rng: &mut SmallRng) -> String {
         number(r, 8, 2),
         timestamptz(r),
         date(r),
-        "'\"happy\"'".to_owned(),
+        mood(r),
         inet(r),
         format!("'{:032x}'", r.random::<u128>()),
         format!("B'{:05b}'", r.random::<u8>() >> 3),
         format!("ARRAY[{}, NULL]", pair(r)),
-        format!("to_jsonb({}::text)", text(r)),
+        json(r),
         format!("chr({})::\"char\"", r.random_range(1..128)),
         time(r),
         timetz(r),

@@ -10,7 +10,7 @@
 //! | Connect Time, Debezium Time, MicroTime | long: microseconds since midnight |
 //! | Debezium NanoTimestamp, NanoTime | string, exact: ISO 8601, as in 2024-02-29T12:34:56.1234567 |
 //! | Debezium VariableScaleDecimal | string, exact |
-//! | Json, Xml, Uuid, Enum, EnumSet, ZonedTime, Interval … | string |
+//! | Json, Xml, Uuid, Enum, EnumSet, ZonedTime, IsoDate, IsoTime, IsoTimestamp, Interval … | string |
 //! | Bits, and bytes without a name | binary |
 //! | Point, Geometry, Geography | struct, as they come |
 
@@ -67,6 +67,16 @@ impl ConnectSchema {
     /// Whether it describes an object of columns.
     pub fn is_row(&self) -> bool {
         self.kind == "struct" && self.logical().is_none()
+    }
+
+    /// Whether it describes text.
+    pub fn is_text(&self) -> bool {
+        self.kind == "string"
+    }
+
+    /// Whether it is one of Debezium's envelopes, which it calls so.
+    pub fn is_envelope(&self) -> bool {
+        self.name.as_deref().is_some_and(|name| name.ends_with(".Envelope"))
     }
 
     /// Those columns, as far as they are wanted.

@@ -77,6 +77,7 @@ mod tests {
         let topic = Topic {
             id: None,
             partitions: vec![0],
+            leaders: BTreeMap::new(),
         };
         names.iter().map(|&name| (name.into(), topic.clone())).collect()
     }

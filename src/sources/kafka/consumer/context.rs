@@ -11,7 +11,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, error, warn};
 
 use super::faults::{Faults, explain};
-use super::member::Group;
+use super::member::{Group, Refusal};
 use crate::telemetry;
 
 /// What librdkafka tells beside its answers.
@@ -59,6 +59,17 @@ impl ClientContext for Context {
                     "group offsets are not committed, so dashboards do not see how far the tables are: grant the user READ on the group";
                 warn!(pipeline = %self.pipeline, group = self.group_id, reason, "{what}");
             }
+            return;
+        }
+        if let Some(group) = &self.group
+            && let Some(refusal) = match code {
+                RDKafkaErrorCode::InconsistentGroupProtocol => Some(Refusal::Strategy),
+                RDKafkaErrorCode::GroupAuthorizationFailed => Some(Refusal::Denied(reason.to_owned())),
+                _ => None,
+            }
+        {
+            // No fault of the connection: the flow that waits for lanes tells it.
+            group.refuse(refusal);
             return;
         }
         self.faults.note(code, reason);

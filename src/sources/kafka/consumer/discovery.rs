@@ -1,5 +1,8 @@
-//! Looks now and then for what has come to the topics or gone from them: new ones and new partitions, ones that were made anew, and records
-//! that a table waits for. Whatever changes the lanes ends the flow.
+//! Looks now and then for what has come to the topics or gone from them: new ones and new partitions, ones that were made anew, brokers that
+//! fall silent or answer again, and records that a table waits for. Whatever changes the lanes ends the flow.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -23,14 +26,22 @@ impl Shared {
             }
         };
         self.reader.faults.begin();
-        match self.find(&lanes) {
-            Ok(now) => {
-                self.reader.faults.answered();
+        let asked = self.find(&lanes).and_then(|now| Ok((self.reader.partitions(&now)?, now)));
+        match asked {
+            Ok(((_, waiting), now)) => {
+                if waiting.is_empty() {
+                    self.reader.faults.answered();
+                }
                 if was_down {
                     info!(pipeline = %self.pipeline, "the brokers answer again");
                     reason(None);
                 }
                 self.compare(&known, now);
+                let again = self.leave_waiting(&waiting);
+                if !again.is_empty() {
+                    let why = format!("their brokers answer again: {}", again.join(", "));
+                    self.changes.tell(why, false);
+                }
                 self.look_for_awaited_records();
                 true
             }
@@ -55,8 +66,8 @@ impl Shared {
             return;
         }
         let topics = self.find(&awaited);
-        match topics.and_then(|topics| self.reader.partitions(&topics, |_, _| true)) {
-            Ok(partitions) => {
+        match topics.and_then(|topics| self.reader.partitions(&topics)) {
+            Ok((partitions, _)) => {
                 let seen = |partition: &Partition| looked.get(&partition.lane()).map_or(partition.low, |at| partition.low.max(*at));
                 let new = partitions.iter().find(|partition| seen(partition) < partition.high);
                 if let Some(Partition { topic, .. }) = new {
@@ -73,10 +84,11 @@ impl Shared {
         if *known == now {
             return;
         }
-        let changed: Vec<&str> = now
-            .iter()
-            .filter(|(name, topic)| known.get(*name) != Some(*topic))
-            .map(|(name, _)| &**name)
+        let names: BTreeSet<&Arc<str>> = known.keys().chain(now.keys()).collect();
+        let changed: Vec<&str> = names
+            .into_iter()
+            .filter(|name| known.get(*name) != now.get(*name))
+            .map(|name| &**name)
             .collect();
         let why = format!("topics or partitions have changed: {}", changed.join(", "));
         info!(pipeline = %self.pipeline, why, "lanes have changed");

@@ -135,6 +135,12 @@ pub(super) fn refused(error: KafkaError) -> Error {
             "option_refused",
             format!("`kafka.options.{name}` is refused by librdkafka: {reason}. Correct or remove it."),
         ),
+        // librdkafka's default, which is not built in.
+        KafkaError::ClientCreation(reason) if reason.contains("SASL mechanism GSSAPI") => Error::config(
+            "option_refused",
+            "`kafka.options.\"security.protocol\"` asks for a login, and Kerberos (GSSAPI), which that means by itself, is not built in. \
+             Log in with `kafka.sasl`, which sets the protocol as well, or name another in `kafka.options.\"sasl.mechanisms\"`.",
+        ),
         KafkaError::ClientCreation(reason) => Error::config(
             "option_refused",
             format!("The options of `kafka` do not fit together: {reason}. Correct `kafka.tls`, `kafka.sasl` or `kafka.options`."),
@@ -143,9 +149,14 @@ pub(super) fn refused(error: KafkaError) -> Error {
     }
 }
 
+/// What librdkafka makes of a broker that does not answer its first question. Brokers of today are frozen, or busy.
+const MISGUESS: &str = ": probably due to broker version < 0.10 (see api.version.request configuration)";
+
 /// What an error of the client means, and who acts.
 pub(super) fn explain(code: RDKafkaErrorCode, reason: &str, brokers: &str) -> Error {
     use RDKafkaErrorCode as C;
+    let reason = reason.replace(MISGUESS, "");
+    let reason = reason.as_str();
     // A broker that goes while it is asked for a login has refused nothing.
     let interrupted = reason.contains("handshake failed: Local: ");
     let foreign = code == C::BadMessage && reason.contains("in state APIVERSION_QUERY");
@@ -279,6 +290,16 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_a_login_without_a_mechanism_is_told_where_it_is_set() {
+        let made = rdkafka::ClientConfig::new()
+            .set("security.protocol", "SASL_SSL")
+            .create::<rdkafka::consumer::BaseConsumer>();
+        let error = refused(made.err().expect("no Kerberos is built in"));
+        assert_eq!((error.kind, error.code), (Kind::Config, "option_refused"));
+        assert!(error.what.contains("`kafka.sasl`") && !error.what.contains("recompile"), "{error}");
+    }
+
+    #[test]
     fn who_refused_what_is_told_from_who_went_meanwhile() {
         let cases = [
             (
@@ -308,6 +329,16 @@ mod tests {
             assert_eq!(error.exit_code(), exit_code, "{error}");
             assert!(error.what.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_broker_that_does_not_answer_is_not_taken_for_an_old_one() {
+        let reason = format!("b:9092/1: ApiVersionRequest failed: Local: Timed out{MISGUESS} (after 10000ms in state APIVERSION_QUERY)");
+        let error = explain(RDKafkaErrorCode::BrokerTransportFailure, &reason, "b");
+        assert!(
+            error.what.contains("Timed out (after") && !error.what.contains("version <"),
+            "{error}"
+        );
     }
 
     #[test]

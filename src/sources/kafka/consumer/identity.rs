@@ -5,16 +5,22 @@
 //! came from are asked for the ids of their topics: a broker that has served a topic knows it by its new id from before that on, and the
 //! id of a topic that is gone never comes back. Where all ids are as they were, so were those of all records before the question.
 //!
-//! That is one question for each commit and broker, and none where nothing was read since the last one.
+//! A broker that has died answers nothing. Brokers hear of all changes in one order, and that one of them is gone comes behind whatever that
+//! one had heard: so, once its cluster has given it up, the word of any broker that says so is as good. Until then it is waited for a while,
+//! and then what it served is dropped.
+//!
+//! That is one question for each commit and broker, and none where no record was read since the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::try_join_all;
+use tokio::time::sleep;
 
-use super::topics::Topic;
+use super::topics::{Told, Topic};
 use super::{Reader, blocking};
 use crate::error::{Error, Result};
 use crate::sources::Confirm;
@@ -25,6 +31,8 @@ pub(super) type Served = BTreeSet<(i32, usize)>;
 
 /// No broker in particular: of what the plan was made from.
 const ANY: i32 = -1;
+/// How often it is looked whether a broker that does not answer was given up. A broker that is asked over a fast link has answered before.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The topics of one flow.
 pub(in crate::sources::kafka) struct Identity {
@@ -82,16 +90,48 @@ impl Identity {
         for (broker, topic) in asked.keys() {
             brokers.entry(*broker).or_default().push(topic.to_string());
         }
-        let answers = brokers.into_iter().map(|(broker, names)| {
-            let reader = Arc::clone(&self.reader);
-            blocking(move || reader.topics_at(Some(broker).filter(|&broker| broker != ANY), &names))
-        });
+        let answers = brokers.into_iter().map(|(broker, names)| self.told(broker, names));
         for (name, topic) in try_join_all(answers).await?.into_iter().flatten() {
             self.compare(&name, topic.as_ref())?;
         }
         // What has come meanwhile is asked for the next time.
         self.unasked().served.retain(|place, run| asked.get(place) != Some(run));
         Ok(())
+    }
+
+    /// What a broker tells about these topics, or another one that says that it is gone.
+    async fn told(&self, broker: i32, names: Vec<String>) -> Result<Told> {
+        let (reader, asked) = (Arc::clone(&self.reader), names.clone());
+        let own = blocking(move || reader.topics_at(Some(broker).filter(|&broker| broker != ANY), &asked));
+        let told = tokio::select! {
+            biased;
+            // First, for nobody knows better. Cancelled, it ends by itself: within the time that brokers have to answer.
+            told = own => told,
+            // Cancel safe: it only asks.
+            told = self.told_without(broker, names) => told,
+        };
+        told.map_err(|error| {
+            if broker == ANY || error.code != "broker_unreachable" {
+                return error;
+            }
+            self.reader.unheard().insert(Some(broker));
+            let what = format!(
+                "Broker {broker} does not answer whether the topics still are what they were when it served records of them: what was \
+                 read since the last commit is dropped, and read again from the brokers that answer. Check that broker {broker} is up."
+            );
+            Error::transient("broker_unreachable", what)
+        })
+    }
+
+    /// What another broker tells about these topics, once it says that this one is gone.
+    async fn told_without(&self, broker: i32, names: Vec<String>) -> Result<Told> {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let (reader, names) = (Arc::clone(&self.reader), names.clone());
+            if let Some(told) = blocking(move || reader.topics_without(broker, &names)).await? {
+                return Ok(told);
+            }
+        }
     }
 
     fn compare(&self, name: &str, now: Option<&Topic>) -> Result<()> {

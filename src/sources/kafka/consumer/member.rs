@@ -23,10 +23,13 @@ use crate::error::{Error, Result};
 /// How often events of the group are looked at, and whether lanes are due to be given back.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
+/// How long it may take to leave. In a rebalance the broker hears nothing of us before all others have joined, which they do with their next
+/// heartbeat (3 s); librdkafka waits 5 s for the answer. Who ends sooner is waited for as one that has died.
+const LEAVE_MAX: Duration = Duration::from_secs(6);
+
 pub(super) type Lanes = BTreeSet<(String, i32)>;
 
 /// What the group gives to a flow.
-#[derive(Default)]
 pub(super) struct Joined {
     pub flow: u64,
     pub lanes: Lanes,
@@ -44,8 +47,10 @@ pub(super) struct Group {
 #[derive(Default)]
 struct State {
     assigned: Lanes,
-    /// The group has given us something, be it nothing.
+    /// The group has given us something, be it nothing, and has not taken all back since.
     joined: bool,
+    /// Why the group did not let us in when it was last asked.
+    refused: Option<Refusal>,
     /// Lanes came while no flow was open: perhaps after the tables were read from which the next one begins.
     fresh: bool,
     /// Flows are counted; the one that is open.
@@ -53,6 +58,14 @@ struct State {
     flows: u64,
     revoking: Option<Revoking>,
     leaving: bool,
+}
+
+/// Why a group does not let us in.
+pub(super) enum Refusal {
+    /// Its members share out lanes in another way.
+    Strategy,
+    /// We may not, as the brokers say it.
+    Denied(String),
 }
 
 struct Revoking {
@@ -76,7 +89,7 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A flow opens: its number and its lanes, or None while the group has not answered yet. No lanes are given when some came since the
+    /// A flow opens: its number and its lanes, or None while the group has not said which. No lanes are given when some came since the
     /// last flow: whoever had them may have published since the tables were read, so they have to be read once more.
     pub(super) fn open(&self) -> Option<Joined> {
         let mut state = self.lock();
@@ -102,6 +115,12 @@ impl Group {
             lanes: lanes.cloned().collect(),
             again: false,
         })
+    }
+
+    /// The group does not let us in.
+    pub(super) fn refuse(&self, why: Refusal) {
+        self.lock().refused = Some(why);
+        self.changes.tell("the group does not let us in".to_owned(), false);
     }
 
     /// The flow of this number has ended, and with it all that it staged.
@@ -145,7 +164,7 @@ impl Group {
         } else {
             state.assigned.extend(lanes);
         }
-        state.joined = true;
+        (state.joined, state.refused) = (true, None);
         drop(state);
         self.changes.tell(why, false);
     }
@@ -160,6 +179,8 @@ impl Group {
             "lanes go to another member of the group"
         };
         let mut state = self.lock();
+        // What is left is told by the next assignment; until then nobody knows whether there is any.
+        state.joined &= !lost && matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         match state.flow {
             Some(flow) if !lost && !state.leaving => {
                 state.revoking = Some(Revoking {
@@ -206,6 +227,9 @@ impl Group {
 /// A member of a group. Leaves it when it is dropped.
 pub(super) struct Member {
     consumer: Arc<Client>,
+    /// The group's name, and how we ask it to share out lanes.
+    id: String,
+    strategy: String,
     pub(super) group: Arc<Group>,
     topics: Mutex<Vec<String>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -216,7 +240,7 @@ impl Member {
         let consumer: BaseConsumer<Context> = config
             .create_with_context(context)
             .map_err(|error| faults::failed("join the group", error, brokers))?;
-        let consumer = Arc::new(Client::new(consumer));
+        let consumer = Arc::new(Client::new(consumer, LEAVE_MAX));
         let thread = thread::Builder::new()
             .name("kafka-group".to_owned())
             .spawn({
@@ -224,8 +248,11 @@ impl Member {
                 move || serve(&consumer, &group)
             })
             .map_err(|error| Error::transient("no_thread", "no thread could be started for the group").because(error))?;
+        let property = |name| config.get(name).unwrap_or_default().to_owned();
         Ok(Self {
             consumer,
+            id: property("group.id"),
+            strategy: property("partition.assignment.strategy"),
             group,
             topics: Mutex::default(),
             thread: Some(thread),
@@ -252,6 +279,18 @@ impl Member {
         }
     }
 
+    /// Why the group has not let us in, told once for each time that it was asked. The client asks again every ten seconds or so.
+    pub(super) fn refusal(&self, brokers: &str) -> Option<Error> {
+        let refusal = self.group.lock().refused.take()?;
+        Some(match refusal {
+            Refusal::Strategy => refused(&self.id, &self.strategy),
+            Refusal::Denied(reason) => {
+                let what = format!("group `{}`: {reason}", self.id);
+                faults::explain(RDKafkaErrorCode::GroupAuthorizationFailed, &what, brokers)
+            }
+        })
+    }
+
     /// Why the group will never take us back (K19: another instance has our `group.instance.id`).
     pub(super) fn fatal(&self, brokers: &str) -> Option<Error> {
         let (code, reason) = self.consumer.client().fatal_error()?;
@@ -272,6 +311,18 @@ impl Drop for Member {
             drop(thread.join());
         }
     }
+}
+
+/// Why a group does not let us in, who ask it to share out lanes this way.
+pub(super) fn refused(group: &str, strategy: &str) -> Error {
+    Error::transient(
+        "group_refused",
+        format!(
+            "Group `{group}` does not let us in: its members share out partitions in another way than ours, `{strategy}`. Set `group` to one \
+             that no other program has; or, if they are instances of alluvium, give all of them the same \
+             `kafka.options.\"partition.assignment.strategy\"`."
+        ),
+    )
 }
 
 /// Serves the group's events for as long as we are a member, however long a commit of the tables takes.

@@ -5,12 +5,16 @@
 //! a table holds decides where its lanes are read, never an offset that a broker remembers.
 
 mod absent;
+mod admin;
 mod client;
 mod context;
+mod coordinator;
 mod discovery;
 mod faults;
 mod identity;
 mod member;
+mod offsets;
+mod opening;
 mod properties;
 mod queue;
 mod reading;
@@ -18,6 +22,7 @@ mod sample;
 mod silence;
 mod suspicion;
 mod topics;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,9 +43,10 @@ use self::context::Context;
 use self::faults::Faults;
 use self::member::{Group, Joined, Member};
 use self::silence::Silence;
-use self::topics::{Topic, Topics};
+use self::topics::Topics;
+use self::waiting::Waiting;
 use super::catch_up::{CatchUp, Left};
-use super::lanes::{Begun, Plan, Wanted, no_topic, plan};
+use super::lanes::{Begun, Plan, no_topic};
 use super::options::Properties;
 use super::progress::{Gauged, Progress};
 use crate::config::Start;
@@ -49,9 +55,11 @@ use crate::position::{Checkpoint, Lane};
 use crate::status::Board;
 use crate::table::{Lanes, TableId};
 
+pub(super) use self::opening::OwnedWanted;
 pub(super) use self::properties::misfit;
 pub(super) use self::reading::Reading;
 pub use self::sample::Sample;
+pub use self::waiting::partitions_waiting;
 
 /// How often the client's events are served, and its thread looks whether it shall end.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -59,8 +67,10 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// How often unreachable brokers are asked whether they are back.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// How long the first assignment of a group may take before a flow opens with no lanes. A rebalance of a large group takes some seconds.
+/// How long a group may take to give us lanes. A rebalance of a large group takes some seconds.
 const JOIN_MAX: Duration = Duration::from_secs(20);
+/// How long the client that reads may take to close. A broker that answers takes some milliseconds to hear of it.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// librdkafka's default of `session.timeout.ms`.
 const SESSION_MS: u64 = 45_000;
 
@@ -94,6 +104,7 @@ pub(super) struct Reader {
     faults: Arc<Faults>,
     brokers: String,
     stopping: AtomicBool,
+    unheard: Mutex<BTreeSet<Option<i32>>>,
 }
 
 impl Reader {
@@ -133,6 +144,8 @@ struct Shared {
     changes: Changes,
     discovery: Duration,
     prefetch_bytes: usize,
+    /// How members share out lanes.
+    strategy: String,
     /// How long the group waits for a member that is silent.
     session: Duration,
     /// What is to be answered: while a flow is read, whoever looks for what has changed; else the opening of one, which asks for more.
@@ -146,6 +159,7 @@ struct Watched {
     lanes: Vec<Lanes>,
     topics: Topics,
     absent: Absent,
+    waiting: Waiting,
     progress: Weak<Progress>,
     board: Option<Board>,
     gauged: Gauged,
@@ -162,8 +176,6 @@ pub(super) struct Opened {
     pub plan: Plan,
     /// What is left of a catch-up; None where it is no catch-up.
     pub left: Option<Left>,
-    /// The group has said which lanes are ours. Where there is no group, all are.
-    pub is_joined: bool,
     /// The group's number for it.
     flow: Option<u64>,
 }
@@ -194,10 +206,11 @@ impl KafkaClient {
         };
         let consumer: BaseConsumer<Context> = config.create_with_context(context(None)).map_err(faults::refused)?;
         let reader = Arc::new(Reader {
-            consumer: Client::new(consumer),
+            consumer: Client::new(consumer, CLOSE_MAX),
             faults: Arc::clone(&faults),
             brokers: brokers.clone(),
             stopping: AtomicBool::new(false),
+            unheard: Mutex::default(),
         });
         let session_ms = properties.get("session.timeout.ms").and_then(|ms| ms.parse().ok());
         let session = Duration::from_millis(session_ms.unwrap_or(SESSION_MS));
@@ -215,6 +228,7 @@ impl KafkaClient {
             changes,
             discovery,
             prefetch_bytes: properties.prefetch_bytes,
+            strategy: properties.get("partition.assignment.strategy").unwrap_or_default().to_owned(),
             session,
             silence: Silence::default(),
             watched,
@@ -257,10 +271,10 @@ impl KafkaClient {
         {
             warn!(pipeline = %shared.pipeline, %table, "no topic matches its `topic_pattern` yet");
         }
-        let (is_joined, flow, ours) = match &shared.member {
-            None => (true, None, None),
+        let (flow, ours) = match &shared.member {
+            None => (None, None),
             // A pattern that matches nothing yet: there is no group to be in.
-            Some(_) if topics.is_empty() => (true, None, Some(BTreeSet::new())),
+            Some(_) if topics.is_empty() => (None, Some(BTreeSet::new())),
             Some(member) => {
                 // A catch-up without lanes is none. Members that have died may be found out one after the other.
                 let dying = if wanted.until_caught_up {
@@ -268,12 +282,11 @@ impl KafkaClient {
                 } else {
                     Duration::ZERO
                 };
-                let joined = joined(member, &mut changes, &shared.reader.brokers, JOIN_MAX + dying).await?;
-                if joined.as_ref().is_some_and(|joined| joined.again) {
+                let joined = shared.joined(member, &mut changes, JOIN_MAX.max(shared.session) + dying).await?;
+                if joined.again {
                     changes.mark_changed();
                 }
-                let flow = joined.as_ref().map(|joined| joined.flow);
-                (joined.is_some(), flow, Some(joined.unwrap_or_default().lanes))
+                (Some(joined.flow), Some(joined.lanes))
             }
         };
         let planned = blocking(move || {
@@ -282,12 +295,7 @@ impl KafkaClient {
         });
         match planned.await {
             Ok((plan, left)) => {
-                let opened = Opened {
-                    plan,
-                    left,
-                    is_joined,
-                    flow,
-                };
+                let opened = Opened { plan, left, flow };
                 Ok((opened, changes))
             }
             Err(error) => {
@@ -325,6 +333,8 @@ impl KafkaClient {
         progress.take_over(&mut watched.gauged);
         watched.progress = Arc::downgrade(progress);
         watched.board = Some(board.clone());
+        drop(watched);
+        self.shared.show_waiting();
     }
 
     /// Tells the brokers how far the tables are. Not waited for.
@@ -361,70 +371,9 @@ impl Drop for KafkaClient {
     }
 }
 
-/// What [`plan`] borrows, owned, so that it can be taken to another thread.
-pub(super) struct OwnedWanted {
-    pub tables: Vec<(TableId, Lanes)>,
-    pub resume: crate::sources::Resume,
-    pub policy: super::start::Policy,
-    pub until_caught_up: bool,
-}
-
 impl Shared {
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The topics as they are now, kept to see changes, and told to the group.
-    fn topics(&self, lanes: Vec<Lanes>) -> Result<Topics> {
-        self.reader.faults.begin();
-        let topics = self.find(&lanes)?;
-        if let Some(member) = &self.member {
-            member.subscribe(topics.keys().map(|name| name.to_string()).collect(), &self.reader.brokers)?;
-        }
-        let mut watched = self.watched();
-        watched.lanes = lanes;
-        watched.topics.clone_from(&topics);
-        Ok(topics)
-    }
-
-    fn plan(&self, topics: &Topics, is_ours: impl Fn(&str, i32) -> bool, wanted: &OwnedWanted) -> Result<(Plan, Option<Left>)> {
-        let OwnedWanted {
-            tables,
-            resume,
-            policy,
-            until_caught_up,
-        } = wanted;
-        let begun = self.watched().begun.clone();
-        let wanted = Wanted {
-            tables,
-            resume,
-            policy: *policy,
-            begun: &begun,
-            is_ours: &is_ours,
-        };
-        // Where a table begins with a topic, it begins with all its partitions, whoever reads them.
-        let begins = |(name, topic): &(&Arc<str>, &Topic)| self.member.is_some() && wanted.begins(name, topic.id.as_deref());
-        let begun_now: BTreeSet<&str> = topics.iter().filter(begins).map(|(name, _)| &**name).collect();
-        let asked = |topic: &str, partition: i32| *until_caught_up || is_ours(topic, partition) || begun_now.contains(topic);
-        let partitions = self.reader.partitions(topics, asked)?;
-        self.reader.faults.answered();
-        let mut plan = plan(&partitions, &wanted)?;
-        let fed_from = |lanes: &Lanes| {
-            let taken = topics.iter().filter(|(name, _)| lanes.takes_topic(name));
-            taken.map(|(_, topic)| topic.partitions.len()).sum()
-        };
-        plan.partitions = tables.iter().map(|(_, lanes)| fed_from(lanes)).collect();
-        let (mut watched, now) = (self.watched(), Instant::now());
-        watched.begun.extend(plan.begun.clone());
-        if !until_caught_up {
-            return Ok((plan, None));
-        }
-        // What one has alone, it reads to its end in each flow; others may be waited for over many.
-        let kept = watched.catch_up.take().filter(|_| self.member.is_some());
-        let mut catch_up = kept.unwrap_or_else(|| CatchUp::begin(&partitions, self.session, now));
-        let left = catch_up.left(&plan, now);
-        watched.catch_up = Some(catch_up);
-        Ok((plan, Some(left?)))
     }
 
     /// The client's thread: serves its events, looks for new topics and partitions, shows how far the flow is.
@@ -448,7 +397,8 @@ impl Shared {
                 }
             }
             down |= self.reader.faults.take_down();
-            if discovered.elapsed() >= if down { ASK_AGAIN.min(self.discovery) } else { self.discovery } {
+            let is_silent = down || !self.watched().waiting.is_empty();
+            if discovered.elapsed() >= self.discovery || is_silent && discovered.elapsed() >= ASK_AGAIN {
                 down = !self.discover(down);
                 discovered = Instant::now();
                 if down || self.watched().progress.strong_count() > 0 {
@@ -463,6 +413,33 @@ impl Shared {
         }
     }
 
+    /// Waits until the group has said which lanes are ours.
+    async fn joined(&self, member: &Member, changes: &mut watch::Receiver<Change>, patience: Duration) -> Result<Joined> {
+        let began = tokio::time::Instant::now();
+        let mut told = patience <= JOIN_MAX;
+        loop {
+            changes.mark_unchanged();
+            let brokers = &self.reader.brokers;
+            if let Some(refusal) = member.fatal(brokers).or_else(|| member.refusal(brokers)) {
+                return Err(refusal);
+            }
+            if let Some(joined) = member.group.open() {
+                return Ok(joined);
+            }
+            // Cancel safe: a change is looked at once more, and times stay.
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| Error::bug("the Kafka client has gone"))?,
+                () = tokio::time::sleep_until(began + patience) => {
+                    return Err(self.reader.faults.hopeless(brokers).unwrap_or_else(not_joined));
+                }
+                () = tokio::time::sleep_until(began + JOIN_MAX), if !told => {
+                    told = true;
+                    warn!(pipeline = %self.pipeline, "the group gives us no lanes yet; it is waited for");
+                }
+            }
+        }
+    }
+
     fn show(&self) {
         let progress = self.watched().progress.upgrade();
         if let Some(progress) = progress {
@@ -472,22 +449,12 @@ impl Shared {
     }
 }
 
-/// Waits for the group's first answer. None when it takes too long: then the flow opens without lanes, and again when they come.
-async fn joined(member: &Member, changes: &mut watch::Receiver<Change>, brokers: &str, patience: Duration) -> Result<Option<Joined>> {
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        changes.mark_unchanged();
-        if let Some(fatal) = member.fatal(brokers) {
-            return Err(fatal);
-        }
-        if let Some(opened) = member.group.open() {
-            return Ok(Some(opened));
-        }
-        tokio::select! {
-            changed = changes.changed() => changed.map_err(|_| Error::bug("the Kafka client has gone"))?,
-            () = tokio::time::sleep_until(deadline) => return Ok(None),
-        }
-    }
+fn not_joined() -> Error {
+    Error::transient(
+        "group_not_joined",
+        "The group has given us no lanes: its other members have not given any back, one has died and is still waited for, or the broker \
+         that coordinates the group does not answer. Check that all brokers are up, and see what the other members do.",
+    )
 }
 
 /// Runs a call that waits for the brokers where it holds up nobody.

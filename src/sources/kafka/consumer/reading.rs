@@ -1,8 +1,11 @@
 //! Threads that fetch and decode: each has a queue of its own and the lanes that are directed to it, so lanes are decoded side by side
 //! and each in its order.
 //!
-//! As many threads as there are cores, not as there are lanes: what is fetched ahead is bounded by queue, and a topic may have a thousand
-//! partitions. A thread takes what has come in one run, asks for the memory that its rows will take, decodes, and hands the portion over.
+//! As many queues and threads as there are cores, not as there are lanes: a topic may have a thousand partitions, and what is fetched ahead is
+//! bounded by queue, so each would have a thread, and a thousandth of that. A lane is in one queue, which keeps its order, and gets its turn
+//! there: brokers put a bounded piece of each partition into an answer. The price: two busy lanes may come to share a core.
+//!
+//! A thread takes what has come in one run, asks for the memory that its rows will take, decodes, and hands the portion over.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -86,6 +89,7 @@ impl Reading {
                 queue: Arc::clone(&queue),
                 batcher,
                 lanes: LaneTable::new(&opened.plan),
+                next: opened.plan.lanes.iter().map(|lane| lane.start).collect(),
                 topics: opened.plan.lanes.iter().map(|lane| Arc::clone(&lane.topic)).collect(),
                 identity: Arc::clone(&identity),
                 brokers: reader.brokers.clone(),
@@ -137,6 +141,8 @@ struct Worker {
     queue: Arc<Queue>,
     batcher: Batcher,
     lanes: LaneTable,
+    /// By number of the lane: the first offset that has not come yet.
+    next: Vec<u64>,
     /// The name of each lane's topic.
     topics: Arc<[Arc<str>]>,
     identity: Arc<Identity>,
@@ -198,18 +204,20 @@ impl Worker {
         for item in fetched.iter() {
             let error = item.error();
             let lane = self.lanes.find(item).ok_or_else(|| stray(item, error, &self.brokers))?;
-            let place = (item.broker(), lane);
-            // Neighbours are mostly of one lane.
-            if last != Some(place) {
-                last = Some(place);
-                served.insert(place);
-            }
+            let at = u64::try_from(item.offset()).unwrap_or(0);
             match error {
                 None => {
                     messages.push(item.message(&topics[lane]));
                     lanes.push(lane);
+                    self.next[lane] = at + 1;
                 }
-                Some(RDKafkaErrorCode::PartitionEOF) => ends.extend(contained(lane, item.offset())),
+                // Where it passes nothing it says nothing, and nobody has to be asked for it.
+                Some(RDKafkaErrorCode::PartitionEOF) if at <= self.next[lane] => continue,
+                Some(RDKafkaErrorCode::PartitionEOF) => {
+                    // As the last offset contained.
+                    ends.push((lane, at - 1));
+                    self.next[lane] = at;
+                }
                 Some(code) => {
                     let place = format!(
                         "{}/{} at offset {}: {}",
@@ -220,6 +228,12 @@ impl Worker {
                     );
                     return Err(explain(code, &place, &self.brokers));
                 }
+            }
+            let place = (item.broker(), lane);
+            // Neighbours are mostly of one lane.
+            if last != Some(place) {
+                last = Some(place);
+                served.insert(place);
             }
         }
         self.identity.served(&served);
@@ -261,11 +275,6 @@ impl Worker {
         self.hand_over(doubtful);
         self.runtime.block_on(self.stop.run_until_cancelled(self.budget.acquire(bytes)))
     }
-}
-
-/// An offset of a lane's end as the last offset contained, where there is one.
-fn contained(lane: usize, end: i64) -> Option<(usize, u64)> {
-    Some((lane, u64::try_from(end).ok()?.checked_sub(1)?))
 }
 
 /// Where a portion that begins at `from` ends, and its bytes: at the limit or where one stands apart, but with one message at least.

@@ -12,6 +12,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::faults::explain;
 use super::queue::{Fetched, Queue};
 use super::reading::{LaneTable, stray};
+use super::waiting::{Waiting, names};
 use super::{KafkaClient, Shared, blocking};
 use crate::error::Result;
 use crate::sources::decode::Message;
@@ -34,30 +35,34 @@ pub enum Sample {
 }
 
 impl KafkaClient {
-    /// Shows records of the topics that `lanes` takes to `look`, run by run, until it says that it has seen enough; it keeps what it
-    /// sees in the value that is returned. Not while a flow is open: the client reads one thing at a time.
+    /// Shows records of the topics that `lanes` takes to `look`, run by run, until it says that it has seen enough. Returns what it keeps
+    /// of them, and the names of the partitions of which it saw nothing because they wait. Not while a flow is open: the client reads one
+    /// thing at a time.
     pub async fn sample<T: Default + Send + 'static>(
         &self,
         lanes: Lanes,
         sample: Sample,
         mut look: impl FnMut(&mut T, &[Message<'_>]) -> Result<bool> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<(T, Vec<String>)> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             let mut seen = T::default();
-            shared.sample(&lanes, sample, |messages| look(&mut seen, messages))?;
-            Ok(seen)
+            let waiting = shared.sample(&lanes, sample, |messages| look(&mut seen, messages))?;
+            Ok((seen, names(&waiting)))
         })
         .await
     }
 }
 
 impl Shared {
-    fn sample(&self, lanes: &Lanes, sample: Sample, look: impl FnMut(&[Message<'_>]) -> Result<bool>) -> Result<()> {
+    fn sample(&self, lanes: &Lanes, sample: Sample, look: impl FnMut(&[Message<'_>]) -> Result<bool>) -> Result<Waiting> {
         self.reader.faults.begin();
         let topics = self.find(std::slice::from_ref(lanes))?;
-        let partitions = self.reader.partitions(&topics, |_, _| true)?;
-        self.reader.faults.answered();
+        // Of those that wait there is nothing to be seen. When they come, their records have come.
+        let (partitions, waiting) = self.reader.partitions(&topics)?;
+        if waiting.is_empty() {
+            self.reader.faults.answered();
+        }
         let looked = self.watched().looked.clone();
         let mut plan = Plan::default();
         for partition in &partitions {
@@ -90,7 +95,7 @@ impl Shared {
         if let (Some(next), Sample::All) = (next, sample) {
             self.watched().looked.extend(plan.lanes.into_iter().map(|lane| lane.lane).zip(next));
         }
-        Ok(())
+        Ok(waiting)
     }
 
     /// Shows what comes, until every lane has been shown to its end or nothing comes any more. Returns what would be shown next of each; None

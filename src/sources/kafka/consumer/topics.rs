@@ -1,10 +1,10 @@
-//! What the brokers tell about topics: their partitions, their ids, and where they begin and end.
+//! What the brokers tell about topics: their partitions, who leads these, and their ids.
 //!
-//! Topic ids come from DescribeTopics, which the safe wrapper does not have; the `unsafe` of it stands in this file.
+//! Topic ids come from DescribeTopics, which the safe wrapper does not have; the `unsafe` of it stands in this file, and in `admin`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::bindings as native;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{IsError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::Reader;
+use super::admin::{Answer, ask_for_operations, may_read};
 use super::faults::{explain, failed};
 use crate::error::{Error, Result};
-use crate::sources::kafka::lanes::Partition;
 use crate::table::Lanes;
 
 /// How long the brokers may take to answer. A start over a slow link takes a second.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at what the client complains about: a refused login is told at once rather than after all the waiting.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Kafka's own topics, which no pattern means.
 const INTERNAL: &[&str] = &[
     "__consumer_offsets",
@@ -35,14 +35,34 @@ const INTERNAL: &[&str] = &[
     "__cluster_metadata",
 ];
 
+/// What is asked of topics beside what they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// What we may do with them.
+    Operations,
+}
+
 /// A topic as the brokers describe it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Eq)]
 pub(super) struct Topic {
     pub id: Option<String>,
     pub partitions: Vec<i32>,
+    /// The broker that leads a partition, where one does.
+    pub leaders: BTreeMap<i32, i32>,
+}
+
+/// Leaders move, and the topic stays what it was.
+impl PartialEq for Topic {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.partitions == other.partitions
+    }
 }
 
 pub(super) type Topics = BTreeMap<Arc<str>, Topic>;
+
+/// Topics as one broker knows them: None where it knows none of that name.
+pub(super) type Told = Vec<(String, Option<Topic>)>;
 
 impl Reader {
     /// The topics that any of `lanes` takes, and the names of those that are named and missing. A pattern may match nothing.
@@ -71,8 +91,13 @@ impl Reader {
     }
 
     /// Repeats a call to the brokers until it is answered, time is up, or the client says why it never will be.
-    fn ask<T>(&self, what: &str, mut call: impl FnMut(Duration) -> rdkafka::error::KafkaResult<T>) -> Result<T> {
-        let deadline = Instant::now() + ANSWER_MAX;
+    pub(super) fn ask<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut call: impl FnMut(Duration) -> rdkafka::error::KafkaResult<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + patience;
         loop {
             match call(LOOK_EVERY * 4) {
                 Ok(answer) => return Ok(answer),
@@ -117,56 +142,9 @@ impl Reader {
     }
 
     fn topic_names(&self) -> Result<Vec<String>> {
-        let all = self.ask("list the topics", |wait| self.consumer.fetch_metadata(None, wait))?;
+        let all = self.ask("list the topics", ANSWER_MAX, |wait| self.consumer.fetch_metadata(None, wait))?;
         let names = all.topics().iter().map(|topic| topic.name().to_owned());
         Ok(names.filter(|name| !INTERNAL.contains(&name.as_str())).collect())
-    }
-
-    /// Where these partitions begin and end now. The end is that of the committed records: what `read_committed` can reach.
-    pub(super) fn partitions(&self, topics: &Topics, wanted: impl Fn(&str, i32) -> bool) -> Result<Vec<Partition>> {
-        let mut list = TopicPartitionList::new();
-        for (name, topic) in topics {
-            for &partition in topic.partitions.iter().filter(|&&partition| wanted(name, partition)) {
-                list.add_partition(name, partition);
-            }
-        }
-        if list.count() == 0 {
-            return Ok(Vec::new());
-        }
-        let (low, high) = (self.offsets(&list, Offset::Beginning)?, self.offsets(&list, Offset::End)?);
-        let place = |((name, partition), low): (&(String, i32), &u64)| {
-            let (name, topic) = topics.get_key_value(name.as_str())?;
-            let high = *high.get(&(name.to_string(), *partition))?;
-            Some(Partition {
-                topic: Arc::clone(name),
-                partition: *partition,
-                topic_id: topic.id.clone(),
-                low: *low,
-                high,
-            })
-        };
-        Ok(low.iter().filter_map(place).collect())
-    }
-
-    fn offsets(&self, list: &TopicPartitionList, which: Offset) -> Result<BTreeMap<(String, i32), u64>> {
-        let answer = self.ask("ask where the partitions begin and end", |wait| {
-            let mut asked = list.clone();
-            asked.set_all_offsets(which)?;
-            let answer = self.consumer.offsets_for_times(asked, wait)?;
-            answer.elements().iter().try_for_each(|element| element.error())?;
-            Ok(answer)
-        })?;
-        let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
-            let raw = element.offset().to_raw().and_then(|raw| u64::try_from(raw).ok());
-            let raw = raw.ok_or_else(|| {
-                Error::transient(
-                    "broker_error",
-                    format!("No offset was told for {}/{}", element.topic(), element.partition()),
-                )
-            });
-            Ok(((element.topic().to_owned(), element.partition()), raw?))
-        };
-        answer.elements().iter().map(offset).collect()
     }
 
     /// The high watermark, as the last answer to a fetch told it.
@@ -178,22 +156,46 @@ impl Reader {
         if error.is_error() { None } else { u64::try_from(high).ok() }
     }
 
+    /// What a broker that answers tells of all of them, and of this topic.
+    fn metadata(&self, topic: &str) -> Result<Metadata> {
+        let ask = || {
+            self.ask("reach the brokers", ANSWER_MAX, |wait| {
+                self.consumer.fetch_metadata(Some(topic), wait)
+            })
+        };
+        let answer = ask()?;
+        if answer.orig_broker_id() < 0 {
+            return ask(); // The first one comes over a connection that does not know yet whose it is.
+        }
+        Ok(answer)
+    }
+
     /// A broker that answers. Requests for administrators go to the controller otherwise, and a cluster may be without one for a moment.
     fn any_broker(&self, topic: &str) -> Result<i32> {
-        let answer = self.ask("reach the brokers", |wait| self.consumer.fetch_metadata(Some(topic), wait))?;
-        // A first answer comes over a connection that does not know yet whose it is; then any broker of the answer will do.
+        let answer = self.metadata(topic)?;
         let known = |id: &i32| *id >= 0;
         let named = || answer.brokers().iter().map(|broker| broker.id()).find(known);
         Ok(Some(answer.orig_broker_id()).filter(known).or_else(named).unwrap_or(-1))
     }
 
-    /// Topics as a broker knows them, by DescribeTopics: None where it knows none of that name. Without a broker, any is asked.
-    pub(super) fn topics_at(&self, broker: Option<i32>, names: &[String]) -> Result<Vec<(String, Option<Topic>)>> {
+    /// Topics as a broker knows them that says that this one is gone. None where it says that this one is there.
+    pub(super) fn topics_without(&self, broker: i32, names: &[String]) -> Result<Option<Told>> {
+        let Some(first) = names.first() else { return Ok(None) };
+        let answer = self.metadata(first)?;
+        let other = answer.orig_broker_id();
+        if other < 0 || answer.brokers().iter().any(|there| there.id() == broker) {
+            return Ok(None);
+        }
+        self.topics_at(Some(other), names).map(Some)
+    }
+
+    /// Topics as a broker knows them, by DescribeTopics. Without a broker, any is asked.
+    pub(super) fn topics_at(&self, broker: Option<i32>, names: &[String]) -> Result<Told> {
         let Some(first) = names.first() else { return Ok(Vec::new()) };
         let broker = broker.map_or_else(|| self.any_broker(first), Ok)?;
-        let answer = Described::ask(self, names, broker)?;
+        let answer = self.describe(names, broker, Beside::Nothing)?;
         let mut topics = Vec::with_capacity(names.len());
-        for topic in answer.topics() {
+        for topic in described(&answer) {
             // SAFETY: part of the answer, which lives until the end of this function.
             let (name, error) = unsafe {
                 let name = CStr::from_ptr(native::rd_kafka_TopicDescription_name(topic))
@@ -217,6 +219,62 @@ impl Reader {
         }
         Ok(topics)
     }
+
+    /// Fails where one of the topics may be described and not be read, as far as the brokers tell that.
+    pub(super) fn must_be_readable(&self, names: &[String]) -> Result<()> {
+        let Some(first) = names.first() else { return Ok(()) };
+        let answer = self.describe(names, self.any_broker(first)?, Beside::Operations)?;
+        for topic in described(&answer) {
+            let mut count = 0;
+            // SAFETY: part of the answer, which lives until the end of this function; there are as many as it says.
+            let (name, may_read) = unsafe {
+                let operations = native::rd_kafka_TopicDescription_authorized_operations(topic, &mut count);
+                let name = CStr::from_ptr(native::rd_kafka_TopicDescription_name(topic));
+                (name.to_string_lossy(), may_read(operations, count))
+            };
+            if may_read == Some(false) {
+                let what = format!("topic `{name}` may be looked at and not be read");
+                return Err(explain(RDKafkaErrorCode::TopicAuthorizationFailed, &what, &self.brokers));
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self, names: &[String], broker: i32, beside: Beside) -> Result<Answer> {
+        use RDKafkaErrorCode as C;
+        let mut answer = self.ask_for_topics(names, broker, beside)?;
+        if answer.error() == Some(C::DestroyBroker) {
+            // The client made its connection to the broker anew, and threw away what waited for the old one: a broker that was gone for a
+            // moment is left out of what the others tell.
+            answer = self.ask_for_topics(names, broker, beside)?;
+        }
+        match answer.error() {
+            None => Ok(answer),
+            Some(C::OperationTimedOut | C::BrokerTransportFailure) => Err(self.faults.unanswered(&self.brokers)),
+            Some(code) => Err(explain(code, &format!("describing the topics: {code}"), &self.brokers)),
+        }
+    }
+
+    fn ask_for_topics(&self, names: &[String], broker: i32, beside: Beside) -> Result<Answer> {
+        let names: Vec<CString> = names
+            .iter()
+            .map(|name| CString::new(name.as_str()).map_err(|_| Error::config("topic_missing", format!("`{name}` is no topic's name"))))
+            .collect::<Result<_>>()?;
+        let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+        let kind = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        self.ask_as_administrator(kind, ANSWER_MAX, |client, options, queue| {
+            // SAFETY: names and collection live while they are used, and the collection is given back once; all else is the caller's.
+            unsafe {
+                if beside == Beside::Operations {
+                    ask_for_operations(options);
+                }
+                native::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+                let collection = native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+                native::rd_kafka_DescribeTopics(client, collection, options, queue);
+                native::rd_kafka_TopicCollection_destroy(collection);
+            }
+        })
+    }
 }
 
 fn read_topic(topic: *const native::rd_kafka_TopicDescription_t) -> Topic {
@@ -229,13 +287,19 @@ fn read_topic(topic: *const native::rd_kafka_TopicDescription_t) -> Topic {
         } else {
             std::slice::from_raw_parts(list, count)
         };
-        let partitions = list
-            .iter()
-            .map(|&partition| native::rd_kafka_TopicPartitionInfo_partition(partition))
-            .collect();
+        let (mut partitions, mut leaders) = (Vec::with_capacity(list.len()), BTreeMap::new());
+        for &partition in list {
+            let number = native::rd_kafka_TopicPartitionInfo_partition(partition);
+            partitions.push(number);
+            let leader = native::rd_kafka_TopicPartitionInfo_leader(partition);
+            if !leader.is_null() {
+                leaders.insert(number, native::rd_kafka_Node_id(leader));
+            }
+        }
         Topic {
             id: read_id(native::rd_kafka_TopicDescription_topic_id(topic)),
             partitions,
+            leaders,
         }
     }
 }
@@ -258,91 +322,21 @@ fn read_id(id: *const native::rd_kafka_Uuid_t) -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(halves.map(i64::to_be_bytes).concat()))
 }
 
-/// An answer to DescribeTopics, given back by drop.
-struct Described {
-    event: NonNull<native::rd_kafka_event_t>,
-}
-
-impl Described {
-    fn ask(reader: &Reader, names: &[String], broker: i32) -> Result<Self> {
-        use RDKafkaErrorCode as C;
-        let mut answer = Self::wait(reader, names, broker)?;
-        if answer.error() == Some(C::DestroyBroker) {
-            // The client made its connection to the broker anew, and threw away what waited for the old one: a broker that was gone for a
-            // moment is left out of what the others tell.
-            answer = Self::wait(reader, names, broker)?;
-        }
-        match answer.error() {
-            None => Ok(answer),
-            Some(C::OperationTimedOut | C::BrokerTransportFailure) => Err(reader.faults.unanswered(&reader.brokers)),
-            Some(code) => Err(explain(code, &format!("describing the topics: {code}"), &reader.brokers)),
-        }
-    }
-
-    /// Asks, and waits until there is an answer, time is up, or the client says why there never will be one.
-    fn wait(reader: &Reader, names: &[String], broker: i32) -> Result<Self> {
-        let names: Vec<CString> = names
-            .iter()
-            .map(|name| CString::new(name.as_str()).map_err(|_| Error::config("topic_missing", format!("`{name}` is no topic's name"))))
-            .collect::<Result<_>>()?;
-        let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-        // SAFETY: client, names, collection, options and queue live while they are used, and each is given back once. An answer that
-        // comes after the queue was given back is dropped by librdkafka.
-        let event = unsafe {
-            let client = reader.native();
-            let queue = native::rd_kafka_queue_new(client);
-            let collection = native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-            let options = native::rd_kafka_AdminOptions_new(client, native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-            let wait_ms = ANSWER_MAX.as_millis() as i32;
-            native::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, ptr::null_mut(), 0);
-            native::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
-            native::rd_kafka_DescribeTopics(client, collection, options, queue);
-            native::rd_kafka_AdminOptions_destroy(options);
-            native::rd_kafka_TopicCollection_destroy(collection);
-            let deadline = Instant::now() + ANSWER_MAX;
-            let event = loop {
-                let event = native::rd_kafka_queue_poll(queue, LOOK_EVERY.as_millis() as i32);
-                let over = Instant::now() >= deadline || reader.stopping.load(Ordering::Relaxed);
-                if !event.is_null() || over || reader.faults.hopeless(&reader.brokers).is_some() {
-                    break event;
-                }
-            };
-            native::rd_kafka_queue_destroy(queue);
-            event
+/// The topics that an answer to DescribeTopics is about.
+fn described(answer: &Answer) -> Vec<*const native::rd_kafka_TopicDescription_t> {
+    // SAFETY: the result is part of the answer, which lives, and the list of pointers is copied.
+    unsafe {
+        let result = native::rd_kafka_event_DescribeTopics_result(answer.event());
+        let mut count = 0;
+        let topics = if result.is_null() {
+            ptr::null_mut()
+        } else {
+            native::rd_kafka_DescribeTopics_result_topics(result, &mut count)
         };
-        NonNull::new(event)
-            .map(|event| Self { event })
-            .ok_or_else(|| reader.faults.unanswered(&reader.brokers))
-    }
-
-    fn error(&self) -> Option<RDKafkaErrorCode> {
-        // SAFETY: the event lives.
-        let error = unsafe { native::rd_kafka_event_error(self.event.as_ptr()) };
-        error.is_error().then(|| error.into())
-    }
-
-    fn topics(&self) -> Vec<*const native::rd_kafka_TopicDescription_t> {
-        // SAFETY: the result is part of the event, and the list of pointers is copied.
-        unsafe {
-            let result = native::rd_kafka_event_DescribeTopics_result(self.event.as_ptr());
-            let mut count = 0;
-            let topics = if result.is_null() {
-                ptr::null_mut()
-            } else {
-                native::rd_kafka_DescribeTopics_result_topics(result, &mut count)
-            };
-            if topics.is_null() {
-                Vec::new()
-            } else {
-                std::slice::from_raw_parts(topics, count).to_vec()
-            }
+        if topics.is_null() {
+            Vec::new()
+        } else {
+            std::slice::from_raw_parts(topics, count).to_vec()
         }
-    }
-}
-
-impl Drop for Described {
-    fn drop(&mut self) {
-        // SAFETY: ours, and given back once.
-        unsafe { native::rd_kafka_event_destroy(self.event.as_ptr()) }
     }
 }

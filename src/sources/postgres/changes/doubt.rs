@@ -1,6 +1,6 @@
 //! Whether a table's changes still tell all of it, when the server tells that it looks otherwise.
 
-use super::Known;
+use super::{Known, Transaction};
 use crate::sources::postgres::followed::{Becomes, Followed};
 use crate::sources::postgres::pgoutput::{Column, Relation};
 use crate::sources::postgres::rewriting::keeps_values;
@@ -11,13 +11,15 @@ use crate::table::TableId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     pub table: TableId,
+    /// The transaction that has brought it, of which the catalog has to know before it is asked.
+    pub xid: u32,
     /// Columns that the relation had, and has not now, or at another place; or whose values another type has made others of. Where the
     /// catalog has them, they had another name meanwhile, or that type.
     pub lost: Vec<String>,
 }
 
-/// What the catalog has to be asked now that the relation looks like this. `told`: the columns that the server told before.
-pub(super) fn doubt(followed: &Followed, known: &Known, told: Option<&[String]>, relation: &Relation) -> Option<Doubt> {
+/// What the catalog has to be asked where the relation looks like this from `of` on. `told`: the columns that the server told before.
+pub(super) fn doubt(followed: &Followed, known: &Known, told: Option<&[String]>, relation: &Relation, of: &Transaction) -> Option<Doubt> {
     let now: Vec<&str> = relation.columns.iter().map(|column| column.name.as_str()).collect();
     let follows = |name: &str| followed.columns.iter().any(|column| column.name == name);
     let (lost, other_columns, untold_key) = match &followed.becomes {
@@ -37,6 +39,7 @@ pub(super) fn doubt(followed: &Followed, known: &Known, told: Option<&[String]>,
     let other_name = (&followed.schema, &followed.table) != (&relation.namespace, &relation.name);
     (!lost.is_empty() || other_columns || other_name || untold_key).then(|| Doubt {
         table: followed.id.clone(),
+        xid: of.xid,
         lost,
     })
 }

@@ -1,5 +1,7 @@
 //! Messages that do not fit together: no server sends them, and nothing may become of them.
 
+use arrow::array::AsArray;
+
 use super::*;
 use crate::sources::postgres::catalog::{Column, Identity, PgTable};
 use crate::sources::postgres::followed::Metadata;
@@ -125,9 +127,23 @@ fn insert(values: u8) -> Vec<u8> {
     bytes
 }
 
+const OF: Transaction = Transaction {
+    commit_lsn: 0,
+    xid: 7,
+    time: 0,
+};
+
 fn take(changes: &mut Changes, bytes: &[u8]) -> Result<()> {
     let (message, _) = pgoutput::message(bytes, false).unwrap();
-    changes.take(&message, &Transaction::default(), 1)
+    changes.take(&message, &OF, 1)
+}
+
+fn doubt_of(lost: &[&str]) -> Doubt {
+    Doubt {
+        table: TableId::new("t"),
+        xid: OF.xid,
+        lost: lost.iter().map(|name| (*name).to_owned()).collect(),
+    }
 }
 
 #[test]
@@ -153,11 +169,7 @@ fn a_table_is_known_by_its_number_whatever_its_name() {
     renamed[12] = b'u';
     take(&mut changes, &renamed).unwrap();
     take(&mut changes, &insert(2)).unwrap();
-    let doubt = |lost: &[&str]| Doubt {
-        table: TableId::new("t"),
-        lost: lost.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    assert_eq!(std::mem::take(changes.doubts()), [doubt(&[])]);
+    assert_eq!(std::mem::take(changes.doubts()), [doubt_of(&[])]);
     // Another one that has its name, and what is told of that.
     let (mut other, mut of_other) = (relation(&[("id", 23), ("v", 25), ("w", 25)]), insert(3));
     (other[4], of_other[4]) = (0x11, 0x11);
@@ -231,6 +243,35 @@ fn a_change_with_a_value_that_nothing_tells_is_a_dead_letter() {
 }
 
 #[test]
+fn a_dead_letter_has_the_values_of_its_row_as_the_server_prints_them() {
+    let cases: [(&[u8], &str, &str); 4] = [
+        (
+            b"I\0\0\0\x10N\0\x02b\0\0\0\x04\0\0\0\x07b\0\0\0\x01\xff",
+            r#"{"id":"7"}"#,
+            r#"{"id":"7","v":{"hex":"ff"}}"#,
+        ),
+        (b"I\0\0\0\x10N\0\x02t\0\0\0\x01xn", r#"{"id":"x"}"#, r#"{"id":"x","v":null}"#),
+        (b"U\0\0\0\x10N\0\x02t\0\0\0\x01xu", r#"{"id":"x"}"#, r#"{"id":"x"}"#),
+        // What is not of its key, it does not tell.
+        (b"D\0\0\0\x10K\0\x02t\0\0\0\x01xn", r#"{"id":"x"}"#, r#"{"id":"x"}"#),
+    ];
+    for (message, key, row) in cases {
+        let (mut changes, mut ready) = (changes(), VecDeque::new());
+        take(&mut changes, &relation(&[("id", 23), ("v", 25)])).unwrap();
+        take(&mut changes, message).unwrap();
+        changes.drain(&mut ready).unwrap();
+        let Some(Flow::Rows(letters)) = ready.pop_front() else {
+            panic!("no letter for {row}")
+        };
+        let kept = |name: &str| {
+            let bytes = letters.rows.column_by_name(name).unwrap().as_binary::<i32>();
+            String::from_utf8(bytes.value(0).to_vec()).unwrap()
+        };
+        assert_eq!((letters.ops.len(), kept("key").as_str(), kept("value").as_str()), (1, key, row));
+    }
+}
+
+#[test]
 fn columns_that_are_there_under_another_name_are_lost() {
     let named = |names: &[&str]| -> Vec<(String, u32)> { names.iter().map(|name| ((*name).to_owned(), 25)).collect() };
     let cases: [(&[&[&str]], &[&str]); 7] = [
@@ -273,22 +314,14 @@ fn a_type_that_came_later_is_read_anew_and_then_as_text() {
 
 #[test]
 fn a_type_that_makes_other_values_of_those_that_were_there_is_asked_about() {
-    let doubt = |lost: &[&str]| {
-        let lost = lost.iter().map(|name| (*name).to_owned()).collect();
-        [Doubt {
-            table: TableId::new("t"),
-            lost,
-        }]
-        .to_vec()
-    };
     let (text, varchar, character) = (25, 1043, 1042);
     let cases: [(&[u32], _); 6] = [
         (&[text], Vec::new()),
         (&[varchar], Vec::new()),
         // The catalog may have what came later: it tells.
-        (&[character], doubt(&[])),
+        (&[character], vec![doubt_of(&[])]),
         (&[text, varchar], Vec::new()),
-        (&[text, character], doubt(&["v"])),
+        (&[text, character], vec![doubt_of(&["v"])]),
         (&[varchar, varchar, text, text], Vec::new()),
     ];
     for (types, expected) in cases {

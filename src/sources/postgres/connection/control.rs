@@ -14,6 +14,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, CopyOutStream, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::sync::CancellationToken;
 
 use super::refusals::{self, InClear};
 use super::socket::Socket;
@@ -121,7 +122,12 @@ impl Control {
             client, mut connection, ..
         } = self;
         drop(client);
-        let _ = tokio::time::timeout(GOODBYE_MAX, &mut connection.0).await;
+        let _ = tokio::time::timeout(GOODBYE_MAX, &mut connection.task).await;
+    }
+
+    /// Cancelled when the session has ended, whoever ended it.
+    pub(super) fn over(&self) -> CancellationToken {
+        self.connection.over.clone()
     }
 
     fn failed(&self, sql: &str, error: tokio_postgres::Error) -> Error {
@@ -154,21 +160,30 @@ fn shortened(sql: &str) -> String {
 }
 
 /// The task that moves a session's bytes. It ends with this value.
-struct Connection(JoinHandle<()>);
+struct Connection {
+    task: JoinHandle<()>,
+    over: CancellationToken,
+}
 
 impl Connection {
     fn drive<C>(connection: C) -> Self
     where
         C: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
     {
-        // An error of the connection reaches whoever waits for an answer.
-        Self(tokio::spawn(async { drop(connection.await) }))
+        let over = CancellationToken::new();
+        let says_so = over.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            // An error of the connection reaches whoever waits for an answer.
+            drop(connection.await);
+            drop(says_so);
+        });
+        Self { task, over }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

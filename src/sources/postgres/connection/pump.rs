@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use super::refusals::{self, Refusal};
 use super::stream::{Frame, Frames};
@@ -27,6 +28,8 @@ const EPOCH_US: i64 = 946_684_800_000_000;
 
 pub(super) struct Pump {
     line: Line,
+    /// When the stream has to end, whoever reads it.
+    over: CancellationToken,
     batches: mpsc::Sender<Result<Frames>>,
     budget: Budget,
 }
@@ -51,6 +54,7 @@ impl Pump {
         wire: Wire,
         address: Arc<Address>,
         doing: String,
+        over: CancellationToken,
         acknowledged: watch::Receiver<u64>,
         batches: mpsc::Sender<Result<Frames>>,
         budget: Budget,
@@ -67,23 +71,32 @@ impl Pump {
             idle: false,
             clock,
         };
-        Self { line, batches, budget }
+        Self {
+            line,
+            over,
+            batches,
+            budget,
+        }
     }
 
     pub async fn run(mut self) {
         let mut told = self.line.acknowledged.clone();
         let dropped = async move { while told.changed().await.is_ok() {} };
+        let over = self.over.clone();
         let error = tokio::select! {
             biased;
-            // First, for the other never ends while data comes. Both are cancel safe.
-            () = dropped => None,
-            error = self.read() => Some(error),
+            // First, for the last never ends while data comes. All are cancel safe.
+            () = dropped => return self.line.take_leave().await,
+            () = over.cancelled() => {
+                // Before anyone is told: the server may be waiting for it, and a reader that has stalled hears of it late.
+                self.line.take_leave().await;
+                self.line.left_alone()
+            }
+            error = self.read() => error,
         };
-        match error {
-            // If nobody listens any more, nobody misses it.
-            Some(error) => drop(self.batches.send(Err(error)).await),
-            None => drop(tokio::time::timeout(GOODBYE_MAX, self.line.take_leave()).await),
-        }
+        // The server is let go at once, and a reader that has stalled hears of it late. If nobody listens any more, nobody misses it.
+        drop(self.line);
+        drop(self.batches.send(Err(error)).await);
     }
 
     /// Reads until it fails.
@@ -113,7 +126,7 @@ impl Pump {
 
     /// Waits for room in the buffer, and keeps the session alive meanwhile.
     async fn hand_over(&mut self, frames: Vec<Frame>) -> Result<()> {
-        let Pump { line, batches, budget } = self;
+        let Pump { line, batches, budget, .. } = self;
         let bytes = frames.iter().map(weight).sum();
         let mut room = std::pin::pin!(async { (budget.acquire(bytes).await, batches.reserve().await) });
         let (permit, place) = loop {
@@ -247,9 +260,21 @@ impl Line {
     /// The last status, and that it is the last: a walsender ends on it at once, in the middle of a transaction as well. When it has
     /// closed its side, it has let go of the slot.
     async fn take_leave(&mut self) {
-        if self.status(Ask::Nothing).await.is_ok() {
-            self.wire.take_leave().await;
-        }
+        let leave = async {
+            if self.status(Ask::Nothing).await.is_ok() {
+                self.wire.take_leave().await;
+            }
+        };
+        // A server that does not hear it is cut off.
+        let _ = tokio::time::timeout(GOODBYE_MAX, leave).await;
+    }
+
+    fn left_alone(&self) -> Error {
+        let what = format!(
+            "Cannot {} on {}: the server has ended the session beside it (it shuts down, or somebody has ended it)",
+            self.doing, self.address
+        );
+        Error::transient("postgres_unreachable", what)
     }
 
     fn result<T>(&self, result: io::Result<T>) -> Result<T> {

@@ -9,6 +9,8 @@ use crate::error::{Error, Kind};
 
 /// The code of an error within the server, where nobody has asked for what cannot be.
 pub const INTERNAL: &str = "postgres_internal";
+/// And of what stands between us and the server.
+pub const POOLER: &str = "postgres_pooler";
 
 /// An ErrorResponse: <https://www.postgresql.org/docs/current/protocol-error-fields.html>.
 #[derive(Debug, Default)]
@@ -86,7 +88,7 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => (Kind::Transient, "postgres_unreachable", String::new()),
         "08P01" if says("startup parameter") => (
             Kind::Config,
-            "postgres_pooler",
+            POOLER,
             "Connect to the server itself: a connection pooler stands in between".to_owned(),
         ),
         code if code.starts_with("08") => (Kind::Transient, "postgres_unreachable", String::new()),
@@ -137,7 +139,9 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
         "42704" | "55000" if says("publication") && (says("does not exist") || says("skipped loading")) => (
             Kind::Config,
             "publication_missing",
-            "A publication must be there before its slot: create it, then drop the slot, so that it is made anew".to_owned(),
+            "Create it, if it is not there, and start again: its tables are copied again where changes of them are missing. If that is refused as \
+             well, the slot has changes of before the publication to read: drop it, so that it is made anew"
+                .to_owned(),
         ),
         // The session that exported it has ended: the server restarts, or somebody has ended the session. Each of these is of some version.
         "22023" | "42704" | "55000" if says("snapshot identifier") || says("snapshot \"") || says("import the requested snapshot") => {
@@ -154,6 +158,12 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
             "table_locked",
             "Another session has locked a table for long: it is tried again; pg_locks and pg_stat_activity tell who it is".to_owned(),
         ),
+        // What was missing is there by now: another program, which began at the same moment, has made it.
+        "42710" | "23505" => (
+            Kind::Transient,
+            "postgres_error",
+            "Another session has made it meanwhile: it is looked at anew".to_owned(),
+        ),
         "57014" => (Kind::Transient, "postgres_error", String::new()),
         code if ["40", "53", "58"].iter().any(|class| code.starts_with(class)) => (Kind::Transient, "postgres_error", String::new()),
         code if code.starts_with("XX") => (Kind::Transient, INTERNAL, "That is an error within the server".to_owned()),
@@ -167,8 +177,8 @@ fn denied(fix: &str) -> (Kind, &'static str, String) {
 }
 
 fn lost() -> (Kind, &'static str, String) {
-    let fix = "The server has removed what the slot had still to read, so changes are missing: drop the slot, and copy the tables anew; a larger \
-               max_slot_wal_keep_size keeps more";
+    let fix = "The server has given up what the slot had still to read, so changes are missing: drop the slot, and copy the tables anew. Before that, \
+               alluvium check says what keeps it from happening again";
     (Kind::Config, "slot_lost", fix.to_owned())
 }
 
@@ -402,6 +412,22 @@ mod tests {
                 Kind::Config,
                 "publication_missing",
                 78,
+            ),
+            (
+                "42710",
+                "publication \"p\" already exists",
+                "",
+                Kind::Transient,
+                "postgres_error",
+                75,
+            ),
+            (
+                "23505",
+                "duplicate key value violates unique constraint \"pg_publication_pubname_index\"",
+                "",
+                Kind::Transient,
+                "postgres_error",
+                75,
             ),
             ("XX000", "something", "", Kind::Transient, INTERNAL, 75),
             ("0A000", "something", "", Kind::Config, "postgres_refused", 78),

@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
+use tokio_util::sync::CancellationToken;
 
 use super::refusals::{self, Refusal};
 use super::socket::Socket;
 use super::wire::{Message, Wire};
-use super::{Address, BYTES_AS_THEY_ARE, GOODBYE_MAX, Stream, identifier, literal, login, stream};
+use super::{Address, BYTES_AS_THEY_ARE, Control, GOODBYE_MAX, Stream, control, identifier, literal, login, stream};
 use crate::error::{Error, Result};
+
+/// Which process answers a session.
+const PROCESS: &str = "SELECT pg_backend_pid()";
+/// How often sessions are compared. A pooler whose processes are all in use gives one at random: few are met twice in a row.
+const POOLER_TRIES: usize = 4;
 
 /// A session that takes replication commands and SQL, by the simple protocol. What a dropped call has begun is not waited for: drop the
 /// session with it.
@@ -21,6 +27,8 @@ pub struct Replication {
     address: Arc<Address>,
     /// What the other side called itself when we logged in.
     process: Option<u32>,
+    /// When its stream ends.
+    over: CancellationToken,
 }
 
 impl Replication {
@@ -41,6 +49,7 @@ impl Replication {
             wire,
             address: Arc::new(address.clone()),
             process,
+            over: CancellationToken::new(),
         };
         replication.query(&super::control::session()).await?;
         replication.query(BYTES_AS_THEY_ARE).await?;
@@ -82,11 +91,36 @@ impl Replication {
         }
     }
 
-    /// Whether something stands in between that shares its sessions among clients: then not the server's own process has answered the login.
+    /// Whether something stands in between that shares the server's processes among sessions: then what one of ours is set to goes for another,
+    /// or for none. Such a pooler answers the login itself. So do proxies that share nothing: before these, no two sessions have one process.
     pub async fn is_pooled(&mut self) -> Result<bool> {
-        let rows = self.query("SELECT pg_backend_pid()").await?;
-        let own = rows.first().and_then(|row| row.first()?.as_ref()?.parse::<u32>().ok());
-        Ok(own != self.process)
+        if process(&self.query(PROCESS).await?) == self.process {
+            return Ok(false);
+        }
+        let sessions = [control(&self.address).await?, control(&self.address).await?];
+        let mut processes: [Option<Option<u32>>; 2] = [None, None];
+        // A busy pooler gives them others at each time, an idle one the same to both.
+        for _ in 0..POOLER_TRIES {
+            for (session, known) in sessions.iter().zip(&mut processes) {
+                let now = process(&session.rows(PROCESS).await?);
+                if known.is_some_and(|known| known != now) {
+                    return Ok(true);
+                }
+                *known = Some(now);
+            }
+            if processes[0] == processes[1] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Its stream ends when the other session does. A server that shuts down ends other sessions first, and waits for those that read a slot
+    /// until these have said that all is safe: which takes as long as it takes, or for ever where a table has stopped.
+    #[must_use]
+    pub fn beside(mut self, control: &Control) -> Self {
+        self.over = control.over();
+        self
     }
 
     /// Starts to read a logical slot at this LSN (0: where the slot is). The options are the output plugin's. `buffer_bytes`: how much may
@@ -101,7 +135,7 @@ impl Replication {
                 .await
                 .map_err(|error| refusals::broken(&self.address, &doing, error))?;
             match tag {
-                b'W' => return Ok(stream::begin(self.wire, self.address, doing, from_lsn, buffer_bytes)),
+                b'W' => return Ok(stream::begin(self.wire, self.address, doing, self.over, from_lsn, buffer_bytes)),
                 b'E' => return Err(refusals::refused(&self.address, &doing, &Refusal::parse(&body))),
                 b'N' | b'S' => {}
                 _ => return Err(self.garbled(&doing)),
@@ -129,6 +163,11 @@ impl Replication {
             format!("Cannot {doing} on {}: the answers are not PostgreSQL's", self.address),
         )
     }
+}
+
+/// The answer to [`PROCESS`].
+fn process(rows: &[Vec<Option<String>>]) -> Option<u32> {
+    rows.first()?.first()?.as_ref()?.parse().ok()
 }
 
 fn start_command(slot: &str, from_lsn: u64, options: &[(&str, String)]) -> String {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::pump::Pump;
 use super::wire::Wire;
@@ -61,10 +62,17 @@ pub struct Stream {
 }
 
 /// Begins to read a session that has just started to stream.
-pub(super) fn begin(wire: Wire, address: Arc<Address>, doing: String, from_lsn: u64, buffer_bytes: usize) -> Stream {
+pub(super) fn begin(
+    wire: Wire,
+    address: Arc<Address>,
+    doing: String,
+    over: CancellationToken,
+    from_lsn: u64,
+    buffer_bytes: usize,
+) -> Stream {
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
     let (acknowledged, told) = watch::channel(0);
-    let pump = Pump::new(wire, address, doing.clone(), told, sender, Budget::new(buffer_bytes));
+    let pump = Pump::new(wire, address, doing.clone(), over, told, sender, Budget::new(buffer_bytes));
     Stream {
         batches,
         acknowledged,

@@ -43,8 +43,6 @@ pub struct Facts {
     /// In the order in which they are wanted.
     pub tables: Vec<Table>,
     pub slot: Option<Slot>,
-    /// A connection pooler stands in between: [`crate::sources::postgres::connection::Replication::is_pooled`] knows.
-    pub pooled: bool,
 }
 
 /// How many there may be, and how many there are.
@@ -96,6 +94,8 @@ pub struct Found {
     pub logged: bool,
     /// It is a part of another table.
     pub is_partition: bool,
+    /// It has columns that are published where nobody says which: all but generated ones.
+    pub has_columns: bool,
     /// What of it has nothing that says which row an update or a delete means.
     pub unidentified: Unidentified,
     /// Of a primary key that is deferrable, what ALTER TABLE makes another of it with.
@@ -170,7 +170,6 @@ async fn server(control: &Control) -> Result<Facts> {
         publication: None,
         tables: Vec::new(),
         slot: None,
-        pooled: false,
     })
 }
 
@@ -210,6 +209,7 @@ async fn tables(control: &Control, publication: &str, wanted: &[(String, String)
     // Of one that is dropped meanwhile, the functions know nothing: whoever reads it finds out.
     let sql = format!(
         "SELECT w.schema, w.name, c.relkind, c.relpersistence = 'p', c.relispartition, \
+         EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), \
          (SELECT format('DROP CONSTRAINT %1$I, ADD CONSTRAINT %1$I PRIMARY KEY (%2$s)', k.conname, \
              (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY n.place) FROM unnest(k.conkey) WITH ORDINALITY n(number, place) \
               JOIN pg_attribute a ON a.attnum = n.number WHERE a.attrelid = c.oid)) \
@@ -232,7 +232,7 @@ async fn tables(control: &Control, publication: &str, wanted: &[(String, String)
     );
     let rows = control.rows(&sql).await?;
     let published = publication::published(control, publication).await?;
-    let unidentified = identity::unidentified(control, wanted).await?;
+    let unidentified = identity::unidentified(control, publication, wanted).await?;
     let each = rows
         .into_iter()
         .map(|row| table(Fields::of(Some(row), "a table")?, &published, &unidentified));
@@ -254,6 +254,7 @@ fn table(
         kind,
         logged: row.truth()?,
         is_partition: row.truth()?,
+        has_columns: row.truth()?,
         unidentified: unidentified.get(&key).cloned().unwrap_or_default(),
         deferrable: row.optional()?,
         usable_schema: row.truth()?,

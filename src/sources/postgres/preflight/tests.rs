@@ -19,6 +19,7 @@ fn found() -> Found {
         kind: 'r',
         logged: true,
         is_partition: false,
+        has_columns: true,
         unidentified: Unidentified::default(),
         deferrable: None,
         usable_schema: true,
@@ -54,7 +55,6 @@ fn facts(found: Found) -> Facts {
             found: Some(found),
         }],
         slot: None,
-        pooled: false,
     }
 }
 
@@ -99,7 +99,6 @@ fn each_lack_is_named_with_what_helps() {
     let all = || facts(found());
     let server = [
         (Facts { version: 130_004, ..all() }, "postgres_version", "14 or newer"),
-        (Facts { pooled: true, ..all() }, "postgres_pooler", "the server itself"),
         (Facts { standby: true, ..all() }, "postgres_standby", "the primary"),
         (
             Facts {
@@ -156,6 +155,17 @@ fn each_lack_is_named_with_what_helps() {
             },
             "table_identity",
             "ALTER TABLE \"public\".\"t\" REPLICA IDENTITY FULL;",
+        ),
+        (
+            Found {
+                unidentified: Unidentified {
+                    obstacle: Some(Obstacle::Generated),
+                    ..unidentified()
+                },
+                ..found()
+            },
+            "table_identity",
+            "ALTER PUBLICATION \"p\" SET (publish_generated_columns = stored);",
         ),
         (
             Found {
@@ -306,10 +316,15 @@ fn what_a_run_makes_is_no_problem_and_what_it_does_not_make_is() {
         unidentified: nothing(),
         ..found()
     };
-    let cases: [(Facts, &[&str]); 11] = [
+    let empty = Found {
+        has_columns: false,
+        ..found()
+    };
+    let cases: [(Facts, &[&str]); 12] = [
         (with(None, lacks(found())), &[]),
         (with(None, lacks(loose())), &[]),
         (with(publication(false, false), lacks(found())), &[]),
+        (with(None, lacks(empty)), &["Give it one before"]),
         (with(publication(false, true), lacks(partitioned())), &[]),
         (
             with(publication(false, false), lacks(partitioned())),

@@ -3,11 +3,10 @@
 use super::time::{print_clock, print_fraction, put};
 use super::wire::Wire;
 use super::{BadValue, Read};
-
-/// As long as a time of day can be: 24:00:00 is one.
-const DAY_US: i64 = 86_400_000_000;
+use crate::sources::calendar::DAY_US;
 
 pub(super) fn print_time(us: i64, out: &mut Vec<u8>) -> Read {
+    // 24:00:00 is one.
     if !(0..=DAY_US).contains(&us) {
         return Err(BadValue::malformed("a time of day is not within a day"));
     }

@@ -16,6 +16,7 @@ use super::wire::{Wire, fixed};
 use super::{BadValue, Element, Kind, Read, Shape, Specials, float, nested, numeric, time};
 use crate::error::{Error, Result};
 use crate::sources::cells::{Bytes, Ends, Validity};
+use crate::sources::partition::{has_bytes, has_day, has_time};
 
 /// Collects the values of a column. A value that is refused leaves nothing behind.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct ColumnBuilder {
     cells: Cells,
     nulls: Validity,
     specials: Specials,
+    is_partition: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,14 @@ enum Cells {
 impl ColumnBuilder {
     pub fn new(column: &ColumnType, specials: Specials) -> Self {
         Self::of(&column.kind, specials)
+    }
+
+    /// The same of a column that its table is partitioned by: what cannot be written as a partition's value, it does not hold.
+    pub fn of_partition(self) -> Self {
+        Self {
+            is_partition: true,
+            ..self
+        }
     }
 
     fn of(kind: &Kind, specials: Specials) -> Self {
@@ -105,6 +115,7 @@ impl ColumnBuilder {
             cells,
             nulls: Validity::default(),
             specials,
+            is_partition: false,
         }
     }
 
@@ -162,6 +173,10 @@ impl ColumnBuilder {
 
     #[inline]
     fn done(&mut self, read: Read) -> Read {
+        let read = match read {
+            Ok(()) if self.is_partition => self.cells.must_fit_partition(self.len()),
+            read => read,
+        };
         match read {
             Ok(()) => {
                 self.nulls.push(true);
@@ -266,6 +281,20 @@ fn taken<T: arrow::datatypes::ArrowNativeType>(cells: &mut Vec<T>) -> ScalarBuff
 }
 
 impl Cells {
+    /// That this cell can be written as a partition's value.
+    fn must_fit_partition(&self, cell: usize) -> Read {
+        const YEARS: &str = "the table is partitioned by it, and a partition cannot be outside of the years 0001 to 9999. With `special_values = \
+                             \"null\"` the row is in the table, and has a null there";
+        const TEXT: &str = "the table is partitioned by it, and bytes of a partition must be text in UTF-8. With `special_values = \"null\"` the \
+                            row is in the table, and has a null there";
+        match self {
+            Cells::Date(cells) if !has_day(cells[cell].into()) => Err(BadValue::out_of_range(YEARS)),
+            Cells::Timestamp { cells, .. } if !has_time(cells[cell]) => Err(BadValue::out_of_range(YEARS)),
+            Cells::Bytea(cells) if !has_bytes(cells.get(cell)) => Err(BadValue::out_of_range(TEXT)),
+            _ => Ok(()),
+        }
+    }
+
     #[inline]
     fn read_binary(&mut self, value: &[u8]) -> Read {
         match self {

@@ -1,8 +1,9 @@
 //! Floating-point numbers as the server prints and reads them: the shortest digits that name the number.
 //!
-//! Rust prints the shortest digits, too, with one difference: digits exactly half-way between two numbers are enough for Rust if they
-//! would be read as the right one, rounded to even. The server's printer (Ryu, without the ends of the interval) then takes more
-//! digits: 1e23 is `9.999999999999999e+22`.
+//! Rust prints the shortest digits, too, with two differences. Digits exactly half-way between two numbers are enough for Rust if they
+//! would be read as the right one, rounded to even; the server's printer (Ryu, without the ends of the interval) then takes more
+//! digits: 1e23 is `9.999999999999999e+22`. And of a number exactly half-way between two of the shortest digits, Rust takes the larger ones, the
+//! server the even ones: 2⁻²⁵, which is 2.98023223876953125e-08, is `2.9802322387695312e-08`.
 
 use super::time::put;
 use super::{BadValue, Read};
@@ -76,6 +77,11 @@ fn print(
     }
     let ends = Ends::of(format, magnitude);
     let mut number = Decimal::of(&digits(None));
+    // As many digits, half-way rounded to even.
+    let rounded = digits(Some(number.digits.len().saturating_sub(1)));
+    if same(&rounded) {
+        number = Decimal::of(&rounded);
+    }
     if ends.has(&number) {
         let longer = (number.digits.len().saturating_sub(1)..format.digits_max).map(|precision| digits(Some(precision)));
         let inside = longer
@@ -187,4 +193,28 @@ pub(super) fn parse<T: std::str::FromStr>(text: &[u8]) -> Read<T> {
         return Err(wrong());
     }
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As PostgreSQL 18 prints them.
+    #[test]
+    fn a_number_half_way_between_the_shortest_digits_takes_the_even_ones() {
+        let doubles = [
+            (2f64.powi(-25), "2.9802322387695312e-08"),
+            (-3_091_999_999_999_993.0 / 4.0, "-772999999999998.2"),
+            (1e23, "9.999999999999999e+22"),
+            (0.1, "0.1"),
+        ];
+        for (value, says) in doubles {
+            let mut out = Vec::new();
+            print64(value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), says);
+        }
+        let mut out = Vec::new();
+        print32(2f32.powi(-12), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "0.00024414062");
+    }
 }

@@ -5,11 +5,10 @@
 use std::io::Write;
 
 use super::{BadValue, Read};
-use crate::sources::calendar::{civil_from_days, days_from_civil};
+use crate::sources::calendar::{DAY_US, civil_from_days, days_from_civil};
 
 /// 2000-01-01 in days since 1970.
 const EPOCH_DAYS: i32 = 10_957;
-const DAY_US: i64 = 86_400_000_000;
 const EPOCH_US: i64 = EPOCH_DAYS as i64 * DAY_US;
 
 /// Days since 1970 out of the binary form.

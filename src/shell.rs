@@ -1,18 +1,12 @@
-//! Paths within the commands that the demo prints: whatever they are named, the commands can be copied into a shell.
+//! Words of a shell, within the commands that are printed: whatever things are named, the commands can be copied.
 
 /// A text as one word of a POSIX shell, in quotes where it needs them.
-pub(super) fn word(text: &str) -> String {
+pub fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%=".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', r"'\''")),
     }
-}
-
-/// A text as Python writes it, in double quotes.
-pub(super) fn python(text: &str) -> String {
-    // JSON's escapes are among Python's, and mean the same there.
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
@@ -37,6 +31,5 @@ mod tests {
             assert_eq!(String::from_utf8(printed.stdout).unwrap(), text);
         }
         assert_eq!(word("/tmp/demo"), "/tmp/demo");
-        assert_eq!(python("it's \"x\" \\"), r#""it's \"x\" \\""#);
     }
 }
