@@ -170,8 +170,14 @@ async fn k2_a_commit_that_is_held_loses_no_lanes_and_lost_lanes_come_back_withou
 
     // Rows are staged, their commit is held, and meanwhile the group gives the lanes away.
     produce(200);
-    let staged = tokio::time::timeout(PATIENCE, source.next()).await.unwrap().unwrap();
-    assert!(matches!(staged, Some(Flow::Rows(_) | Flow::Mark(_))), "{staged:?}");
+    // To their mark: one that is handed out later is asked about at a broker that, having been frozen, is none for a moment.
+    loop {
+        match tokio::time::timeout(PATIENCE, source.next()).await.unwrap().unwrap() {
+            Some(Flow::Rows(_)) => {}
+            Some(Flow::Mark(_)) => break,
+            other => panic!("rows and then a mark were to come: {other:?}"),
+        }
+    }
     broker.freeze();
     tokio::time::sleep(longer).await;
     broker.thaw();
@@ -187,7 +193,10 @@ async fn k2_a_commit_that_is_held_loses_no_lanes_and_lost_lanes_come_back_withou
     // From the tables, as after every other end of a flow. Lanes may come one after the other.
     while lake.count("a") < 600 {
         let mut source = pipe.open_at_last(&lake).await;
-        pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 600).await.unwrap();
+        match pipe.read(&mut source, &mut lake, |lake| lake.count("a") == 600).await {
+            Err(error) => assert!(matches!(error.kind, Kind::Transient | Kind::Fenced), "{error}"),
+            Ok(why) => assert!(why.is_some() || lake.count("a") == 600, "the flow ended by itself"),
+        }
     }
     for partition in 0..2 {
         assert_eq!(lake.values("a", partition), values(0, 300), "partition {partition}");

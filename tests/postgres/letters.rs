@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::letters::difference;
 use crate::support::bank::Bank;
-use crate::support::postgres::{Options, PostgresServer};
+use crate::support::postgres::{Options, PostgresServer, wait_until};
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLES: [&str; 2] = ["t", "u"];
@@ -137,6 +137,42 @@ async fn each_letter_is_there_once_however_often_the_program_is_killed() {
         );
         assert!(here == there, "{table}: {} rows here, {} there", here.len(), there.len());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p17_letters_of_a_copy_are_published_with_it_and_not_with_another_one() {
+    let sql = "CREATE TABLE large (id int PRIMARY KEY, body text, day date); CREATE TABLE small (id int PRIMARY KEY); \
+               INSERT INTO large SELECT i, repeat('x', 100), CASE i WHEN 7 THEN 'infinity'::date END FROM generate_series(1, 40000) i; \
+               INSERT INTO small SELECT generate_series(1, 10)";
+    let bank = Bank::new(
+        PostgresServer::shared(),
+        "copied_letters",
+        sql,
+        &format!("copy_connections = 2\n{ALL}"),
+    )
+    .await;
+    let proxy = bank.behind_proxy().await;
+    // Behind the bad row, and before the end.
+    proxy.stall_behind(4 << 20);
+    let mut service = bank.site.run("killed", &bank.config);
+    wait_until("the large copy is in the middle", async || proxy.held() > 0).await;
+    wait_until("the small table is there", async || {
+        !bank.here("SELECT id FROM public.small", &["public.small"]).await.is_empty()
+    })
+    .await;
+    service.kill().await;
+    proxy.flow();
+    let letters = async || {
+        bank.here("SELECT \"table\", key FROM bank_dead_letters", &["bank_dead_letters"])
+            .await
+    };
+    assert_eq!(letters().await, Vec::<Vec<String>>::new(), "{}", service.log_tail());
+    bank.catch_up().await;
+    let letters = letters().await;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0][0], "public.large");
+    bank.agrees("SELECT count(*) FROM public.large WHERE id <> 7", &["public.large"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,38 +81,45 @@ async fn change(client: Client, ended: Arc<AtomicBool>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p17_tables_that_are_copied_are_not_copied_again_when_a_later_group_is_interrupted() {
+async fn p17_tables_that_are_copied_are_not_copied_again_when_a_later_one_is_interrupted() {
     let mut server = PostgresServer::start(Options::default());
-    let database = server.database("groups").await;
-    let sql = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 1000); \
-               CREATE TABLE b (id int PRIMARY KEY, body text); INSERT INTO b SELECT i, repeat('x', 100) FROM generate_series(1, 50000) i";
-    server.sql(&database, sql).await;
-    // Together they are more than the GiB of a group.
-    server.lengthen(&database, "a", (1 << 30) - (1 << 20)).await;
-    let bank = Bank::of(&server, database, ALL);
-    let proxy = bank.behind_proxy().await;
-    proxy.stall_behind(1 << 20);
-    let mut service = bank.site.run("killed", &bank.config);
-    wait_until("the second table's copy is in the middle", async || proxy.held() > 0).await;
-    wait_until("the first table is there", async || {
-        bank.here("SELECT count(*) FROM public.a", &["public.a"]).await == [["1000"]]
-    })
-    .await;
-    assert!(!there_is(&bank, "b"), "{}", service.log_tail());
-    service.kill().await;
-    proxy.flow();
-    bank.sql("DELETE FROM a WHERE id = 1; INSERT INTO a VALUES (2000); DELETE FROM b WHERE id = 1")
-        .await;
-    bank.catch_up().await;
-    bank.agrees("SELECT id FROM public.a", &["public.a"]).await;
-    bank.agrees("SELECT id, length(body) FROM public.b", &["public.b"]).await;
-    let copies = |log: &str, table: &str| {
-        let log = std::fs::read_to_string(bank.site.path(log)).expect("a log");
-        let of_table = format!("\"table\":\"public.{table}\"");
-        log.lines()
-            .filter(|line| line.contains("\"message\":\"copied\"") && line.contains(&of_table))
-            .count()
-    };
-    let counted = ["killed.log", "catch-up.log"].map(|log| ["a", "b"].map(|table| copies(log, table)));
-    assert_eq!(counted, [[1, 0], [0, 1]]);
+    for is_of_another_group in [false, true] {
+        let rows = if is_of_another_group { 1_000 } else { 50_000 };
+        let database = server.database("interrupted").await;
+        let sql = format!(
+            "CREATE TABLE a (id int PRIMARY KEY, body text); INSERT INTO a SELECT i, repeat('x', 100) FROM generate_series(1, {rows}) i; \
+             CREATE TABLE b (LIKE a INCLUDING ALL); INSERT INTO b SELECT i, repeat('x', 100) FROM generate_series(1, 40000) i"
+        );
+        server.sql(&database, &sql).await;
+        if is_of_another_group {
+            // Together they are more than the GiB of a group.
+            server.lengthen(&database, "a", (1 << 30) - (1 << 20)).await;
+        }
+        let bank = Bank::of(&server, database, &format!("copy_connections = 1\n{ALL}"));
+        let proxy = bank.behind_proxy().await;
+        // Behind all that is sent of the first one, and before the end of the second.
+        proxy.stall_behind(rows * 112 + (2 << 20));
+        let mut service = bank.site.run("killed", &bank.config);
+        wait_until("the second table's copy is in the middle", async || proxy.held() > 0).await;
+        let is_there = async || bank.here("SELECT count(*) FROM public.a", &["public.a"]).await == [[rows.to_string()]];
+        wait_until("the first table is there", is_there).await;
+        assert!(!there_is(&bank, "b"), "{}", service.log_tail());
+        service.kill().await;
+        proxy.flow();
+        bank.sql("DELETE FROM a WHERE id = 1; INSERT INTO a VALUES (200000); DELETE FROM b WHERE id = 1")
+            .await;
+        bank.catch_up().await;
+        for table in ["a", "b"] {
+            let sql = format!("SELECT id, length(body) FROM public.{table}");
+            bank.agrees(&sql, &[&format!("public.{table}")]).await;
+        }
+        let copies = |log: &str, table: &str| {
+            let log = std::fs::read_to_string(bank.site.path(log)).expect("a log");
+            let of_table = format!("\"table\":\"public.{table}\"");
+            let copied = |line: &&str| line.contains("\"message\":\"copied\"") && line.contains(&of_table);
+            log.lines().filter(copied).count()
+        };
+        let counted = ["killed.log", "catch-up.log"].map(|log| ["a", "b"].map(|table| copies(log, table)));
+        assert_eq!(counted, [[1, 0], [0, 1]]);
+    }
 }

@@ -122,8 +122,8 @@ pub struct Settings {
     pub spool: PathBuf,
 }
 
-/// One flow: the stream of all tables that hold their copy, and beside it copies of some that do not. When these are published, the flow
-/// ends and is opened again: then the stream begins where they were copied.
+/// One flow: the stream of all tables that hold their copy, and beside it copies of some that do not. Each of these is published when its
+/// copy is whole. When all are, the flow ends and is opened again: then the stream begins where they were copied.
 pub struct PostgresSource {
     settings: Settings,
     control: Arc<Control>,
@@ -241,10 +241,17 @@ impl PostgresSource {
         let point_is_known = self.copying.as_ref().is_none_or(|copying| copying.get().is_some());
         let stream_may_begin = point_is_known || Instant::now() >= self.wait_for_point;
         let stream_goes_on = stream_may_begin && !self.stream_is_at_its_end();
+        let mut is_whole = false;
         tokio::select! {
             flow = Self::copy(&mut self.copying) => match flow? {
-                Some(flow) => self.ready.push_back(flow),
-                None => self.copies_are_whole(),
+                Some(flow) => {
+                    is_whole = matches!(flow, Flow::Copied { .. });
+                    self.ready.push_back(flow);
+                }
+                None => {
+                    is_whole = true;
+                    self.copying = None;
+                }
             },
             read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => {
                 if matches!(&read, Err(error) if error.code == connection::INTERNAL) && self.settings.learned.read_in_whole() {
@@ -259,6 +266,9 @@ impl PostgresSource {
         }
         if let (Some(streaming), Some(point)) = (self.streaming.as_mut().and_then(Stage::get_mut), self.copied) {
             streaming.stop_at(point);
+        }
+        if is_whole {
+            self.publish_copies();
         }
         Ok(())
     }
@@ -301,9 +311,11 @@ impl PostgresSource {
     }
 
     /// Copies are published at a mark that comes behind them.
-    fn copies_are_whole(&mut self) {
-        self.copying = None;
-        let Some(point) = self.copied else { return };
+    fn publish_copies(&mut self) {
+        let copies = self.copying.as_ref().and_then(Stage::get);
+        let (Some(point), true) = (self.copied, copies.is_none_or(Copies::may_publish)) else {
+            return;
+        };
         match &mut self.streaming {
             None => self.ready.push_back(mark(&self.settings.lane, point)),
             Some(stage) => {

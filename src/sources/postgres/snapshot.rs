@@ -7,8 +7,13 @@
 //! ```
 //!
 //! The point is that of a slot, so the stream goes on exactly where the copy ends: a transaction is in the copy, or it comes behind P.
+//! Each table is published when its own copy is whole. The largest come first: then most of them are whole at about the same time, and a
+//! run that is interrupted leaves few tables that begin at different moments.
 
-use std::collections::VecDeque;
+mod jobs;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, VecDeque};
 use std::iter::Enumerate;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,11 +22,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use super::catalog::{self, Part, PgTable};
+use self::jobs::{Job, copies_of};
+use super::catalog::{self, PgTable};
 use super::changes::reject;
 use super::connection::{self, Address, BYTES_AS_THEY_ARE, Control, Replication, identifier, literal};
 use super::copying::{CopyReader, Values};
-use super::followed::FollowedColumn;
 use super::letter::told;
 use super::progress::{PartProgress, Progress};
 use super::publication;
@@ -35,46 +40,36 @@ use crate::reject::{DeadLetter, DeadLetters};
 use crate::table::TableId;
 use crate::telemetry;
 
-/// What one COPY reads: large enough that its start does not count, small enough that connections end together.
-const PART_BYTES: u64 = 64 << 20;
-/// Of Postgres' pages, unless it was built otherwise; then the parts are larger or smaller, and still whole.
-const PAGE_BYTES: u64 = 8192;
 /// Rows are handed on when they weigh so much: a good size for a column, and little beside any budget.
 const BATCH_BYTES: usize = 2 << 20;
 /// Batches that wait to be taken.
 const QUEUE_LENGTH: usize = 2;
 
-/// Tables are copied together up to so much: what is copied is published when all of them are, and is not copied again after that.
+/// Tables are copied at one point up to so much together: as long as that takes, the server cleans up nothing that is younger.
 const GROUP_BYTES: u64 = 1 << 30;
-
-/// A run of rows of one table by their places.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Job {
-    table: usize,
-    /// The table or partition that has the rows, as SQL names it.
-    part: String,
-    sql: String,
-    /// What it weighs at the source.
-    bytes: u64,
-}
+/// Dead letters that wait for the rest of their table's copy.
+const LETTERS_BYTES_MAX: usize = 8 << 20;
 
 enum Piece {
     Rows(ChangeBatch),
+    Letters { table: usize, batch: ChangeBatch },
     Done { table: usize },
 }
 
-/// The tables that are copied next, of those that are to be copied: one at least.
+/// The tables that are copied next, of those that are to be copied: one at least. The largest comes first.
 async fn first_group(control: &Control, missing: Vec<Feed>) -> Result<Vec<Feed>> {
     let (mut group, mut bytes) = (Vec::new(), 0);
     for feed in missing {
         let parts = catalog::parts(control, feed.source.oid).await?;
-        bytes += parts.iter().map(|part| part.bytes).sum::<u64>();
+        let weight = parts.iter().map(|part| part.bytes).sum::<u64>();
+        bytes += weight;
         if bytes > GROUP_BYTES && !group.is_empty() {
             break;
         }
-        group.push(feed);
+        group.push((weight, feed));
     }
-    Ok(group)
+    group.sort_by_key(|(weight, _)| Reverse(*weight));
+    Ok(group.into_iter().map(|(_, feed)| feed).collect())
 }
 
 /// Copies under way. Dropping it ends them.
@@ -82,6 +77,10 @@ pub struct Copies {
     tables: Vec<TableId>,
     /// Jobs of each table that are not done.
     left: Vec<usize>,
+    /// Of each table the dead letters that wait for the rest of its copy, so that none are published of one that is given up.
+    letters: Vec<Vec<ChangeBatch>>,
+    /// Tables that had too many of them: some were handed on.
+    ahead: BTreeSet<usize>,
     point: u64,
     lane: Lane,
     pieces: mpsc::Receiver<Result<Piece>>,
@@ -155,6 +154,8 @@ impl Copies {
         }
         let mut copies = Self {
             tables: shared.tables.iter().map(|table| table.followed.id.clone()).collect(),
+            letters: left.iter().map(|_| Vec::new()).collect(),
+            ahead: BTreeSet::new(),
             left,
             point,
             lane: shared.settings.lane.clone(),
@@ -164,17 +165,22 @@ impl Copies {
             ready,
         };
         // A partitioned table without partitions has no part that could end.
-        let empty: Vec<Flow> = (0..copies.left.len())
-            .filter(|&table| copies.left[table] == 0)
-            .map(|table| copies.copied(table))
-            .collect();
-        copies.ready.extend(empty);
+        for table in 0..copies.left.len() {
+            if copies.left[table] == 0 {
+                copies.is_whole(table);
+            }
+        }
         Ok(copies)
     }
 
     /// The point at which all tables are copied.
     pub fn point(&self) -> u64 {
         self.point
+    }
+
+    /// Whether nothing was handed on that must not be published before the rest of it.
+    pub fn may_publish(&self) -> bool {
+        self.ahead.is_empty()
     }
 
     /// The next rows, or the end of a table, or None when all are copied. Cancel safe.
@@ -187,10 +193,11 @@ impl Copies {
                 None => return Ok(None),
                 Some(piece) => match piece? {
                     Piece::Rows(batch) => return Ok(Some(Flow::Rows(batch))),
+                    Piece::Letters { table, batch } => self.hold(table, batch),
                     Piece::Done { table } => {
                         self.left[table] -= 1;
                         if self.left[table] == 0 {
-                            return Ok(Some(self.copied(table)));
+                            self.is_whole(table);
                         }
                     }
                 },
@@ -198,12 +205,27 @@ impl Copies {
         }
     }
 
-    fn copied(&self, table: usize) -> Flow {
+    fn hold(&mut self, table: usize, letters: ChangeBatch) {
+        self.letters[table].push(letters);
+        let bytes = |letters: &ChangeBatch| letters.rows.get_array_memory_size();
+        if self.letters.iter().flatten().map(bytes).sum::<usize>() > LETTERS_BYTES_MAX {
+            self.ahead.insert(table);
+            self.hand_on_letters(table);
+        }
+    }
+
+    fn hand_on_letters(&mut self, table: usize) {
+        self.ready.extend(self.letters[table].drain(..).map(Flow::Rows));
+    }
+
+    fn is_whole(&mut self, table: usize) {
         info!(table = %self.tables[table], lsn = %Lsn(self.point), "copied");
-        Flow::Copied {
+        self.ahead.remove(&table);
+        self.hand_on_letters(table);
+        self.ready.push_back(Flow::Copied {
             table: self.tables[table].clone(),
             mark: Checkpoint::from_iter([(self.lane.clone(), Position(self.point))]),
-        }
+        });
     }
 }
 
@@ -249,6 +271,7 @@ impl Shared {
 /// The rows of one job in the making.
 struct CopiedPart<'s> {
     of: &'s Shared,
+    number: usize,
     table: &'s Feed,
     rows: Rows,
     letters: DeadLetters,
@@ -264,6 +287,7 @@ impl<'s> CopiedPart<'s> {
         let table = &of.tables[job.table];
         Self {
             of,
+            number: job.table,
             table,
             rows: Rows::new(&table.followed, of.settings.specials),
             // A copy is of a position that no letter has been made of.
@@ -324,7 +348,7 @@ impl<'s> CopiedPart<'s> {
             ];
             counter!(telemetry::RECORDS, &labels).increment(letters);
             let batch = ChangeBatch::puts(settings.letters.clone(), rows);
-            if pieces.send(Ok(Piece::Rows(batch))).await.is_err() {
+            if pieces.send(Ok(Piece::Letters { table: self.number, batch })).await.is_err() {
                 return Ok(false);
             }
         }
@@ -421,60 +445,3 @@ async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)>
     let point = cell(1).as_deref().and_then(Lsn::parse).ok_or_else(strange)?.0;
     Ok((point, cell(2).ok_or_else(strange)?))
 }
-
-/// What one table is copied by.
-fn copies_of(number: usize, table: &Feed, parts: &[Part], filter: Option<&str>) -> Vec<Job> {
-    let each = parts.iter().flat_map(|part| {
-        // Who may read some columns only, may not ask where rows lie.
-        let conditions = if part.is_whole {
-            ranges(part.bytes)
-        } else {
-            vec!["true".to_owned()]
-        };
-        let bytes = part.bytes_in_all / conditions.len() as u64;
-        conditions.into_iter().map(move |condition| Job {
-            table: number,
-            part: format!("{}.{}", identifier(&part.schema), identifier(&part.name)),
-            sql: copy_sql(table, part, &condition, filter),
-            bytes,
-        })
-    });
-    each.collect()
-}
-
-/// Conditions that part a table by the places of its rows; the last has no end, for the table may have grown.
-fn ranges(bytes: u64) -> Vec<String> {
-    let step = PART_BYTES / PAGE_BYTES;
-    let parts = bytes.div_ceil(PART_BYTES).max(1);
-    let range = |part: u64| {
-        let begin = format!("ctid >= '({},0)'::tid", part * step);
-        if part + 1 == parts {
-            begin
-        } else {
-            format!("{begin} AND ctid < '({},0)'::tid", (part + 1) * step)
-        }
-    };
-    (0..parts).map(range).collect()
-}
-
-fn copy_sql(table: &Feed, part: &Part, condition: &str, filter: Option<&str>) -> String {
-    let column = |column: &FollowedColumn| {
-        let name = identifier(&column.name);
-        if column.kind.reads_binary() {
-            name
-        } else {
-            format!("{name}::text")
-        }
-    };
-    let columns: Vec<String> = table.followed.columns.iter().map(column).collect();
-    let filter = filter.map(|filter| format!(" AND ({filter})")).unwrap_or_default();
-    format!(
-        "COPY (SELECT {} FROM ONLY {}.{} WHERE {condition}{filter}) TO STDOUT (FORMAT binary)",
-        columns.join(", "),
-        identifier(&part.schema),
-        identifier(&part.name),
-    )
-}
-
-#[cfg(test)]
-mod tests;
