@@ -10,7 +10,7 @@ use serde_json::json;
 use super::moment::Tables;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log::history::Entry;
+use crate::log::history::{Entry, GAPS};
 use crate::position::{Lane, Position};
 use crate::query::Named;
 
@@ -66,15 +66,28 @@ pub(super) fn time(timestamp_ms: i64) -> String {
     )
 }
 
-/// `orders/0:17..41`, `slot:0/16B3749..0/16B3800`: the first and the last position that the version brought.
+/// `orders/0:17..41`, `slot:0/16B3749..0/16B3800`: the first and the last position.
+fn range(lane: &str, from: Option<u64>, to: u64) -> String {
+    let lane = Lane::new(lane);
+    let (from, to) = (from.map(|from| lane.show(Position(from))), lane.show(Position(to)));
+    format!("{lane}:{}..{to}", from.unwrap_or_default())
+}
+
+/// What the version brought.
 fn positions(entry: &Entry) -> String {
     let said = entry.said.iter().flat_map(|said| &said.positions);
-    let lane = |(lane, (from, to)): (&String, &(Option<u64>, u64))| {
-        let lane = Lane::new(lane.as_str());
-        let (from, to) = (from.map(|from| lane.show(Position(from))), lane.show(Position(*to)));
-        format!("{lane}:{}..{to}", from.unwrap_or_default())
+    let ranges: Vec<String> = said.map(|(lane, (from, to))| range(lane, *from, *to)).collect();
+    ranges.join(" ")
+}
+
+/// What it says that the source had lost: `gap orders/0:5..16`.
+fn gaps(entry: &Entry) -> Vec<String> {
+    let notes = entry.said.iter().filter_map(|said| said.notes.get(GAPS)?.as_array());
+    let gap = |gap: &serde_json::Value| {
+        let (lane, from, until) = (gap["lane"].as_str()?, gap["from"].as_u64()?, gap["until"].as_u64()?);
+        Some(format!("gap {}", range(lane, Some(from), until.checked_sub(1)?)))
     };
-    said.map(lane).collect::<Vec<_>>().join(" ")
+    notes.flatten().filter_map(gap).collect()
 }
 
 fn rows(entry: &Entry) -> String {
@@ -103,7 +116,7 @@ pub(super) fn table(entries: &[Entry]) -> String {
             entry.operation.clone().unwrap_or_default(),
             rows(entry),
             format!("+{} -{}", entry.files_added, entry.files_removed),
-            positions(entry),
+            [vec![positions(entry)], gaps(entry)].concat().join(" "),
         ]
         .map(|cell| printable(&cell))
     };
@@ -135,20 +148,33 @@ fn to_json(entry: &Entry) -> serde_json::Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_others_wrote_is_one_row_and_sends_a_terminal_nothing() {
-        let entry = Entry {
+    fn entry(operation: Option<&str>, said: Option<serde_json::Value>) -> Entry {
+        Entry {
             version: 3,
             timestamp_ms: 0,
-            operation: Some("WEIRD \u{1b}[31m\n\u{9b}é".to_owned()),
+            operation: operation.map(str::to_owned),
             engine: None,
             metrics: Default::default(),
-            said: None,
+            said: said.map(|said| serde_json::from_value(said).unwrap()),
             files_added: 1,
             files_removed: 0,
-        };
-        let text = table(&[entry]);
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_one_row_and_sends_a_terminal_nothing() {
+        let text = table(&[entry(Some("WEIRD \u{1b}[31m\n\u{9b}é"), None)]);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains(r"WEIRD \u{1b}[31m\n\u{9b}é  "), "{text}");
+    }
+
+    #[test]
+    fn gaps_stand_behind_the_positions() {
+        let said = json!({
+            "positions": { "orders/0": [17, 41] },
+            "notes": { "gaps": [{ "lane": "orders/0", "from": 5, "until": 17 }] },
+        });
+        let text = table(&[entry(None, Some(said))]);
+        assert!(text.trim_end().ends_with("orders/0:17..41 gap orders/0:5..16"), "{text}");
     }
 }

@@ -13,6 +13,9 @@ use crate::log::times;
 use crate::position::Lane;
 use crate::table::Version;
 
+/// A note of a version: a list of `{lane, from, until}`, positions that the source had lost before they were read. `until` is there again.
+pub const GAPS: &str = "gaps";
+
 /// One version of a table.
 #[derive(Clone, Debug)]
 pub struct Entry {

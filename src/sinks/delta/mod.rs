@@ -52,6 +52,7 @@ use self::unknown::Unknown;
 use self::upsert::{Planned, Upsert};
 use crate::batch::{ChangeBatch, Gap};
 use crate::error::{Error, Result};
+use crate::log::history::GAPS;
 use crate::log::{Change, Log, Outcome, maintain};
 use crate::position::Checkpoint;
 use crate::sinks::{Sink, Upkeep};
@@ -337,7 +338,7 @@ fn notes(gaps: &[Gap]) -> BTreeMap<String, serde_json::Value> {
     let told = gaps
         .iter()
         .map(|gap| serde_json::json!({"lane": gap.lane.as_str(), "from": gap.missing.start, "until": gap.missing.end}));
-    BTreeMap::from([("gaps".to_owned(), told.collect())])
+    BTreeMap::from([(GAPS.to_owned(), told.collect())])
 }
 
 /// How rows of an append table are written: its files, and how rows are split among them where it has partitions.
