@@ -120,6 +120,11 @@ impl Progress {
         });
     }
 
+    /// Nobody knows when a table will be copied whose copy was given up.
+    pub fn give_up(&self, table: &TableId) {
+        gauge!(telemetry::SNAPSHOT_LEFT_SECONDS, &self.labels(table.as_str())).set(f64::NAN);
+    }
+
     /// A part of a table is being copied, of so many bytes.
     pub fn part(self: &Arc<Self>, table: &TableId, bytes: u64) -> PartProgress {
         let part = PartProgress {

@@ -83,6 +83,7 @@ pub struct Copies {
     ahead: BTreeSet<usize>,
     point: u64,
     lane: Lane,
+    progress: Arc<Progress>,
     pieces: mpsc::Receiver<Result<Piece>>,
     _workers: JoinSet<()>,
     /// Keeps the exported snapshot until all connections have taken it, and its slot until the end.
@@ -159,6 +160,7 @@ impl Copies {
             left,
             point,
             lane: shared.settings.lane.clone(),
+            progress: Arc::clone(&shared.progress),
             pieces,
             _workers: workers,
             _slot: slot,
@@ -226,6 +228,13 @@ impl Copies {
             table: self.tables[table].clone(),
             mark: Checkpoint::from_iter([(self.lane.clone(), Position(self.point))]),
         });
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        let given_up = self.tables.iter().zip(&self.left).filter(|(_, left)| **left > 0);
+        given_up.for_each(|(table, _)| self.progress.give_up(table));
     }
 }
 
