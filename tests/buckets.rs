@@ -30,7 +30,7 @@ use crate::support::shop::{LIVE_MAX, PARTITIONS, Shop, Source, until_all_publish
 use crate::support::stream::Stream;
 use crate::support::verdict;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 // S3's words, and some of Azure's.
 const DENIED: Wrong = Wrong::Answer(403, "AccessDenied");
@@ -296,13 +296,15 @@ async fn c22_a_store_that_throttles_is_asked_now_and_then_while_the_source_waits
     program.until("the first data file", PATIENCE, throttled).await;
     let received = || metric(port, "alluvium_records_received_total");
     let (began, mut before) = (Instant::now(), 0.0);
+    // What was asked before anybody looked at the clock does not count.
+    let asked_before = asked.load(Ordering::Relaxed);
     while before < received() {
         before = received();
         assert!(began.elapsed() < PATIENCE, "it goes on reading");
         sleep(LOOKS).await;
     }
-    let took = began.elapsed().as_secs_f64();
-    let (asked, records) = (asked.load(Ordering::Relaxed), received());
+    let asked = asked.load(Ordering::Relaxed) - asked_before;
+    let (took, records) = (began.elapsed().as_secs_f64(), received());
     println!("asked {asked} times in {took:.1} s; {records} records were read");
     assert!(records < RECORDS as f64, "all has been read, and nothing can be written");
     assert!(f64::from(asked) < 30.0 * took, "asked {asked} times in {took} s");
@@ -378,7 +380,12 @@ async fn k13_a_table_whose_dead_letters_cannot_be_written_waits_for_them_and_goe
             .map(drop)
     };
     program.until("/readyz to say what cannot be written", PATIENCE, says).await;
-    assert_eq!(at(), Some(199), "their rows are not there before them");
+    // The rows before the first letter may be there: the records come in portions.
+    let there = at();
+    assert!(
+        there.is_some_and(|at| (199..203).contains(&at)),
+        "{there:?}: their rows are not there before them"
+    );
     full.store(false, Ordering::Relaxed);
     program.until("the rows behind the letters", PATIENCE, || is_at(299)).await;
     program.stop().await;
@@ -465,9 +472,18 @@ async fn c21_a_program_that_may_no_longer_write_to_the_bucket_says_so_and_goes_o
         let_in(Some(Wrong::Answer(status, code)));
         Changes::new(44, LIVE_MAX).take(1_000).for_each(|change| producer.send(&change));
         producer.flush();
-        let not_ready = || get(port, "/readyz").filter(|(code, text)| *code == 503 && text.contains(&lake));
-        program.until("/readyz to say so", PATIENCE, not_ready).await;
-        let exit = program.wait(Duration::from_secs(60)).await;
+        let not_ready = || get(port, "/readyz").is_some_and(|(code, text)| code == 503 && text.contains(&lake));
+        let began = Instant::now();
+        while !not_ready() {
+            assert!(began.elapsed() < PATIENCE, "/readyz does not say so:\n{}", program.log_tail());
+            // Its tries are over within a second or two. Where nobody had the time to look, the next start says it again.
+            if let Some(exit) = program.poll() {
+                assert_eq!(exit.status.code(), Some(77), "{code}: {}", program.log_tail());
+                program = site.run("program", &config);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        let exit = program.wait(PATIENCE).await;
         assert_eq!(exit.status.code(), Some(77), "{code}: {}", program.log_tail());
         let log = program.log_tail();
         assert!(log.contains(&lake) && log.contains(code) && log.contains("credentials"), "{log}");

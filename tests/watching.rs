@@ -15,7 +15,7 @@ use crate::support::proxy::Proxy;
 use crate::support::shop::{PARTITIONS, Shop, Source};
 use crate::support::terminal::Terminal;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const FOLLOWED: &str = "create = true\nfollow = [\"public.*\"]\ndiscovery = \"200 ms\"";
 
 /// Waits until `/readyz` answers so, and its text has these words.
@@ -63,17 +63,23 @@ async fn freshness_is_told(program: &mut Program, port: u16, pipeline: &str, tab
             labelled(port, "alluvium_committed_source_timestamp_seconds", &of)
         })
         .await;
+    // In this order: a commit that comes in between is in the count and before `now`, if it is in the sum.
+    let sum = labelled(port, "alluvium_freshness_seconds_sum", &of).expect("a histogram");
+    let count = labelled(port, "alluvium_freshness_seconds_count", &of).expect("a histogram");
     let now = now_s();
     // The source tells milliseconds.
     assert!(committed > before - 0.002 && committed < now, "{before} {committed} {now}");
-    let count = labelled(port, "alluvium_freshness_seconds_count", &of).expect("a histogram");
-    let sum = labelled(port, "alluvium_freshness_seconds_sum", &of).expect("a histogram");
-    assert!(count >= 1.0 && sum > 0.0 && sum <= (now - before) * count, "{count} {sum}");
-    let status = status(port).expect("a status");
-    let told = status["pipelines"][pipeline]["tables"][table]["source_ms"]
-        .as_f64()
-        .expect("a time");
-    assert!((told / 1e3 - committed).abs() < 0.002, "{told} {committed}");
+    assert!(
+        count >= 1.0 && sum > 0.0 && sum <= (now - before + 0.002) * count,
+        "{before} {now} {count} {sum}"
+    );
+    // The status is told a moment after the metrics, and another commit may come in between.
+    let same = || {
+        let committed = labelled(port, "alluvium_committed_source_timestamp_seconds", &of)?;
+        let told = status(port)?["pipelines"][pipeline]["tables"][table]["source_ms"].as_f64()?;
+        ((told / 1e3 - committed).abs() < 0.002).then_some(())
+    };
+    program.until("the status to tell the same time", PATIENCE, same).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,9 +101,13 @@ async fn freshness_runs_from_a_records_time_to_the_commit_of_its_table() {
     for table in ["orders", "audit"] {
         freshness_is_told(&mut program, port, "shop", table, before).await;
     }
-    let status = status(port).expect("a status");
-    let mark = status["pipelines"]["shop"]["tables"]["audit"]["mark"].as_str().expect("a mark");
-    assert!(mark.contains(&format!("{}/0:", source.topic)), "{mark}");
+    // The first version may have come before this partition was read.
+    let mark = || {
+        let status = status(port)?;
+        let mark = status["pipelines"]["shop"]["tables"]["audit"]["mark"].as_str()?;
+        mark.contains(&format!("{}/0:", source.topic)).then_some(())
+    };
+    program.until("the first partition in the mark", PATIENCE, mark).await;
     program.kill().await;
     let versions = history(&site, config.to_str().expect("a path in UTF-8"), "audit").await;
     let last = versions.last().expect("a version");
@@ -178,7 +188,10 @@ async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_
     let port = free_port();
     bank.reconfigure_with(&http(port), FOLLOWED);
     let mut program = bank.site.run("service", &bank.config);
-    published(&mut program, port, "public.loose").await;
+    // A table whose copy is not there yet would be copied as it is then, and not stop.
+    for table in ["public.loose", "public.retyped", "public.t"] {
+        published(&mut program, port, table).await;
+    }
     until_readyz(&mut program, port, 200, &["ok"]).await;
     bank.sql("ALTER TABLE loose REPLICA IDENTITY FULL; INSERT INTO loose VALUES (1)")
         .await;
@@ -194,7 +207,9 @@ async fn a_table_of_a_database_that_stopped_makes_the_pipeline_degraded_and_the_
     assert_eq!(pipeline["state"], "degraded", "{pipeline}");
     assert!(pipeline["tables"]["public.loose"]["stopped"].is_string(), "{pipeline}");
     let state = |state: &str| labelled(port, "alluvium_pipeline_state", &[&format!("state=\"{state}\"")]);
-    assert_eq!((state("degraded"), state("running")), (Some(1.0), Some(0.0)));
+    // The metrics are told a moment after the status.
+    let told = || ((state("degraded"), state("running")) == (Some(1.0), Some(0.0))).then_some(());
+    program.until("the state in the metrics", PATIENCE, told).await;
     assert_eq!(get(port, "/livez").map(|(code, _)| code), Some(200));
     let rows = |port| labelled(port, "alluvium_rows_total", &["table=\"public.t\"", "op=\"put\""]).filter(|rows| *rows > 0.0);
     bank.sql("INSERT INTO t VALUES (1)").await;
@@ -276,11 +291,15 @@ async fn a_slot_tells_where_it_is_and_how_far_behind_in_numbers_and_as_postgres_
     let mut program = bank.site.run("service", &bank.config);
     bank.sql("INSERT INTO t SELECT generate_series(1, 1000)").await;
     let end = lsn(&Value::String(bank.value("SELECT pg_current_wal_lsn()").await)).expect("a position");
-    let there =
-        || lane(port, &bank.slot()).filter(|lane| lane["read"].as_u64() >= Some(end) && lsn(&lane["slot"]["committed"]) >= Some(end));
+    // A slot that is made behind the rows is there at once, while the table is still copied.
+    let there = || {
+        lane(port, &bank.slot()).filter(|lane| {
+            let slot = &lane["slot"];
+            lane["read"].as_u64() >= Some(end) && lsn(&slot["committed"]) >= Some(end) && slot["phase"] == "streaming"
+        })
+    };
     let lane = program.until("all is committed", PATIENCE, there).await;
     let slot = &lane["slot"];
-    assert_eq!(slot["phase"], "streaming", "{lane}");
     assert_eq!(
         (lsn(&slot["end"]), lsn(&slot["read"])),
         (lane["end"].as_u64(), lane["read"].as_u64()),
@@ -316,9 +335,12 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
     let size: u64 = bank.value("SELECT pg_table_size('large')").await.parse().expect("a number");
     let of = "table=\"public.large\"";
     let pipeline = || Some(status(port)?["pipelines"]["bank"].clone());
+    // The slot is told of once in a second: for the first time perhaps before anything was to be copied.
     let under_way = || {
-        pipeline()
-            .filter(|pipeline| pipeline["tables"]["public.large"]["copy"]["left_seconds"].is_u64() && lane(port, &bank.slot()).is_some())
+        pipeline().filter(|pipeline| {
+            let copy = &pipeline["tables"]["public.large"]["copy"];
+            copy["left_seconds"].is_u64() && pipeline["lanes"][bank.slot()]["slot"]["phase"] == "copying"
+        })
     };
     let pipeline = program.until("some of it is copied", PATIENCE, under_way).await;
     let copy = &pipeline["tables"]["public.large"]["copy"];
@@ -335,7 +357,6 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
         number(sum, "total_bytes") >= whole && number(sum, "bytes") >= number(copy, "bytes"),
         "{pipeline}"
     );
-    assert_eq!(pipeline["lanes"][bank.slot()]["slot"]["phase"], "copying", "{pipeline}");
     let told = |name: &str| labelled(port, name, &[of]).expect("a metric");
     assert_eq!(told("alluvium_snapshot_size_bytes"), whole as f64);
     assert!(told("alluvium_snapshot_done_bytes") > 0.0 && told("alluvium_snapshot_rows_total") > 0.0);
@@ -346,7 +367,7 @@ async fn a_copy_tells_rows_bytes_and_the_time_left_in_the_status_the_metrics_and
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let of_copies: Vec<Value> = lines.into_iter().filter(|line| line["message"] == "copy under way").collect();
-        (!of_copies.is_empty()).then_some(of_copies)
+        (of_copies.len() > 1).then_some(of_copies) // The sum and the table, one line after the other.
     };
     let lines = program.until("the log tells of it", PATIENCE, lines).await;
     assert!(

@@ -126,7 +126,7 @@ impl Bucket {
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = command.kill_on_drop(true).spawn().expect("the server starts");
-        for _ in 0..600 {
+        for _ in 0..1_800 {
             if put(port, &service.making()).await.is_ok_and(|answer| answer.starts_with("HTTP/")) {
                 return Bucket {
                     service,
@@ -137,7 +137,7 @@ impl Bucket {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("no server of {service:?} came up on port {port} within a minute: run scripts/setup.sh test");
+        panic!("no server of {service:?} came up on port {port} within three minutes: run scripts/setup.sh test");
     }
 
     pub fn port(&self) -> u16 {

@@ -436,11 +436,18 @@ fn the_quick_start_has_no_problems() {
 fn forty_thousand_mistakes_are_told_in_a_moment() {
     let mistakes = |indent: &str| (0..20_000).map(|n| format!("{indent}memory_{n} = 1\n")).collect::<String>();
     let text = format!("{}{}", mistakes(""), with("", &mistakes("  "), ""));
-    let begun = tokio::time::Instant::now();
-    let found = problems(&text);
-    let took = begun.elapsed();
-    assert_eq!(found.len(), 40_000);
-    assert_eq!(found[19_999], "20000:1 memory_19999: unknown key; did you mean `memory`?");
-    // What is quadratic takes three times as long at least.
-    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+    let looked = || {
+        let begun = tokio::time::Instant::now();
+        let found = problems(&text);
+        let took = begun.elapsed();
+        assert_eq!(found.len(), 40_000);
+        assert_eq!(found[19_999], "20000:1 memory_19999: unknown key; did you mean `memory`?");
+        took
+    };
+    // What is quadratic takes three times as long at least, each time. A machine may stand still at one of them.
+    let mut times = vec![looked()];
+    while times.len() < 3 && times.iter().all(|took| took.as_secs() >= 5) {
+        times.push(looked());
+    }
+    assert!(times.iter().any(|took| took.as_secs() < 5), "{times:?}");
 }
