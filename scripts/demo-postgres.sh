@@ -60,6 +60,13 @@ clients=$!
 "$alluvium" run --config "$site/alluvium.toml" > "$site/alluvium.log" 2>&1 &
 service=$!
 wait "$clients"
+# A table that only another run copies shows nothing of the moments before.
+for table in accounts tellers branches history; do
+  until "$alluvium" history --config "$site/alluvium.toml" "public.pgbench_$table" 2> /dev/null | grep alluvium_bank: > /dev/null; do
+    kill -0 "$service" || fail "alluvium has ended: $(tail -3 "$site/alluvium.log")"
+    sleep 0.2
+  done
+done
 kill -TERM "$service"
 wait "$service"
 service=

@@ -347,7 +347,7 @@ async fn columns_that_come_with_values_in_a_table_that_only_grows_are_named_once
     }
     service.stop().await;
     let mut again = bank.start();
-    assert_eq!(again.wait(std::time::Duration::from_secs(60)).await.status.code(), Some(0));
+    assert_eq!(again.wait(std::time::Duration::from_secs(120)).await.status.code(), Some(0));
     assert!(!again.log_text().contains("came with values"), "{}", again.log_text());
     let here = bank.here("SELECT a, b, c, d FROM public.e WHERE a = 1", &["public.e"]).await;
     assert_eq!(here, [["1", "x", "NULL", "NULL"]]);

@@ -6,7 +6,8 @@ use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer, wait_until};
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A copy on the shared server waits for the transactions of other tests.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_copied_again_in_one_version_while_the_stream_goes_on_and_its_history_stays() {

@@ -17,7 +17,7 @@ async fn the_demo_with_a_database_tells_its_story_and_its_sums_agree() {
         command.arg(env!("CARGO_BIN_EXE_alluvium"));
         command.env("SECONDS_OF_WORK", "4").env("TMPDIR", site.path(""));
     });
-    let exit = story.wait(Duration::from_secs(120)).await;
+    let exit = story.wait(Duration::from_secs(400)).await;
     let told = story.log_text();
     assert!(exit.status.success(), "{}: {told}", exit.status);
     assert!(told.contains("| accounts ") && told.contains("The lake is at "), "{told}");

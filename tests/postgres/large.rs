@@ -23,7 +23,7 @@ async fn i7_p11_a_transaction_larger_than_the_memory_is_seen_whole_or_not_at_all
         Ok(text) => (text.parse::<u64>().expect("ALLUVIUM_LARGE is a number"), 256),
         Err(_) => (300_000, 32),
     };
-    let patience = Duration::from_secs(60 + count / 20_000);
+    let patience = Duration::from_secs(180 + count / 20_000);
     // The server sends it before its end, and is patient with nobody.
     let options = Options::default()
         .set("logical_decoding_work_mem", "4MB")

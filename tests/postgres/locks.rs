@@ -6,7 +6,7 @@ use crate::support::bank::Bank;
 use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
 use crate::support::program::Program;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); CREATE TABLE later (id int PRIMARY KEY); \
                       INSERT INTO t VALUES (1); INSERT INTO later VALUES (1)";
 

@@ -42,7 +42,7 @@ const COLUMNS: [&str; 6] = [
 async fn asked(bank: &Bank<'_>, sql: &str) -> String {
     let config = bank.config.to_str().expect("a path");
     let mut program = bank.site.start("query", &["query", "--format", "json", "--config", config, sql]);
-    let exit = program.wait(Duration::from_secs(30)).await;
+    let exit = program.wait(Duration::from_secs(120)).await;
     assert!(exit.status.success(), "{sql}: {}", program.log_tail());
     program.log_text().lines().last().unwrap_or_default().to_owned()
 }
@@ -85,14 +85,14 @@ async fn many_tables_that_cannot_be_followed_stop_together_and_hold_up_no_other(
         .collect();
     let sql = format!("{bad} CREATE TABLE good (id int PRIMARY KEY); INSERT INTO good VALUES (1)");
     let bank = Bank::new(PostgresServer::shared(), "many", &sql, "create = true\nfollow = [\"public.*\"]").await;
-    let begun = tokio::time::Instant::now();
     let (code, said) = bank.refused().await;
-    let took = begun.elapsed();
     assert_eq!(code, 78, "{said}");
     assert_eq!(said.matches("the table stopped; the others go on").count(), 40, "{said}");
     bank.agrees("SELECT id FROM public.good", &["public.good"]).await;
-    // The server is asked for all of them at once, which takes a second or two: to open the pipeline anew for each takes twenty.
-    assert!(took < Duration::from_secs(18), "{took:?}");
+    // The server is asked for all of them at once, in a few sessions: to open the pipeline anew for each takes one for each.
+    let counted = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+    let sessions = bank.value(counted).await;
+    assert!(sessions.parse::<u32>().expect("a number") < 30, "{sessions} sessions: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::support::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p12_the_session_lives_while_a_commit_takes_longer_than_the_server_waits() {
-    let mut server = PostgresServer::start(Options::default().set("wal_sender_timeout", "4s"));
+    let mut server = PostgresServer::start(Options::default().set("wal_sender_timeout", "8s"));
     let bucket = Bucket::of(Service::S3).await;
     let proxy = Proxy::before(bucket.port()).await;
     let lines = format!("create = true\nfollow = [\"public.*\"]\n{}", Service::S3.section(proxy.port()));
@@ -38,7 +38,7 @@ async fn p12_the_session_lives_while_a_commit_takes_longer_than_the_server_waits
         ))
         .await;
     }
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(14)).await;
     assert_eq!(walsender().await, before, "{}", service.log_tail());
     let received = metric(port, "alluvium_records_total");
     assert!(received < 50_000.0, "the lake has stalled, and all has been read");

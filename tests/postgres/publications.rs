@@ -393,7 +393,7 @@ async fn what_follow_asks_for_in_vain_is_told_by_name_and_a_name_that_no_table_e
     // There was one: it is gone, and the other goes on.
     bank.sql("DROP TABLE orders; INSERT INTO t VALUES (1)").await;
     let mut program = bank.start();
-    let exit = program.wait(std::time::Duration::from_secs(60)).await;
+    let exit = program.wait(std::time::Duration::from_secs(120)).await;
     let said = program.log_text();
     assert!(exit.status.success(), "{said}");
     for words in ["a pattern that no table has yet", "shop.*", "its source is gone"] {

@@ -3,7 +3,7 @@
 use alluvium::error::{Error, Kind};
 use alluvium::sources::postgres::connection::{Address, Replication, Stream, control};
 
-use crate::support::postgres::{Installation, Options, PostgresServer};
+use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
 
 const BUFFER: usize = 1 << 20;
 
@@ -53,6 +53,8 @@ async fn every_version_names_a_slot_that_is_missing_in_use_or_of_a_missing_publi
         server.sql("postgres", "INSERT INTO t VALUES (1)").await;
         first.next().await.unwrap();
         first.close().await;
+        // Whoever takes leave waits for the server only so long.
+        wait_until("the slot is free", async || server.walsender("only").await.is_empty()).await;
 
         // The server begins to stream, and finds out at the first change.
         let mut stream = start(&address, "only", "nowhere").await.unwrap();
@@ -79,6 +81,9 @@ async fn every_version_takes_a_snapshot_whose_session_has_ended_for_a_matter_of_
             .unwrap();
         let snapshot = made[0][2].clone().unwrap();
         exporting.close().await;
+        // Whoever takes leave waits for the server only so long.
+        let senders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'";
+        wait_until("the session has ended", async || server.value("postgres", senders).await == "0").await;
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'");
         let error = control(&address).await.unwrap().batch_execute(&begin).await.unwrap_err();
         is(&error, Kind::Transient, "postgres_error", "snapshot");
@@ -145,7 +150,7 @@ async fn taken_senders_free_up_and_a_missing_line_in_pg_hba_is_named() {
     is(&error, Kind::Transient, "postgres_busy", "max_wal_senders");
     first.close().await;
     server.set_hba("");
-    crate::support::postgres::wait_until("the lines are read", async || {
+    wait_until("the lines are read", async || {
         Replication::open(&address)
             .await
             .is_err_and(|error| error.code == "postgres_denied" && error.to_string().contains("Add a line"))

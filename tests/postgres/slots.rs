@@ -169,7 +169,7 @@ async fn p2_a_slot_that_another_process_reads_is_waited_for_and_everybody_is_tol
     bank.sql("INSERT INTO t VALUES (2)").await;
     let here = async || bank.here("SELECT id FROM public.t", &["public.t"]).await.concat();
     wait_until("the second one goes on", async || here().await == ["1", "2"]).await;
-    assert!(get(port, "/readyz").is_some_and(|(code, _)| code == 200));
+    wait_until("it is ready", async || get(port, "/readyz").is_some_and(|(code, _)| code == 200)).await;
     second.stop().await;
 }
 

@@ -63,7 +63,7 @@ async fn p16_a_failover_that_lost_what_tables_hold_stops_them_until_they_are_cop
     }
     let config = bank.config.to_str().expect("a path in UTF-8");
     let mut asked = bank.site.start("ask", &["resnapshot", "--config", config, "public.t"]);
-    assert!(asked.wait(Duration::from_secs(30)).await.status.success());
+    assert!(asked.wait(Duration::from_secs(120)).await.status.success());
     for id in 11..13 {
         bank.catch_up().await;
         bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
@@ -100,7 +100,9 @@ async fn p16_a_failover_finds_the_slot_that_the_standby_has_kept() {
         if standby.value("postgres", &told("synced AND NOT temporary")).await == "t" {
             break;
         }
-        assert!(id < 30, "the standby has no slot:\n{}", standby.log());
+        assert!(id < 90, "the standby has no slot:\n{}", standby.log());
+        // Where nothing comes of it, the standby looks less and less often.
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     bank.sql("INSERT INTO t VALUES (100)").await;
     bank.catch_up().await;

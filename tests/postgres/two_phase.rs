@@ -258,7 +258,7 @@ async fn a_commit_whose_prepare_the_slot_has_passed_stops_the_pipeline() {
     let mut ask = bank
         .site
         .start("ask", &["resnapshot", "--config", config, "public.other", "public.t"]);
-    assert!(ask.wait(Duration::from_secs(30)).await.status.success());
+    assert!(ask.wait(Duration::from_secs(120)).await.status.success());
     bank.catch_up().await;
     agree(&bank).await;
 }

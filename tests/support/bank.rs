@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium::log::{Log, When, store};
 use alluvium::query::{Named, query};
@@ -12,6 +13,9 @@ use url::Url;
 use super::postgres::{PostgresServer, wait_until};
 use super::program::{Exit, Program, Site};
 use super::proxy::Proxy;
+
+/// What a run of the program may take that ends by itself: a second on a free machine.
+const RUN_MAX: Duration = Duration::from_secs(120);
 
 /// A database and its lake.
 pub struct Bank<'s> {
@@ -120,7 +124,7 @@ impl<'s> Bank<'s> {
     /// Runs until it ends by itself, as it must not do well; what it said.
     pub async fn refused(&self) -> (i32, String) {
         let mut program = self.start();
-        let exit: Exit = program.wait(std::time::Duration::from_secs(60)).await;
+        let exit: Exit = program.wait(RUN_MAX).await;
         (exit.status.code().unwrap_or(-1), program.log_text())
     }
 
@@ -128,7 +132,7 @@ impl<'s> Bank<'s> {
     pub async fn check(&self) -> (i32, String) {
         let config = self.config.to_str().expect("a path in UTF-8");
         let mut program = self.site.start("check", &["check", "--config", config]);
-        let exit = program.wait(std::time::Duration::from_secs(30)).await;
+        let exit = program.wait(RUN_MAX).await;
         (exit.status.code().unwrap_or(-1), program.log_text())
     }
 
@@ -136,7 +140,7 @@ impl<'s> Bank<'s> {
     pub async fn resnapshot(&self, table: &str) -> Option<i32> {
         let config = self.config.to_str().expect("a path in UTF-8");
         let mut asked = self.site.start("ask", &["resnapshot", "--config", config, table]);
-        asked.wait(std::time::Duration::from_secs(30)).await.status.code()
+        asked.wait(RUN_MAX).await.status.code()
     }
 
     /// Starts a run that ends when it has caught up.

@@ -142,14 +142,18 @@ impl<'s> Bench<'s> {
 
     /// The lowest position that all tables hold; None while one holds nothing.
     pub async fn held(&self) -> Option<u64> {
-        let mut lowest = None::<u64>;
+        self.each_held().await.into_iter().min().flatten()
+    }
+
+    /// The position that each table holds; None where it holds nothing.
+    pub async fn each_held(&self) -> Vec<Option<u64>> {
+        let (slot, mut each) = (self.slot(), Vec::new());
         for table in self.tables() {
-            let log = Log::open(&table.url, Arc::clone(&table.store), "bench").await.expect("a log")?;
-            let marks = log.checkpoint();
-            let (_, at) = marks.named(&self.slot())?;
-            lowest = Some(lowest.map_or(at.0, |lowest| lowest.min(at.0)));
+            let log = Log::open(&table.url, Arc::clone(&table.store), "bench").await.expect("a log");
+            let marks = log.map(|log| log.checkpoint()).unwrap_or_default();
+            each.push(marks.named(&slot).map(|(_, at)| at.0));
         }
-        lowest
+        each
     }
 
     pub fn tables(&self) -> Vec<Named> {
