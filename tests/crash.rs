@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
 use crate::support::history;
-use crate::support::kafka::Broker;
+use crate::support::kafka::{Broker, NEVER_GIVEN_UP};
 use crate::support::program::{Program, Site, free_port, http, metric, status};
 use crate::support::shop::{PARTITIONS, Shop, Source, served, until_all_published, until_all_read};
 use crate::support::stream::Stream;
@@ -20,6 +20,7 @@ use crate::support::verdict;
 /// One life in so many is left alone until there is a new version, and one ends as soon as there is a data file that no version names; the
 /// others end whenever it happens.
 const LIVES_TO_A_VERSION: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn kills() -> usize {
     std::env::var("ALLUVIUM_KILLS").map_or(20, |text| text.parse().expect("ALLUVIUM_KILLS is a number"))
@@ -72,9 +73,7 @@ async fn r2_killed_at_random_moments_beside_a_second_instance_nothing_is_lost_or
         // However slow the machine is, not every life ends before it did anything.
         if kill % LIVES_TO_A_VERSION == 0 {
             let before = versions();
-            program
-                .until("a version", Duration::from_secs(60), || (versions() > before).then_some(()))
-                .await;
+            program.until("a version", PATIENCE, || (versions() > before).then_some(())).await;
         }
         if rng.random_ratio(1, 3) {
             sleep(Duration::from_millis(rng.random_range(0..500))).await;
@@ -99,6 +98,12 @@ async fn r2_killed_at_random_moments_beside_a_second_instance_nothing_is_lost_or
         }
     }
     drop(twin);
+    // On a busy machine every kill may come late, behind the commit that it was meant to come before.
+    if orphans(&site) == 0 {
+        let mut program = site.run("program", &config);
+        freeze_while_it_commits(&mut program, &site.table("audit")).await;
+        program.kill().await;
+    }
     let model = stream.finish().await;
     assert!(versions() >= kills.div_ceil(LIVES_TO_A_VERSION), "a life ended before its version");
     println!("{kills} kills, {} versions, {} data files without one", versions(), orphans(&site));
@@ -140,7 +145,7 @@ async fn r2_members_of_a_group_are_killed_at_random_moments_and_nothing_is_lost_
         let victim = kill / 2 % 2;
         if kill % 2 == 0 {
             let share = || ports.iter().all(|port| lanes(*port) == shared).then_some(());
-            members[1 - victim].until("the lanes shared", Duration::from_secs(60), share).await;
+            members[1 - victim].until("the lanes shared", PATIENCE, share).await;
             until_a_data_file_comes(&site.table("audit")).await;
         } else {
             sleep(Duration::from_millis(rng.random_range(50..3_000))).await;
@@ -161,7 +166,7 @@ async fn r2_members_of_a_group_are_killed_at_random_moments_and_nothing_is_lost_
     // What the group does with the last one's lanes is seen, too.
     let before = history::marks(&site.table("audit"));
     let moved = || history::all_moved(&site.table("audit"), &before).then_some(());
-    members[0].until("all lanes read on", Duration::from_secs(60), moved).await;
+    members[0].until("all lanes read on", PATIENCE, moved).await;
     let model = stream.finish().await;
     for member in &mut members {
         member.kill().await;
@@ -179,7 +184,7 @@ async fn r2_members_of_a_group_are_killed_at_random_moments_and_nothing_is_lost_
 
 /// Freezes a process (SIGSTOP) between its writing of a data file and the commit of it.
 async fn freeze_while_it_commits(program: &mut Program, table: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     let mut known = history::data_files(table);
     while Instant::now() < deadline {
         tokio::task::yield_now().await;
@@ -199,13 +204,16 @@ async fn freeze_while_it_commits(program: &mut Program, table: &Path) {
         program.signal(libc::SIGCONT);
         known = history::data_files(table);
     }
-    panic!("never caught between data file and commit within a minute:\n{}", program.log_tail());
+    panic!(
+        "never caught between data file and commit within {PATIENCE:?}:\n{}",
+        program.log_tail()
+    );
 }
 
 /// Waits until a program has published something.
 async fn until_it_commits(program: &mut Program, port: u16) {
     let committed = || (metric(port, "alluvium_commits_total") > 0.0).then_some(());
-    program.until("its first commit", Duration::from_secs(60), committed).await;
+    program.until("its first commit", PATIENCE, committed).await;
 }
 
 /// Freezes one instance while it commits, and has another go beyond what it was about to commit. The first one is fenced when it thaws, by
@@ -228,7 +236,7 @@ async fn a_frozen_instance_is_fenced(kafka: &str) -> String {
     let mut zombie = site.run("first", &first);
     until_it_commits(&mut zombie, ports[0]).await;
     let all_lanes = || (history::marks(&audit).len() == PARTITIONS as usize).then_some(());
-    zombie.until("a mark of each partition", Duration::from_secs(60), all_lanes).await;
+    zombie.until("a mark of each partition", PATIENCE, all_lanes).await;
     let mut heir = None;
     if !kafka.is_empty() {
         // One of the group, before that is told of the other's death.
@@ -243,11 +251,11 @@ async fn a_frozen_instance_is_fenced(kafka: &str) -> String {
     let (orders_before, audit_before) = (history::marks(&orders), history::marks(&audit));
     let mut heir = heir.unwrap_or_else(|| site.run("second", &second));
     let taken_over = || (history::all_moved(&orders, &orders_before) && history::all_moved(&audit, &audit_before)).then_some(());
-    heir.until("all partitions taken over", Duration::from_secs(60), taken_over).await;
+    heir.until("all partitions taken over", PATIENCE, taken_over).await;
 
     zombie.signal(libc::SIGCONT);
     zombie
-        .until("being fenced", Duration::from_secs(60), || {
+        .until("being fenced", PATIENCE, || {
             (metric(ports[0], "alluvium_fenced_total") > 0.0).then_some(())
         })
         .await;
@@ -268,8 +276,8 @@ async fn a_frozen_instance_is_fenced(kafka: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c6_a_member_frozen_while_it_commits_is_fenced_when_it_thaws() {
-    // The shortest session that a broker allows by default.
-    let log = a_frozen_instance_is_fenced(&group("frozen", 6_000)).await;
+    // Longer than a machine stalls: before it is frozen, nobody is to be fenced.
+    let log = a_frozen_instance_is_fenced(&group("frozen", 12_000)).await;
     let reasons = ["another writer has it", "the group has given our lanes to others"];
     assert!(reasons.iter().any(|reason| log.contains(reason)), "{log}");
 }
@@ -298,7 +306,7 @@ async fn r1_a_terminated_program_publishes_what_it_has_read_and_ends_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_stop_that_runs_out_of_grace_leaves_what_it_could_not_publish_to_the_next_start() {
-    let broker = Broker::start("");
+    let broker = Broker::start(NEVER_GIVEN_UP);
     let source = Source::new(&broker, PARTITIONS).await;
     let (site, port) = (Site::new(), free_port());
     let shop = Shop {
@@ -317,10 +325,9 @@ async fn r1_a_stop_that_runs_out_of_grace_leaves_what_it_could_not_publish_to_th
     let exit = program.wait(Duration::from_secs(60)).await;
     let took = asked.elapsed();
     broker.thaw();
-    broker.until_led(&source.topic, |leaders| leaders.iter().all(|id| *id > 0)).await;
     assert_eq!(exit.status.code(), Some(0), "{}", program.log_tail());
     assert!(program.log_text().contains("out of time"), "{}", program.log_tail());
-    assert!((Duration::from_secs(2)..Duration::from_secs(30)).contains(&took), "{took:?}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(45)).contains(&took), "{took:?}");
     assert!(history::marks(&site.table("audit")).is_empty(), "nothing was published");
     site.catch_up(&Shop { name: "last", ..shop }.configure(&site)).await;
     verdict::every_version_is_right(&site, &producer.model).await;
@@ -364,7 +371,7 @@ async fn a_broker_that_was_frozen_for_long_and_goes_on_is_read_on() {
     let stream = Stream::start(&source, 1_000);
     let mut program = site.run("program", &config);
     program
-        .until("a version", Duration::from_secs(60), || {
+        .until("a version", PATIENCE, || {
             (history::read(&site.table("orders")).len() > 1).then_some(())
         })
         .await;

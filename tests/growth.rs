@@ -144,7 +144,7 @@ async fn r5_a_table_that_waits_for_its_first_record_holds_up_no_other() {
     let config = topic.configure_soon(&site, "");
     topic.produce("compk", &["r"]);
     let mut program = site.run("waits", &config);
-    let within = Duration::from_secs(60);
+    let within = Duration::from_secs(180);
     program.until("rows of the one", within, || has_rows(&site.table("newest"))).await;
     assert!(history::read(&site.table("other")).is_empty(), "of the other nothing is known yet");
     topic.produce("pgbench_branches", &["r"]);
@@ -184,7 +184,7 @@ async fn a_table_is_made_from_what_stands_before_tombstones_or_waits_behind_them
     }
     topic.producer.flush(Duration::from_secs(30)).unwrap();
     let mut program = site.run("waits", &config);
-    let within = Duration::from_secs(60);
+    let within = Duration::from_secs(180);
     let holds = |name: &str, offset: u64| {
         let table = site.table(name);
         (!history::read(&table).is_empty() && history::marks(&table) == [(0, offset)].into()).then_some(())
@@ -207,7 +207,7 @@ async fn a_table_that_begins_with_the_newest_records_begins_with_the_first_that_
     let config = topic.configure_soon(&site, "start = \"latest\"\n");
     topic.produce("pgbench_branches", &["r"]);
     let mut program = site.run("waits", &config);
-    let within = Duration::from_secs(60);
+    let within = Duration::from_secs(180);
     let is_made = || (!history::read(&site.table("other")).is_empty()).then_some(());
     program.until("the one to be made", within, is_made).await;
     topic.produce("compk", &["r"]);

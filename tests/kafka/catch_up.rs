@@ -49,7 +49,7 @@ async fn a_dead_member(strategy: &str) {
     // Members with names do not leave the group when they end.
     let member = |name: &str| {
         let more = format!(
-            "group = \"{topic}\"\noptions = {{ \"group.instance.id\" = \"{name}\", \"session.timeout.ms\" = \"6000\", \
+            "group = \"{topic}\"\noptions = {{ \"group.instance.id\" = \"{name}\", \"session.timeout.ms\" = \"12000\", \
              \"partition.assignment.strategy\" = \"{strategy}\" }}"
         );
         let mut pipe = Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
@@ -83,7 +83,7 @@ async fn catch_ups_side_by_side_all_end_when_together_they_have_read_everything(
     let broker = Broker::shared();
     let topic = broker.topic("side-by-side", 4, &[]).await;
     (0..4).for_each(|partition| broker.produce(&topic, partition, numbered(0, 1_000)));
-    let more = format!("group = \"{topic}\"\noptions = {{ \"session.timeout.ms\" = \"6000\" }}");
+    let more = format!("group = \"{topic}\"\noptions = {{ \"session.timeout.ms\" = \"20000\" }}");
     let pipe = || Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
     let (first, second) = (pipe(), pipe());
     let (mut one, mut other, tables) = (Lake::default(), Lake::default(), Mutex::default());

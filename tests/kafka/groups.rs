@@ -41,6 +41,10 @@ async fn check_looks_at_the_group_and_makes_it_share_out_nothing_anew() {
         );
         said
     };
+    // The first group of a broker has no coordinator for a while.
+    let client = Pipe::new(&source.brokers, "", &[("a", &source.topic)]).client;
+    let is_coordinated = async || client.look_at_group(&source.topic).await.is_ok();
+    wait_until("the group has a coordinator", is_coordinated).await;
     let said = check("before", &sticky).await;
     assert!(said.contains("members: 0"), "{said}");
     let mut member = site.run("member", &range);

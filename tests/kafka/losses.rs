@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Lake, PATIENCE, Pipe, failed, joined, numbered, values};
 use crate::support::history;
-use crate::support::kafka::Broker;
+use crate::support::kafka::{Broker, NEVER_GIVEN_UP};
 use crate::support::program::Site;
 use crate::support::shop::{PARTITIONS, Shop, Source as Topic};
 
@@ -28,8 +28,11 @@ async fn k5_records_that_brokers_lost_stop_the_table_that_has_them() {
     broker.empty_partition(&topic, 0);
     broker.resume();
     broker.produce(&topic, 0, numbered(500, 540));
-    let error = failed(pipe.read(&mut running, &mut lake, |_| false).await);
-    assert_ne!(error.kind, Kind::Bug, "{error}");
+    match pipe.read(&mut running, &mut lake, |_| false).await {
+        Err(error) => assert_ne!(error.kind, Kind::Bug, "{error}"),
+        // Of a broker that takes long to come back, it has given up hope.
+        Ok(why) => assert!(why.is_some(), "the flow ended by itself"),
+    }
     drop(running);
     let error = failed(pipe.open(&lake).await);
     assert_eq!((error.kind, error.code), (Kind::Data, "topic_truncated"), "{error}");
@@ -69,7 +72,7 @@ async fn k6_a_topic_that_is_gone_is_waited_for_where_it_was_there_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn k6_what_was_read_is_confirmed_behind_it_and_not_when_the_topic_has_gone_meanwhile() {
-    let broker = Broker::start("");
+    let broker = Broker::start(NEVER_GIVEN_UP);
     let topic = broker.topic("confirmed", 1, &[]).await;
     let mut pipe = Pipe::new(&broker.bootstrap(), "", &[("a", &topic)]);
     pipe.settings.until_caught_up = false;
@@ -102,10 +105,9 @@ async fn k6_what_was_read_is_confirmed_behind_it_and_not_when_the_topic_has_gone
 async fn k3_a_stop_does_not_wait_for_brokers_that_do_not_answer() {
     // Left to itself, the client waits a minute for the answer to what it was last told to commit.
     const NOT_WAITED: Duration = Duration::from_secs(40);
-    let broker = Broker::start("");
+    let broker = Broker::start(NEVER_GIVEN_UP);
     let topic = broker.topic("frozen", 1, &[]).await;
     for (round, more) in [String::new(), format!("group = \"{topic}\"")].into_iter().enumerate() {
-        // One that was frozen is no broker for a moment when it goes on.
         broker.produce(&topic, 0, numbered(round * 10, round * 10 + 10));
         let count = round * 10 + 10;
         let pipe = Pipe::new(&broker.bootstrap(), &more, &[("a", &topic)]);
@@ -146,11 +148,11 @@ async fn a_catch_up_without_an_answer_of_the_group_has_not_caught_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn k2_a_commit_that_is_held_loses_no_lanes_and_lost_lanes_come_back_without_a_row_twice() {
-    let broker = Broker::start("");
+    let broker = Broker::start(NEVER_GIVEN_UP);
     let topic = broker.topic("held", 2, &[]).await;
     let produce = |from: usize| (0..2).for_each(|partition| broker.produce(&topic, partition, numbered(from, from + 100)));
-    let limits = "\"session.timeout.ms\" = \"5000\", \"heartbeat.interval.ms\" = \"300\", \"max.poll.interval.ms\" = \"5000\"";
-    let longer = Duration::from_secs(8);
+    let limits = "\"session.timeout.ms\" = \"10000\", \"heartbeat.interval.ms\" = \"300\", \"max.poll.interval.ms\" = \"10000\"";
+    let longer = Duration::from_secs(16);
     let mut pipe = Pipe::new(
         &broker.bootstrap(),
         &format!("group = \"{topic}\"\noptions = {{ {limits} }}"),
@@ -170,7 +172,7 @@ async fn k2_a_commit_that_is_held_loses_no_lanes_and_lost_lanes_come_back_withou
 
     // Rows are staged, their commit is held, and meanwhile the group gives the lanes away.
     produce(200);
-    // To their mark: one that is handed out later is asked about at a broker that, having been frozen, is none for a moment.
+    // To their mark: nothing of them is left to be handed out.
     loop {
         match tokio::time::timeout(PATIENCE, source.next()).await.unwrap().unwrap() {
             Some(Flow::Rows(_)) => {}
@@ -209,7 +211,7 @@ async fn k19_of_an_instance_that_is_expelled_only_what_it_says_itself_is_an_erro
     let end = topic.fill(1_000).model.end();
     let site = Site::new();
     let kafka = format!(
-        "group = \"{}\"\noptions = {{ \"group.instance.id\" = \"twin\", \"session.timeout.ms\" = \"6000\", \
+        "group = \"{}\"\noptions = {{ \"group.instance.id\" = \"twin\", \"session.timeout.ms\" = \"30000\", \
          \"heartbeat.interval.ms\" = \"500\" }}",
         topic.topic
     );

@@ -4,24 +4,32 @@
 //! test makes topics of its own; a test that stops, restarts or configures a broker starts one with [`Broker::start`], and several that are
 //! one cluster with [`Broker::cluster`].
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::metadata::{MetadataPartition, MetadataTopic};
+use rdkafka::metadata::{Metadata, MetadataPartition, MetadataTopic};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// A first start takes 3 s on two free cores; a loaded machine takes ten times as long.
-const START_MAX: Duration = Duration::from_secs(90);
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const START_MAX: Duration = Duration::from_secs(180);
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// Behind a broker that was away, a producer goes on when it has found it again.
+const PRODUCED_MAX: Duration = Duration::from_secs(120);
+/// How long one of several brokers may take to tell what it has heard. Whether those answer that are away, nobody waits for.
+const TELL_MAX: Duration = Duration::from_secs(5);
+/// For a broker that is not to be given up by its own controller when the machine, or a test, holds it up. Once it is, its partitions have no
+/// leader for a moment when it goes on.
+pub const NEVER_GIVEN_UP: &str = "broker.session.timeout.ms=600000\n";
 const CLUSTER: &str = "YWxsdXZpdW0tdGVzdHMhIQ";
 
 /// Waits for its standard input to end, and then ends the broker: so a broker never outlives the tests, however they end. What the whole
@@ -87,7 +95,7 @@ impl Broker {
     /// The broker that all tests of a run share.
     pub fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
-        SHARED.get_or_init(|| Broker::begin(OPEN, "", true))
+        SHARED.get_or_init(|| Broker::begin(OPEN, NEVER_GIVEN_UP, true))
     }
 
     /// Starts a broker of its own, with further lines for its `server.properties`.
@@ -95,9 +103,9 @@ impl Broker {
         Self::begin(OPEN, properties, false)
     }
 
-    /// Starts a broker behind such a door.
+    /// Starts a broker behind such a door. Nobody stops it.
     pub fn start_secured(door: Door<'_>, properties: &str) -> Broker {
-        Self::begin(door, properties, false)
+        Self::begin(door, &format!("{NEVER_GIVEN_UP}{properties}"), false)
     }
 
     /// Starts a cluster of so many brokers, with further lines for their `server.properties`. All of them have all records, if these say
@@ -323,8 +331,29 @@ impl Broker {
         }
         let made = self.admin().create_topics([&topic], &options()).await.expect("the broker answers");
         made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
-        let is_led = |topic: &MetadataTopic| topic.partitions().iter().all(|partition| partition.leader() >= 0);
         self.until(name, |topic| topic.is_some_and(is_led)).await;
+        self.until_all_know(name).await;
+    }
+
+    /// Waits until each broker of a cluster that answers knows a topic: one hears of it after the other, and a client may ask any.
+    async fn until_all_know(&self, name: &str) {
+        let others = self.nodes.iter().filter(|_| self.nodes.len() > 1);
+        for [port, _] in others.filter(|[port, _]| TcpStream::connect(("127.0.0.1", *port)).is_ok()) {
+            // A client that has just been made knows no other broker.
+            let ask = || {
+                let mut config = self.client();
+                config.set("bootstrap.servers", format!("localhost:{port}"));
+                let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin client");
+                admin.inner().fetch_metadata(Some(name), TELL_MAX)
+            };
+            let deadline = Instant::now() + START_MAX;
+            while let Ok(told) = ask()
+                && !told.topics().iter().any(|topic| is_there(topic) && is_led(topic))
+            {
+                assert!(Instant::now() < deadline, "the broker at {port} does not hear of {name}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     pub async fn delete_topic(&self, name: &str) {
@@ -341,12 +370,17 @@ impl Broker {
     async fn until(&self, name: &str, is_so: impl Fn(Option<&MetadataTopic>) -> bool) {
         let (admin, deadline) = (self.admin(), Instant::now() + START_MAX);
         loop {
-            let told = admin.inner().fetch_metadata(Some(name), ANSWER_MAX).expect("the broker answers");
-            let there = |topic: &&MetadataTopic| topic.error().is_none() && !topic.partitions().is_empty();
-            if is_so(told.topics().iter().find(there)) {
+            // One of them may be on its way down or up: then it is asked again.
+            let told = admin.inner().fetch_metadata(Some(name), ANSWER_MAX);
+            let is_told = |told: &Metadata| is_so(told.topics().iter().find(|topic| is_there(topic)));
+            if told.as_ref().is_ok_and(is_told) {
                 return;
             }
-            assert!(Instant::now() < deadline, "the broker does not hear what becomes of {name}");
+            assert!(
+                Instant::now() < deadline,
+                "the broker does not hear what becomes of {name}: {:?}",
+                told.err()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -357,16 +391,22 @@ impl Broker {
         self.until(topic, |topic| topic.is_some_and(|topic| by(&leaders(topic)))).await;
     }
 
-    /// The partitions of a topic that this broker leads.
+    /// The partitions of a topic that this broker leads. Waits until all of them are led: any broker may answer, and may hear of it last.
     pub fn leads(&self, topic: &str) -> Vec<i32> {
-        let told = self
-            .admin()
-            .inner()
-            .fetch_metadata(Some(topic), ANSWER_MAX)
-            .expect("the broker answers");
-        let topic = told.topics().first().expect("it was asked for");
-        let led = topic.partitions().iter().filter(|partition| partition.leader() == self.id());
-        led.map(MetadataPartition::id).collect()
+        let (admin, deadline) = (self.admin(), Instant::now() + START_MAX);
+        loop {
+            let told = admin.inner().fetch_metadata(Some(topic), ANSWER_MAX);
+            let led = told
+                .as_ref()
+                .ok()
+                .and_then(|told| told.topics().iter().find(|topic| is_there(topic) && is_led(topic)));
+            if let Some(topic) = led {
+                let led = topic.partitions().iter().filter(|partition| partition.leader() == self.id());
+                return led.map(MetadataPartition::id).collect();
+            }
+            assert!(Instant::now() < deadline, "nobody says who leads {topic}: {:?}", told.err());
+            pause(Duration::from_millis(20));
+        }
     }
 
     /// What a topic's records take on disk here, as they were compressed.
@@ -419,7 +459,7 @@ impl Broker {
         for (key, value) in records {
             send(&producer, topic, partition, key.as_ref(), value.as_ref().map(AsRef::as_ref));
         }
-        producer.flush(ANSWER_MAX).expect("the broker takes the records");
+        producer.flush(PRODUCED_MAX).expect("the broker takes the records");
     }
 }
 
@@ -427,6 +467,14 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn is_there(topic: &MetadataTopic) -> bool {
+    topic.error().is_none() && !topic.partitions().is_empty()
+}
+
+fn is_led(topic: &MetadataTopic) -> bool {
+    topic.partitions().iter().all(|partition| partition.leader() >= 0)
 }
 
 /// Hands a record to a producer.
@@ -458,11 +506,18 @@ fn pause(time: Duration) {
     std::thread::park_timeout(time);
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port()
+/// A port of this machine that nobody listens on. Each is given out once in a run: until its owner listens, it is free for the next who asks.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return port;
+        }
+    }
 }
 
 fn java_arguments(data: &Path) -> Vec<String> {

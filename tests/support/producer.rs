@@ -73,6 +73,6 @@ impl Producer {
 
     /// Waits until the broker has all that was sent.
     pub fn flush(&self) {
-        self.client.flush(Duration::from_secs(60)).expect("the broker takes all records");
+        self.client.flush(Duration::from_secs(180)).expect("the broker takes all records");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::bucket;
 use super::changes::ORDERS_AVSC;
+use super::kafka;
 
 /// A folder of its own for one test: the lake, the configurations, the logs of the processes.
 pub struct Site {
@@ -94,7 +95,7 @@ impl Site {
     /// Runs the program until it has read what was there at its start, and expects success.
     pub async fn catch_up(&self, config: &Path) -> Exit {
         let mut program = self.start("catch-up", &["run", "--config", config.to_str().unwrap(), "--until-caught-up"]);
-        let exit = program.wait(Duration::from_secs(300)).await;
+        let exit = program.wait(Duration::from_secs(600)).await;
         assert!(
             exit.status.success(),
             "catching up ended with {}:\n{}",
@@ -143,7 +144,7 @@ impl Program {
     /// SIGTERM, and expects that it ends well.
     pub async fn stop(&mut self) -> Exit {
         self.signal(libc::SIGTERM);
-        let exit = self.wait(Duration::from_secs(60)).await;
+        let exit = self.wait(Duration::from_secs(120)).await;
         assert!(exit.status.success(), "{}:\n{}", exit.status, self.log_tail());
         exit
     }
@@ -255,10 +256,7 @@ fn peak_rss_bytes(pid: libc::pid_t) -> Option<u64> {
 
 /// A port of this machine that nobody listens on.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port()
+    kafka::free_port()
 }
 
 /// GET on the program's own HTTP server: the status code and the body, or None while it does not listen.
