@@ -13,7 +13,7 @@ use alluvium::position::{Checkpoint, Lane, Position};
 use alluvium::query::query;
 
 use crate::support::bank::{Bank, rows};
-use crate::support::postgres::{PostgresServer, wait_until};
+use crate::support::postgres::{Options, PostgresServer, wait_until};
 use crate::support::proxy::Proxy;
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
@@ -157,6 +157,43 @@ async fn a_table_that_was_not_published_with_the_others_shows_nothing_before_its
     let refused = shown(&bank, early).await.expect_err("it was copied later").to_string();
     assert!(refused.contains("is a copy that was taken at"), "{refused}");
     assert_eq!(shown(&bank, copied).await.expect("an answer"), ["1", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_copy_waited_for_a_transaction_has_the_others_at_its_first_moment() {
+    // A server of its own: a consistent point waits for all transactions of the server.
+    let server = PostgresServer::start(Options::default());
+    let bank = Bank::new(&server, "waited", "CREATE TABLE ahead (id int PRIMARY KEY)", ALL).await;
+    bank.catch_up().await;
+    let open = server.client(&bank.database).await;
+    open.batch_execute("BEGIN; SELECT txid_current()").await.expect("a transaction");
+    bank.sql("CREATE TABLE behind (id int PRIMARY KEY)").await;
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("a point is waited for", async || {
+        service.log_text().contains("taking a consistent point")
+    })
+    .await;
+    // Without a pause, so that whoever is late is past the point.
+    let client = server.client(&bank.database).await;
+    let writing = tokio::spawn(async move {
+        for id in 1.. {
+            let sql = format!("BEGIN; INSERT INTO ahead VALUES ({id}); INSERT INTO behind VALUES ({id}); COMMIT");
+            if client.batch_execute(&sql).await.is_err() {
+                return;
+            }
+        }
+    });
+    // The stream does not wait for ever.
+    wait_until("the others go on", async || marks(&bank, "public.ahead").await.len() > 5).await;
+    open.batch_execute("COMMIT").await.expect("the end");
+    wait_until("the copy is there", async || !marks(&bank, "public.behind").await.is_empty()).await;
+    writing.abort();
+    service.stop().await;
+    bank.catch_up().await;
+    let copied = *marks(&bank, "public.behind").await.first().expect("a copy");
+    let later = marks(&bank, "public.ahead").await.split_off(&copied);
+    assert!(later.contains(&copied), "nothing was published at {copied} beside the copy");
+    agree(&bank, later).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

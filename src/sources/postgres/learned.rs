@@ -17,6 +17,8 @@ struct State {
     unread: BTreeSet<(TableId, String)>,
     as_text: bool,
     in_whole: bool,
+    /// How many points for copies the stream has passed, one after the other.
+    points_passed: usize,
     /// Tables that have to be copied again, and why.
     again: BTreeMap<TableId, &'static str>,
     /// What the partitioned tables were made of at the last look.
@@ -47,6 +49,18 @@ impl Learned {
     /// Whether transactions are to be read when they are committed only.
     pub fn in_whole(&self) -> bool {
         self.state().in_whole
+    }
+
+    /// How many points for copies the stream has passed since it met one.
+    pub fn points_passed(&self) -> usize {
+        self.state().points_passed
+    }
+
+    /// The stream meets a point, or has passed it. Returns how many it has passed by now.
+    pub fn point_was(&self, met: bool) -> usize {
+        let mut state = self.state();
+        state.points_passed = if met { 0 } else { state.points_passed + 1 };
+        state.points_passed
     }
 
     /// A table has to be copied again when the next flow is opened.

@@ -53,6 +53,7 @@ use std::task::Poll;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
@@ -84,8 +85,9 @@ use crate::table::{Limits, TableId};
 const SPOOL_SHARE: usize = 16;
 /// What is read ahead from the connection may take this part.
 const READ_AHEAD_SHARE: usize = 8;
-/// A server gives a consistent point when the transactions have ended that run; the stream does not wait for long ones.
-const POINT_WAIT: Duration = Duration::from_secs(5);
+/// A server gives a consistent point when the transactions have ended that run; the stream does not wait for long ones. It waits longer
+/// where it was past the last point, and at last goes on without a mark there.
+const POINT_WAITS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
 
 /// How a database is read.
 #[derive(Clone, Debug)]
@@ -133,8 +135,12 @@ pub struct PostgresSource {
     streaming: Option<Stage<Streaming>>,
     /// None where nothing is to be copied, and when all is.
     copying: Option<Stage<Copies>>,
-    /// Where tables were copied in this flow: what is behind it is still needed.
+    /// Where tables are copied, as soon as the server has told it.
+    point: watch::Receiver<Option<u64>>,
+    /// The same, once the stream knows of it: what is behind it is still needed.
     copied: Option<u64>,
+    /// Whether the stream makes a mark there, once that is known.
+    meets_point: Option<bool>,
     /// Whether all that was copied has been handed over, and a mark behind it, at which it is published.
     has_copied: bool,
     /// The stream waits so long for the copies' point, so that all tables are published there.
@@ -187,11 +193,12 @@ impl PostgresSource {
         let (holding, missing): (Vec<_>, Vec<_>) = feeds.into_iter().partition(|feed| feed.held().is_some());
         let sources = holding.iter().map(|feed| (feed.followed.id.clone(), feed.source.clone())).collect();
         let progress = Arc::new(Progress::new(&settings.pipeline, &settings.slot, &settings.board));
+        let (point_tx, point) = watch::channel(None);
         let copying = if missing.is_empty() {
             progress.all_copied();
             None
         } else {
-            let copies = Copies::begin(settings.clone(), missing, Arc::clone(&progress));
+            let copies = Copies::begin(settings.clone(), missing, Arc::clone(&progress), point_tx);
             Some(Stage::Beginning(copies.boxed()))
         };
         let control = Arc::new(control);
@@ -210,9 +217,11 @@ impl PostgresSource {
             progress,
             streaming,
             copying,
+            point,
             copied: None,
+            meets_point: None,
             has_copied: false,
-            wait_for_point: Instant::now() + POINT_WAIT,
+            wait_for_point: Instant::now() + POINT_WAITS[settings.learned.points_passed().min(POINT_WAITS.len() - 1)],
             ready: VecDeque::new(),
             looking,
             ended: false,
@@ -229,8 +238,10 @@ impl PostgresSource {
         }
     }
 
+    /// Reads on. Nothing is read of a stream that has just begun: it may have to be told where to stop.
     async fn stream(streaming: &mut Option<Stage<Streaming>>, ready: &mut VecDeque<Flow>) -> Result<()> {
         match streaming {
+            Some(stage @ Stage::Beginning(_)) => stage.under_way().await.map(drop),
             Some(stage) => stage.under_way().await?.read(ready).await,
             None => std::future::pending().await,
         }
@@ -238,11 +249,12 @@ impl PostgresSource {
 
     /// Reads what comes next, from the copies or from the stream.
     async fn read(&mut self) -> Result<()> {
-        let point_is_known = self.copying.as_ref().is_none_or(|copying| copying.get().is_some());
-        let stream_may_begin = point_is_known || Instant::now() >= self.wait_for_point;
+        let awaits_point = self.copied.is_none() && matches!(self.copying, Some(Stage::Beginning(_)));
+        let stream_may_begin = !awaits_point || Instant::now() >= self.wait_for_point;
         let stream_goes_on = stream_may_begin && !self.stream_is_at_its_end();
         let mut is_whole = false;
         tokio::select! {
+            _ = self.point.wait_for(Option::is_some), if awaits_point => {}
             flow = Self::copy(&mut self.copying) => match flow? {
                 Some(flow) => {
                     is_whole = matches!(flow, Flow::Copied { .. });
@@ -261,53 +273,29 @@ impl PostgresSource {
             }
             () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
         }
-        if let (Some(copies), None) = (self.copying.as_ref().and_then(Stage::get), self.copied) {
-            self.copied = Some(copies.point());
-        }
-        if let (Some(streaming), Some(point)) = (self.streaming.as_mut().and_then(Stage::get_mut), self.copied) {
-            streaming.stop_at(point);
-        }
+        self.meet_point();
         if is_whole {
             self.publish_copies();
         }
         Ok(())
     }
 
-    /// Why what was read may not be handed on: the flow has to be opened again, with what the catalog says now.
-    async fn why_reopen(&mut self) -> Result<Option<String>> {
-        let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) else {
-            return Ok(None);
+    /// Has the stream make a mark where tables are copied: there all show the same moment. Where it is past that, another point is taken.
+    fn meet_point(&mut self) {
+        if self.copied.is_none() {
+            self.copied = *self.point.borrow();
+        }
+        let streaming = self.streaming.as_mut().and_then(Stage::get_mut);
+        let (Some(streaming), Some(point), None) = (streaming, self.copied, self.meets_point) else {
+            return;
         };
-        if let Some(why) = streaming.reopen() {
-            return Ok(Some(why.to_owned()));
+        let (meets, learned) = (streaming.stop_at(point), &self.settings.learned);
+        let may_wait = learned.point_was(meets) < POINT_WAITS.len();
+        if !meets && !may_wait {
+            let pipeline = &*self.settings.pipeline;
+            warn!(pipeline, lsn = %Lsn(point), "tables are copied at a position where the others have no mark: their first versions beside it show a later moment");
         }
-        let doubts = streaming.doubts();
-        let before = |doubt: &Doubt| self.sources.get(&doubt.table);
-        let oids: Vec<u32> = doubts.iter().filter_map(before).map(|table| table.oid).collect();
-        if oids.is_empty() {
-            return Ok(None);
-        }
-        let xids: Vec<u32> = doubts.iter().map(|doubt| doubt.xid).collect();
-        waiting::until_visible(&self.control, &xids).await?;
-        let now = catalog::tables_of(&self.control, &self.settings.publication, Some(&oids)).await?;
-        // Not before there is an answer: until then, what was read stays in doubt.
-        for doubt in std::mem::take(doubts) {
-            let Some(before) = self.sources.get(&doubt.table) else { continue };
-            // One that has gone is seen in the publication.
-            let Some(now) = now.iter().find(|table| table.oid == before.oid) else {
-                continue;
-            };
-            // They had other names or types meanwhile, and what was told under these is lost.
-            if now.columns.iter().any(|column| doubt.lost.contains(&column.name)) {
-                let why = "columns of it had other names or types for a while";
-                self.settings.learned.copy_again(&doubt.table, why);
-                return Ok(Some(format!("{}: {why}", before.full_name())));
-            }
-            if let Some(why) = differs(before, now) {
-                return Ok(Some(format!("{} {why}", before.full_name())));
-            }
-        }
-        Ok(None)
+        self.meets_point = Some(meets || !may_wait);
     }
 
     /// Copies are published at a mark that comes behind them.
@@ -393,6 +381,8 @@ impl Source for PostgresSource {
             }
             let why = if self.has_copied {
                 "tables have been copied"
+            } else if self.meets_point == Some(false) {
+                "others are past the position at which tables were to be copied"
             } else if self.copying.is_none() && self.stream_is_at_its_end() {
                 self.ended = true;
                 continue;

@@ -18,7 +18,7 @@ use std::iter::Enumerate;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::counter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -93,8 +93,8 @@ pub struct Copies {
 
 impl Copies {
     /// Takes a consistent point, and begins to copy tables at it: as many as make a group, one at least. That takes as long as
-    /// transactions last that are under way, or that lock these tables.
-    pub async fn begin(settings: Settings, missing: Vec<Feed>, progress: Arc<Progress>) -> Result<Self> {
+    /// transactions last that are under way, or that lock these tables. `told`: the point, as soon as it is known.
+    pub async fn begin(settings: Settings, missing: Vec<Feed>, progress: Arc<Progress>, told: watch::Sender<Option<u64>>) -> Result<Self> {
         info!(pipeline = %settings.pipeline, tables = missing.len(), "taking a consistent point for copies");
         let control = patient(&settings.address).await?;
         let oids: Vec<u32> = missing.iter().map(|feed| feed.source.oid).collect();
@@ -107,6 +107,7 @@ impl Copies {
         let mut slot = Replication::open(&settings.address).await?;
         let process = slot.process();
         let (point, snapshot) = waiting::told(consistent_point(&mut slot), &settings.pipeline, &control, process).await?;
+        told.send_replace(Some(point));
         must_be_as_before(&tables, &catalog::tables(&control, &settings.publication).await?)?;
         // What there is once the point is there: what is added later is not copied.
         let mut jobs = Vec::new();
@@ -173,11 +174,6 @@ impl Copies {
             }
         }
         Ok(copies)
-    }
-
-    /// The point at which all tables are copied.
-    pub fn point(&self) -> u64 {
-        self.point
     }
 
     /// Whether nothing was handed on that must not be published before the rest of it.

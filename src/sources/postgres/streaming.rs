@@ -380,13 +380,14 @@ impl Streaming {
         Ok(())
     }
 
-    /// The others are published where a table was copied, too; and the stream does not end before.
-    pub fn stop_at(&mut self, point: u64) {
-        if point > self.reached && !self.stops.contains(&point) {
+    /// The others are published where a table was copied, too; and the stream does not end before. False: it is past that already.
+    pub fn stop_at(&mut self, point: u64) -> bool {
+        if point >= self.reached && point > self.marked && !self.stops.contains(&point) {
             self.stops.push(point);
             self.stops.sort_unstable_by_key(|&at| std::cmp::Reverse(at));
         }
         self.until = self.until.map(|until| until.max(point));
+        point >= self.reached || point == self.marked
     }
 
     /// What the last mark said.
