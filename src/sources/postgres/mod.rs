@@ -298,6 +298,43 @@ impl PostgresSource {
         self.meets_point = Some(meets || !may_wait);
     }
 
+    /// Why what was read may not be handed on: the flow has to be opened again, with what the catalog says now.
+    async fn why_reopen(&mut self) -> Result<Option<String>> {
+        let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) else {
+            return Ok(None);
+        };
+        if let Some(why) = streaming.reopen() {
+            return Ok(Some(why.to_owned()));
+        }
+        let doubts = streaming.doubts();
+        let before = |doubt: &Doubt| self.sources.get(&doubt.table);
+        let oids: Vec<u32> = doubts.iter().filter_map(before).map(|table| table.oid).collect();
+        if oids.is_empty() {
+            return Ok(None);
+        }
+        let xids: Vec<u32> = doubts.iter().map(|doubt| doubt.xid).collect();
+        waiting::until_visible(&self.control, &xids).await?;
+        let now = catalog::tables_of(&self.control, &self.settings.publication, Some(&oids)).await?;
+        // Not before there is an answer: until then, what was read stays in doubt.
+        for doubt in std::mem::take(doubts) {
+            let Some(before) = self.sources.get(&doubt.table) else { continue };
+            // One that has gone is seen in the publication.
+            let Some(now) = now.iter().find(|table| table.oid == before.oid) else {
+                continue;
+            };
+            // They had other names or types meanwhile, and what was told under these is lost.
+            if now.columns.iter().any(|column| doubt.lost.contains(&column.name)) {
+                let why = "columns of it had other names or types for a while";
+                self.settings.learned.copy_again(&doubt.table, why);
+                return Ok(Some(format!("{}: {why}", before.full_name())));
+            }
+            if let Some(why) = differs(before, now) {
+                return Ok(Some(format!("{} {why}", before.full_name())));
+            }
+        }
+        Ok(None)
+    }
+
     /// Copies are published at a mark that comes behind them.
     fn publish_copies(&mut self) {
         let copies = self.copying.as_ref().and_then(Stage::get);
