@@ -28,6 +28,7 @@ pub mod learned;
 mod letter;
 mod partitions;
 pub mod pgoutput;
+mod points;
 pub mod preflight;
 mod prepared;
 mod progress;
@@ -85,9 +86,6 @@ use crate::table::{Limits, TableId};
 const SPOOL_SHARE: usize = 16;
 /// What is read ahead from the connection may take this part.
 const READ_AHEAD_SHARE: usize = 8;
-/// A server gives a consistent point when the transactions have ended that run; the stream does not wait for long ones. It waits longer
-/// where it was past the last point, and at last goes on without a mark there.
-const POINT_WAITS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60)];
 
 /// How a database is read.
 #[derive(Clone, Debug)]
@@ -221,7 +219,7 @@ impl PostgresSource {
             copied: None,
             meets_point: None,
             has_copied: false,
-            wait_for_point: Instant::now() + POINT_WAITS[settings.learned.points_passed().min(POINT_WAITS.len() - 1)],
+            wait_for_point: Instant::now() + points::wait(&settings.learned),
             ready: VecDeque::new(),
             looking,
             ended: false,
@@ -280,24 +278,6 @@ impl PostgresSource {
         Ok(())
     }
 
-    /// Has the stream make a mark where tables are copied: there all show the same moment. Where it is past that, another point is taken.
-    fn meet_point(&mut self) {
-        if self.copied.is_none() {
-            self.copied = *self.point.borrow();
-        }
-        let streaming = self.streaming.as_mut().and_then(Stage::get_mut);
-        let (Some(streaming), Some(point), None) = (streaming, self.copied, self.meets_point) else {
-            return;
-        };
-        let (meets, learned) = (streaming.stop_at(point), &self.settings.learned);
-        let may_wait = learned.point_was(meets) < POINT_WAITS.len();
-        if !meets && !may_wait {
-            let pipeline = &*self.settings.pipeline;
-            warn!(pipeline, lsn = %Lsn(point), "tables are copied at a position where the others have no mark: their first versions beside it show a later moment");
-        }
-        self.meets_point = Some(meets || !may_wait);
-    }
-
     /// Why what was read may not be handed on: the flow has to be opened again, with what the catalog says now.
     async fn why_reopen(&mut self) -> Result<Option<String>> {
         let Some(streaming) = self.streaming.as_mut().and_then(Stage::get_mut) else {
@@ -333,35 +313,6 @@ impl PostgresSource {
             }
         }
         Ok(None)
-    }
-
-    /// Copies are published at a mark that comes behind them.
-    fn publish_copies(&mut self) {
-        let copies = self.copying.as_ref().and_then(Stage::get);
-        let (Some(point), true) = (self.copied, copies.is_none_or(Copies::may_publish)) else {
-            return;
-        };
-        match &mut self.streaming {
-            None => self.ready.push_back(mark(&self.settings.lane, point)),
-            Some(stage) => {
-                if let Some(streaming) = stage.get_mut()
-                    && streaming.marked() >= point
-                {
-                    streaming.mark_again(&mut self.ready);
-                }
-            }
-        }
-    }
-
-    /// Notes a mark at which copies are published, when it is handed over. Beside it stands how far the slot is: see [`set_back`].
-    fn note(&mut self, flow: &mut Flow) {
-        let Flow::Mark(mark) = flow else { return };
-        if let (Some(point), None) = (self.copied, &self.copying) {
-            self.has_copied |= mark.get(&self.settings.lane) >= Some(Position(point));
-        }
-        if let Some(restart) = self.progress.restart() {
-            mark.set(set_back::lane(&self.settings.lane), Position(restart));
-        }
     }
 
     fn stream_is_at_its_end(&self) -> bool {
