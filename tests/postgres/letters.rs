@@ -176,6 +176,40 @@ async fn p17_letters_of_a_copy_are_published_with_it_and_not_with_another_one() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn letters_of_a_copy_wait_for_the_stream_as_their_table_does() {
+    let sql = "CREATE TABLE busy (id int PRIMARY KEY, n int); INSERT INTO busy SELECT i, 0 FROM generate_series(1, 500) i";
+    let bank = Bank::new(PostgresServer::shared(), "behind", sql, ALL).await;
+    bank.catch_up().await;
+    let before = bank.versions("public.busy").await;
+    for _ in 0..300 {
+        bank.sql("UPDATE busy SET n = n + 1").await;
+    }
+    bank.sql("CREATE TABLE new (id int PRIMARY KEY, day date); INSERT INTO new VALUES (1, 'infinity'), (2, '2026-01-01')")
+        .await;
+    let proxy = bank.behind_proxy().await;
+    // In the middle of what has come meanwhile: the copy is whole long before the stream comes to it.
+    proxy.stall_behind(4 << 20);
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("the copy is whole", async || service.log_text().contains("\"message\":\"copied\"")).await;
+    // Behind the next transaction, for more than a minute has passed since the last mark.
+    sleep(Duration::from_secs(61)).await;
+    proxy.stall_behind(5 << 20);
+    wait_until("the stream is published", async || bank.versions("public.busy").await > before).await;
+    service.kill().await;
+    proxy.flow();
+    assert_eq!(
+        bank.here("SELECT id FROM public.new", &["public.new"]).await,
+        Vec::<Vec<String>>::new()
+    );
+    let letters = async || bank.here("SELECT \"table\" FROM bank_dead_letters", &["bank_dead_letters"]).await;
+    assert_eq!(letters().await, Vec::<Vec<String>>::new(), "{}", service.log_tail());
+    bank.catch_up().await;
+    assert_eq!(letters().await, [["public.new"]]);
+    assert_eq!(bank.here("SELECT id FROM public.new", &["public.new"]).await, [["2"]]);
+    bank.agrees("SELECT id, n FROM public.busy", &["public.busy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_stopped_and_comes_back_brings_the_letters_that_it_lacks() {
     let sql =
         "CREATE TABLE t (id int PRIMARY KEY, day date); CREATE TABLE events (id int, day date); ALTER TABLE events REPLICA IDENTITY FULL";

@@ -94,3 +94,44 @@ async fn a_locked_table_that_is_to_be_copied_holds_up_no_other() {
     stops_well(&bank, service).await;
     bank.agrees("SELECT * FROM public.later", &["public.later"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_waits_for_a_transaction_longer_than_for_a_lock() {
+    // Sessions of ours wait for locks as long as half a minute.
+    const LONGER: Duration = Duration::from_secs(34);
+    let server = PostgresServer::start(Options::default());
+    let bank = Bank::new(&server, "open", TABLES, "create = true\nfollow = [\"public.*\"]").await;
+    let open = server.client(&bank.database).await;
+    bank.catch_up().await;
+    bank.sql("CREATE TABLE new (id int PRIMARY KEY); INSERT INTO new VALUES (1)").await;
+    open.batch_execute("BEGIN; SELECT txid_current()").await.expect("a transaction");
+    let service = bank.site.run("service", &bank.config);
+    wait_until("the copy waits", async || service.log_text().contains("taking a consistent point")).await;
+    tokio::time::sleep(LONGER).await;
+    comes(&bank, "other", 1).await;
+    open.batch_execute("COMMIT").await.expect("the end");
+    is_there(&bank, "new", 1).await;
+    stops_well(&bank, service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_waits_for_a_slot_and_the_others_go_on() {
+    let server = PostgresServer::start(Options::default().set("max_replication_slots", "2"));
+    let bank = Bank::new(
+        &server,
+        "slots",
+        TABLES,
+        "create = true\nfollow = [\"public.*\"]\ndiscovery = \"200 ms\"",
+    )
+    .await;
+    bank.catch_up().await;
+    bank.value("SELECT pg_create_physical_replication_slot('taken')").await;
+    let service = bank.site.run("service", &bank.config);
+    comes(&bank, "other", 1).await;
+    bank.sql("CREATE TABLE new (id int PRIMARY KEY); INSERT INTO new VALUES (1)").await;
+    wait_until("the copy waits", async || service.log_text().contains("tables wait to be copied")).await;
+    comes(&bank, "other", 2).await;
+    bank.value("SELECT pg_drop_replication_slot('taken')").await;
+    is_there(&bank, "new", 1).await;
+    stops_well(&bank, service).await;
+}

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use control::{Control, CopyOut, control};
 pub use quote::{identifier, literal, qualified};
-pub use refusals::{INTERNAL, POOLER};
+pub use refusals::{INTERNAL, POOLER, SLOTS};
 pub use replication::Replication;
 pub use stream::{Frame, Frames, Stream};
 pub use tls::Tls;

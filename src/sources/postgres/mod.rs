@@ -67,7 +67,7 @@ use self::learned::Learned;
 use self::progress::Progress;
 use self::publication::Shown;
 use self::publishing::Publisher;
-use self::snapshot::Copies;
+use self::snapshot::{Copies, Step};
 use self::spool::Spool;
 use self::streaming::Streaming;
 use self::types::Types;
@@ -196,7 +196,7 @@ impl PostgresSource {
             progress.all_copied();
             None
         } else {
-            let copies = Copies::begin(settings.clone(), missing, Arc::clone(&progress), point_tx);
+            let copies = Copies::begin(settings.clone(), missing, !holding.is_empty(), Arc::clone(&progress), point_tx);
             Some(Stage::Beginning(copies.boxed()))
         };
         let control = Arc::new(control);
@@ -228,8 +228,8 @@ impl PostgresSource {
         })
     }
 
-    /// The next rows of a copy, or the end of one.
-    async fn copy(copying: &mut Option<Stage<Copies>>) -> Result<Option<Flow>> {
+    /// What comes next of the copies.
+    async fn copy(copying: &mut Option<Stage<Copies>>) -> Result<Step> {
         match copying {
             Some(stage) => stage.under_way().await?.next().await,
             None => std::future::pending().await,
@@ -250,17 +250,17 @@ impl PostgresSource {
         let awaits_point = self.copied.is_none() && matches!(self.copying, Some(Stage::Beginning(_)));
         let stream_may_begin = !awaits_point || Instant::now() >= self.wait_for_point;
         let stream_goes_on = stream_may_begin && !self.stream_is_at_its_end();
-        let mut is_whole = false;
+        if self.copying.is_some() && self.publish_copies() {
+            return Ok(());
+        }
         tokio::select! {
             _ = self.point.wait_for(Option::is_some), if awaits_point => {}
-            flow = Self::copy(&mut self.copying) => match flow? {
-                Some(flow) => {
-                    is_whole = matches!(flow, Flow::Copied { .. });
-                    self.ready.push_back(flow);
-                }
-                None => {
-                    is_whole = true;
+            step = Self::copy(&mut self.copying) => match step? {
+                Step::Flow(flow) => self.ready.push_back(flow),
+                Step::Whole => {} // They are handed on when the stream has come to the point.
+                Step::End => {
                     self.copying = None;
+                    self.publish_copies();
                 }
             },
             read = Self::stream(&mut self.streaming, &mut self.ready), if stream_goes_on => {
@@ -272,9 +272,6 @@ impl PostgresSource {
             () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
         }
         self.meet_point();
-        if is_whole {
-            self.publish_copies();
-        }
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::learned::Learned;
-use super::snapshot::Copies;
 use super::{PostgresSource, Stage, mark, set_back};
 use crate::batch::Flow;
 use crate::position::{Lsn, Position};
@@ -40,22 +39,30 @@ impl PostgresSource {
         self.meets_point = Some(meets || !may_wait);
     }
 
-    /// Copies are published at a mark that comes behind them.
-    pub(super) fn publish_copies(&mut self) {
-        let copies = self.copying.as_ref().and_then(Stage::get);
-        let (Some(point), true) = (self.copied, copies.is_none_or(Copies::may_publish)) else {
-            return;
+    /// Hands on the tables that are whole, and the mark at which they are published: where others are followed, not before these have come to
+    /// the point. At an earlier mark the letters would be published alone. False: there are none.
+    pub(super) fn publish_copies(&mut self) -> bool {
+        let Some(point) = self.copied else { return false };
+        let streaming = match &mut self.streaming {
+            None => None,
+            Some(stage) => match stage.get_mut() {
+                Some(streaming) if streaming.marked() >= point => Some(streaming),
+                _ => return false,
+            },
         };
-        match &mut self.streaming {
+        let may_mark = match &mut self.copying {
+            None => true,
+            Some(stage) => match stage.get_mut() {
+                Some(copies) if copies.hand_on(&mut self.ready) => copies.may_publish(),
+                _ => return false,
+            },
+        };
+        match streaming {
+            _ if !may_mark => {}
             None => self.ready.push_back(mark(&self.settings.lane, point)),
-            Some(stage) => {
-                if let Some(streaming) = stage.get_mut()
-                    && streaming.marked() >= point
-                {
-                    streaming.mark_again(&mut self.ready);
-                }
-            }
+            Some(streaming) => streaming.mark_again(&mut self.ready),
         }
+        true
     }
 
     /// Notes a mark at which copies are published, when it is handed over. Beside it stands how far the slot is: see [`set_back`].

@@ -20,7 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::info;
+use tokio::time::{Duration, sleep};
+use tracing::{info, warn};
 
 use self::jobs::{Job, copies_of};
 use super::catalog::{self, PgTable};
@@ -47,6 +48,8 @@ const QUEUE_LENGTH: usize = 2;
 
 /// Tables are copied at one point up to so much together: as long as that takes, the server cleans up nothing that is younger.
 const GROUP_BYTES: u64 = 1 << 30;
+/// How long a slot is waited for until it is asked for again.
+const SLOT_PAUSE: Duration = Duration::from_secs(10);
 /// Dead letters that wait for the rest of their table's copy.
 const LETTERS_BYTES_MAX: usize = 8 << 20;
 
@@ -89,12 +92,31 @@ pub struct Copies {
     /// Keeps the exported snapshot until all connections have taken it, and its slot until the end.
     _slot: Replication,
     ready: VecDeque<Flow>,
+    /// The letters and the ends of tables that are whole, and whether there are more than was told.
+    whole: VecDeque<Flow>,
+    is_news: bool,
+}
+
+/// What comes of copies.
+pub enum Step {
+    Flow(Flow),
+    /// A table is whole: see [`Copies::hand_on`].
+    Whole,
+    /// All are, and were handed on.
+    End,
 }
 
 impl Copies {
     /// Takes a consistent point, and begins to copy tables at it: as many as make a group, one at least. That takes as long as
-    /// transactions last that are under way, or that lock these tables. `told`: the point, as soon as it is known.
-    pub async fn begin(settings: Settings, missing: Vec<Feed>, progress: Arc<Progress>, told: watch::Sender<Option<u64>>) -> Result<Self> {
+    /// transactions last that are under way, or that lock these tables. `beside`: other tables are followed meanwhile. `told`: the point, as
+    /// soon as it is known.
+    pub async fn begin(
+        settings: Settings,
+        missing: Vec<Feed>,
+        beside: bool,
+        progress: Arc<Progress>,
+        told: watch::Sender<Option<u64>>,
+    ) -> Result<Self> {
         info!(pipeline = %settings.pipeline, tables = missing.len(), "taking a consistent point for copies");
         let control = patient(&settings.address).await?;
         let oids: Vec<u32> = missing.iter().map(|feed| feed.source.oid).collect();
@@ -104,9 +126,7 @@ impl Copies {
             progress.will_copy(&feed.followed.id, bytes);
         }
         let tables = first_group(&control, missing).await?;
-        let mut slot = Replication::open(&settings.address).await?;
-        let process = slot.process();
-        let (point, snapshot) = waiting::told(consistent_point(&mut slot), &settings.pipeline, &control, process).await?;
+        let (slot, point, snapshot) = take_point(&settings, &control, beside).await?;
         told.send_replace(Some(point));
         must_be_as_before(&tables, &catalog::tables(&control, &settings.publication).await?)?;
         // What there is once the point is there: what is added later is not copied.
@@ -166,6 +186,8 @@ impl Copies {
             _workers: workers,
             _slot: slot,
             ready,
+            whole: VecDeque::new(),
+            is_news: false,
         };
         // A partitioned table without partitions has no part that could end.
         for table in 0..copies.left.len() {
@@ -181,16 +203,20 @@ impl Copies {
         self.ahead.is_empty()
     }
 
-    /// The next rows, or the end of a table, or None when all are copied. Cancel safe.
-    pub async fn next(&mut self) -> Result<Option<Flow>> {
+    /// The next rows, or what else there is. Cancel safe. Waits for ever when all tables are whole and some were not handed on.
+    pub async fn next(&mut self) -> Result<Step> {
         loop {
             if let Some(flow) = self.ready.pop_front() {
-                return Ok(Some(flow));
+                return Ok(Step::Flow(flow));
+            }
+            if std::mem::take(&mut self.is_news) {
+                return Ok(Step::Whole);
             }
             match self.pieces.recv().await {
-                None => return Ok(None),
+                None if self.whole.is_empty() => return Ok(Step::End),
+                None => std::future::pending().await,
                 Some(piece) => match piece? {
-                    Piece::Rows(batch) => return Ok(Some(Flow::Rows(batch))),
+                    Piece::Rows(batch) => return Ok(Step::Flow(Flow::Rows(batch))),
                     Piece::Letters { table, batch } => self.hold(table, batch),
                     Piece::Done { table } => {
                         self.left[table] -= 1;
@@ -203,27 +229,31 @@ impl Copies {
         }
     }
 
+    /// Hands on the letters and the ends of the tables that are whole. False: there are none.
+    pub fn hand_on(&mut self, ready: &mut VecDeque<Flow>) -> bool {
+        let any = !self.whole.is_empty();
+        ready.append(&mut self.whole);
+        any
+    }
+
     fn hold(&mut self, table: usize, letters: ChangeBatch) {
         self.letters[table].push(letters);
         let bytes = |letters: &ChangeBatch| letters.rows.get_array_memory_size();
         if self.letters.iter().flatten().map(bytes).sum::<usize>() > LETTERS_BYTES_MAX {
             self.ahead.insert(table);
-            self.hand_on_letters(table);
+            self.ready.extend(self.letters[table].drain(..).map(Flow::Rows));
         }
-    }
-
-    fn hand_on_letters(&mut self, table: usize) {
-        self.ready.extend(self.letters[table].drain(..).map(Flow::Rows));
     }
 
     fn is_whole(&mut self, table: usize) {
         info!(table = %self.tables[table], lsn = %Lsn(self.point), "copied");
         self.ahead.remove(&table);
-        self.hand_on_letters(table);
-        self.ready.push_back(Flow::Copied {
+        self.whole.extend(self.letters[table].drain(..).map(Flow::Rows));
+        self.whole.push_back(Flow::Copied {
             table: self.tables[table].clone(),
             mark: Checkpoint::from_iter([(self.lane.clone(), Position(self.point))]),
         });
+        self.is_news = true;
     }
 }
 
@@ -436,8 +466,25 @@ async fn patient(address: &Address) -> Result<Control> {
     Ok(control)
 }
 
+/// A connection, its slot's consistent point, and the name of the snapshot that this exports. Tables that are followed (`beside`) do not stop
+/// because all slots are in use: one is waited for.
+async fn take_point(settings: &Settings, control: &Control, beside: bool) -> Result<(Replication, u64, String)> {
+    loop {
+        let mut slot = Replication::open(&settings.address).await?;
+        let process = slot.process();
+        match waiting::told(consistent_point(&mut slot), &settings.pipeline, control, process).await {
+            Err(error) if beside && error.code == connection::SLOTS => {
+                warn!(pipeline = %settings.pipeline, %error, "tables wait to be copied");
+                sleep(SLOT_PAUSE).await;
+            }
+            taken => return taken.map(|(point, snapshot)| (slot, point, snapshot)),
+        }
+    }
+}
+
 /// Makes a slot that lives as long as its connection: (its consistent point, the name of the snapshot that it exports).
 async fn consistent_point(connection: &mut Replication) -> Result<(u64, String)> {
+    connection.query("SET lock_timeout = 0").await?; // Transactions are waited for as locks are.
     // The server makes the name known to nobody else, and drops the slot with the connection.
     let name = format!("alluvium_copy_{}", uuid::Uuid::new_v4().simple());
     let sql = format!(

@@ -11,6 +11,8 @@ use crate::error::{Error, Kind};
 pub const INTERNAL: &str = "postgres_internal";
 /// And of what stands between us and the server.
 pub const POOLER: &str = "postgres_pooler";
+/// And where all slots are in use.
+pub const SLOTS: &str = "postgres_slots";
 
 /// An ErrorResponse: <https://www.postgresql.org/docs/current/protocol-error-fields.html>.
 #[derive(Debug, Default)]
@@ -113,7 +115,7 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
         "3D000" => (Kind::Config, "postgres_database", "Check the database's name".to_owned()),
         "53400" => (
             Kind::Config,
-            "postgres_slots",
+            SLOTS,
             "Drop a slot that nobody reads, or raise max_replication_slots and restart the server".to_owned(),
         ),
         "53300" if says("max_wal_senders") => (
