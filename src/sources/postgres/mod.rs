@@ -254,7 +254,7 @@ impl PostgresSource {
             return Ok(());
         }
         tokio::select! {
-            _ = self.point.wait_for(Option::is_some), if awaits_point => {}
+            () = points::is_told(&mut self.point), if awaits_point => {}
             step = Self::copy(&mut self.copying) => match step? {
                 Step::Flow(flow) => self.ready.push_back(flow),
                 Step::Whole => {} // They are handed on when the stream has come to the point.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::learned::Learned;
@@ -18,6 +19,12 @@ const WAITS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(20), D
 /// How long it waits this time.
 pub(super) fn wait(learned: &Learned) -> Duration {
     WAITS[learned.points_passed().min(WAITS.len() - 1)]
+}
+
+/// Returns when the server has told it.
+pub(super) async fn is_told(point: &mut watch::Receiver<Option<u64>>) {
+    // Nobody will tell it where copies have failed; they say why.
+    drop(point.wait_for(Option::is_some).await);
 }
 
 impl PostgresSource {
@@ -52,10 +59,13 @@ impl PostgresSource {
         };
         let may_mark = match &mut self.copying {
             None => true,
-            Some(stage) => match stage.get_mut() {
-                Some(copies) if copies.hand_on(&mut self.ready) => copies.may_publish(),
-                _ => return false,
-            },
+            Some(stage) => {
+                let Some(copies) = stage.get_mut() else { return false };
+                if !copies.hand_on(&mut self.ready) {
+                    return false;
+                }
+                copies.may_publish()
+            }
         };
         match streaming {
             _ if !may_mark => {}
