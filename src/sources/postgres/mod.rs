@@ -64,6 +64,7 @@ use self::changes::{Begin, Changes, Doubt, Reading};
 use self::connection::{Address, Control, Replication};
 pub use self::feed::{Feed, Holds};
 use self::learned::Learned;
+use self::partitions::{Leaves, Session};
 use self::progress::Progress;
 use self::publication::Shown;
 use self::publishing::Publisher;
@@ -147,6 +148,8 @@ pub struct PostgresSource {
     sources: BTreeMap<TableId, PgTable>,
     ready: VecDeque<Flow>,
     looking: Interval,
+    /// The next look is taken when tables are marked here, behind what the last one saw.
+    looks_behind: Option<(u64, Leaves)>,
     /// Nothing more is handed over; what the tables hold by then is still told to the server.
     ended: bool,
 }
@@ -222,6 +225,7 @@ impl PostgresSource {
             wait_for_point: Instant::now() + points::wait(&settings.learned),
             ready: VecDeque::new(),
             looking,
+            looks_behind: None,
             ended: false,
             sources,
             settings,
@@ -322,10 +326,9 @@ impl PostgresSource {
     /// Copies are not given up for others: these are seen when they are whole. A look that is dropped is taken again at the next time.
     async fn take_a_look(&mut self) -> Result<bool> {
         let due = std::future::poll_fn(|context| Poll::Ready(self.looking.poll_tick(context).is_ready())).await;
-        if !due {
-            return Ok(true);
-        }
-        if self.copying.is_some() {
+        let marked = self.streaming.as_ref().and_then(Stage::get).map_or(0, Streaming::marked);
+        let behind = self.looks_behind.as_ref().filter(|(at, _)| marked >= *at).map(|(_, seen)| seen);
+        if !(due || behind.is_some()) || self.copying.is_some() {
             return Ok(true);
         }
         let (now, refused) = match &self.settings.publisher {
@@ -339,8 +342,16 @@ impl PostgresSource {
                 (now, BTreeSet::new())
             }
         };
-        let is_as_it_was = now == self.settings.published && refused == self.settings.refused;
-        Ok(is_as_it_was && partitions::look(&self.control, &self.settings.learned, &self.sources).await?)
+        if now != self.settings.published || refused != self.settings.refused {
+            return Ok(false);
+        }
+        match partitions::look(&self.control, &self.settings.learned, &self.sources, behind).await? {
+            Session::GoesOn => self.looks_behind = None,
+            Session::IsBlind(seen) if self.looks_behind.as_ref().is_some_and(|(_, before)| *before == seen) => {}
+            Session::IsBlind(seen) => self.looks_behind = Some((catalog::end_of_wal(&self.control).await?, seen)),
+            Session::Ends => return Ok(false),
+        }
+        Ok(true)
     }
 }
 

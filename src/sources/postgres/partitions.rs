@@ -51,19 +51,31 @@ pub async fn begin(control: &Control, learned: &Learned, feeds: &[Feed]) -> Resu
 /// that is published.
 const SEES_PARTITIONS: u32 = 150_000;
 
-/// Tells which partitions have come with rows, or have left and are still there, since the last look. Whether the session goes on to tell all
-/// rows: else another one does.
-pub async fn look(control: &Control, learned: &Learned, followed: &BTreeMap<TableId, PgTable>) -> Result<bool> {
+/// What becomes of the session after a look.
+#[derive(Debug)]
+pub enum Session {
+    /// It tells all rows.
+    GoesOn,
+    /// It will not. Another one would neither, if it read what was there before these came: it has to begin behind that. So tables are to be
+    /// marked behind what the WAL holds now, before the next look.
+    IsBlind(Leaves),
+    /// Another one reads on.
+    Ends,
+}
+
+/// Tells which partitions have come with rows, or have left and are still there, since the last look. `behind`: what a look saw that found the
+/// session blind, and behind which tables are marked.
+pub async fn look(control: &Control, learned: &Learned, followed: &BTreeMap<TableId, PgTable>, behind: Option<&Leaves>) -> Result<Session> {
     let before = learned.leaves();
     let roots: Vec<u32> = before.iter().filter(|(root, part)| root == part).map(|(root, _)| *root).collect();
     // None is partitioned, as a rule.
     if roots.is_empty() {
-        return Ok(true);
+        return Ok(Session::GoesOn);
     }
     let now = leaves(control, &roots).await?;
     let changed: Vec<u32> = now.symmetric_difference(&before).map(|(_, part)| *part).collect();
     if changed.is_empty() {
-        return Ok(true);
+        return Ok(Session::GoesOn);
     }
     let (mut names, mut older) = (BTreeMap::new(), Vec::new());
     for row in control.query(TABLES_SQL, &[&changed]).await? {
@@ -73,8 +85,11 @@ pub async fn look(control: &Control, learned: &Learned, followed: &BTreeMap<Tabl
             older.push(oid);
         }
     }
-    let filled = filled(control, &older).await?;
     let is_blind = !older.is_empty() && server_version(control).await? < SEES_PARTITIONS;
+    if is_blind && behind != Some(&now) {
+        return Ok(Session::IsBlind(now));
+    }
+    let filled = filled(control, &older).await?;
     for (id, table) in followed {
         for (oid, partition) in &names {
             let link = (table.oid, *oid);
@@ -93,7 +108,7 @@ pub async fn look(control: &Control, learned: &Learned, followed: &BTreeMap<Tabl
         }
     }
     learned.are_made_of(now);
-    Ok(!is_blind)
+    Ok(if is_blind { Session::Ends } else { Session::GoesOn })
 }
 
 /// Those of the tables that have rows. One that somebody has locked may have some: the stream waits for this, and waits no longer.
