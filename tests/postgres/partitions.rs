@@ -1,7 +1,7 @@
 //! Partitions that bring rows along, or take some away: no change tells that, but a look at the catalog does.
 
 use crate::support::bank::Bank;
-use crate::support::postgres::{PostgresServer, wait_until};
+use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
 
 const TABLES: &str = "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); \
     CREATE TABLE first PARTITION OF root FOR VALUES FROM (0) TO (10); INSERT INTO root VALUES (1)";
@@ -56,4 +56,32 @@ async fn partitions_that_are_attached_with_rows_or_detached_are_named_and_nothin
     assert_eq!(bank.resnapshot(table).await, Some(0));
     bank.catch_up().await;
     bank.agrees(root, &[table]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attached_partition_tells_its_rows_however_far_back_the_last_mark_is() {
+    // Before PostgreSQL 15, whoever reads what a table had before passes over it for good.
+    let oldest = Installation::all().pop().expect("a server");
+    let server = PostgresServer::start(Options::default().on(&oldest));
+    let lines = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.root\"]";
+    let bank = Bank::new(&server, "attached", TABLES, lines).await;
+    bank.catch_up().await;
+    bank.edit("interval = \"100 ms\"", "interval = \"5 s\"");
+    let mut service = bank.site.run("service", &bank.config);
+    wait_until("it follows", async || service.log_text().contains("\"following\"")).await;
+    // The first row waits for its commit, and with it the mark.
+    bank.sql("INSERT INTO root VALUES (2)").await;
+    bank.sql("CREATE TABLE filled (LIKE root INCLUDING ALL); INSERT INTO filled VALUES (31)")
+        .await;
+    bank.sql("ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (30) TO (40)")
+        .await;
+    wait_until("what is attached is told", async || {
+        service.log_text().contains("became a partition")
+    })
+    .await;
+    bank.sql("INSERT INTO root VALUES (32)").await;
+    bank.until_released().await;
+    let rows = bank.here("SELECT id FROM public.root", &["public.root"]).await;
+    assert_eq!(rows, [["1"], ["2"], ["32"]], "{}", service.log_tail());
+    service.stop().await;
 }
