@@ -502,7 +502,7 @@ fn options() -> AdminOptions {
 }
 
 /// Waits on a thread of the test's own, where no runtime is at hand.
-fn pause(time: Duration) {
+pub fn pause(time: Duration) {
     std::thread::park_timeout(time);
 }
 

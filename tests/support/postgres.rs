@@ -8,7 +8,6 @@
 
 use std::ffi::CString;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use alluvium::sources::postgres::connection::Address;
 
 use super::certificates::Certificates;
+use super::kafka::{free_port, pause};
 
 /// A start takes 0.3 s on two free cores, and recovery after a crash as long; a loaded machine takes many times as long.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -724,18 +724,6 @@ fn on_the_path() -> Option<Installation> {
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/alluvium");
     std::env::var_os("ALLUVIUM_CACHE").map_or_else(home, PathBuf::from)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port()
-}
-
-/// Waits on a thread of the test's own, where no runtime is at hand.
-fn pause(time: Duration) {
-    std::thread::park_timeout(time);
 }
 
 /// Asks again and again until it is so; fails with this text if it does not become so.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::bucket;
 use super::changes::ORDERS_AVSC;
-use super::kafka;
+pub use super::kafka::free_port;
 
 /// A folder of its own for one test: the lake, the configurations, the logs of the processes.
 pub struct Site {
@@ -252,11 +252,6 @@ fn peak_rss_bytes(pid: libc::pid_t) -> Option<u64> {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
-}
-
-/// A port of this machine that nobody listens on.
-pub fn free_port() -> u16 {
-    kafka::free_port()
 }
 
 /// GET on the program's own HTTP server: the status code and the body, or None while it does not listen.
