@@ -21,6 +21,7 @@ use alluvium::sources::postgres::connection::Address;
 
 use super::certificates::Certificates;
 use super::kafka::{free_port, pause};
+use super::python::cache;
 
 /// A start takes 0.3 s on two free cores, and recovery after a crash as long; a loaded machine takes many times as long.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -719,11 +720,6 @@ fn on_the_path() -> Option<Installation> {
             // Where a link leads to are the other programs too.
             Installation::at(file.canonicalize().ok()?.parent()?)
         })
-}
-
-fn cache() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/alluvium");
-    std::env::var_os("ALLUVIUM_CACHE").map_or_else(home, PathBuf::from)
 }
 
 /// Asks again and again until it is so; fails with this text if it does not become so.
