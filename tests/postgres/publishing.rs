@@ -1,7 +1,15 @@
 //! With `create = true`: tables that are made while others are followed, and tables that a run may not publish.
 
+use std::time::Duration;
+
+use alluvium::error::Kind;
+use alluvium::sources::postgres::connection::{Address, control};
+use alluvium::sources::postgres::publishing::Publisher;
+use alluvium::sources::postgres::selection::Selection;
+
 use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer, wait_until};
+use crate::support::proxy::Proxy;
 
 const ALL: &str = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.*\"]";
 
@@ -45,6 +53,45 @@ async fn what_is_made_later_is_published_within_discovery_and_followed() {
     assert!(bank.there(&sql).await.is_empty(), "what nobody asks for is not published");
     service.stop().await;
     bank.catch_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_program_publishes_meanwhile_is_seen_or_asked_for_in_vain() {
+    let server = PostgresServer::shared();
+    let database = server.database("meanwhile").await;
+    server.sql(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    // Each answer takes so long that the other's statements come between two of them.
+    let proxy = Proxy::before(server.port()).await;
+    proxy.delay(Duration::from_millis(10));
+    let address = Address {
+        port: proxy.port(),
+        ..server.address(&database)
+    };
+    let session = control(&address).await.expect("a session");
+    let all = || Selection::new([], [("public".to_owned(), "*".to_owned())]);
+    let mut came_later = false;
+    for step in 0..40 {
+        let name = format!("p{step}");
+        let (publisher, other) = (Publisher::new(&name, all(), Duration::ZERO), async {
+            tokio::time::sleep(Duration::from_millis(10) * step).await;
+            let sql = format!("CREATE PUBLICATION {name}");
+            // It may be there by now; the table, too.
+            if server.client(&database).await.batch_execute(&sql).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(15)).await;
+                let sql = format!("ALTER PUBLICATION {name} ADD TABLE t");
+                drop(server.client(&database).await.batch_execute(&sql).await);
+                return true;
+            }
+            false
+        });
+        let (outcome, was_first) = tokio::join!(publisher.publish(&session), other);
+        came_later |= was_first;
+        match outcome {
+            Ok(outcome) => assert_eq!(outcome.published.len(), 1, "{step}: {outcome:?}"),
+            Err(error) => assert_eq!(error.kind, Kind::Transient, "{step}: {error}"),
+        }
+    }
+    assert!(came_later, "the other one was never first");
 }
 
 #[tokio::test(flavor = "multi_thread")]

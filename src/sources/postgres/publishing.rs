@@ -51,12 +51,13 @@ pub struct State {
 
 impl State {
     pub async fn of(control: &Control, publication: &str, selection: &Selection) -> Result<Self> {
-        let kind = publication::kind(control, publication).await?;
+        // In this order: what another makes between two answers is asked for in vain, or seen. In the other one it would seem to have nothing.
+        let named = publication::named(control, publication).await?;
         let published = publication::published(control, publication).await?;
+        let kind = publication::kind(control, publication).await?;
         let lacking = match kind {
             Some(Kind { all_tables: true, .. }) => Vec::new(),
             _ => {
-                let named = publication::named(control, publication).await?;
                 let mut wanted = candidates(control).await?;
                 wanted.retain(|table| selection.wants(&table.0, &table.1) && !published.contains_key(table) && !named.contains(table));
                 lacking(control, publication, wanted, has_changes(kind)).await?
