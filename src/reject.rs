@@ -33,13 +33,23 @@ pub struct Reject {
     pub message: String,
 }
 
+/// What tells a record from the others for the same table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its position, which no other has.
+    Position,
+    /// Its number among those of the position: a transaction of Postgres.
+    Ordinal(u64),
+    /// Of a copy, which is taken at another position each time: what it holds (a hash), and its number among those that hold the same.
+    Content { hash: u128, number: u64 },
+}
+
 /// One record that could not be read, with its coordinates.
 #[derive(Clone, Debug)]
 pub struct DeadLetter<'a> {
     pub lane: &'a Lane,
     pub position: u64,
-    /// Place within the position among those for the same table, where several rows share one (a Postgres transaction).
-    pub ordinal: Option<u64>,
+    pub place: Place,
     pub table: &'a str,
     /// Like the value, as the record has it; of a row of a database, its columns as JSON.
     pub key: Option<&'a [u8]>,
@@ -56,11 +66,17 @@ impl DeadLetter<'_> {
     /// of a topic that was made anew mean other records.
     fn id(&self) -> String {
         let (table, lane, position) = (self.table, self.lane.as_str(), self.position);
-        match self.ordinal {
-            Some(ordinal) => format!("{table}/{lane}/{position}/{ordinal}"),
-            None => format!("{table}/{lane}/{position}"),
+        match self.place {
+            Place::Position => format!("{table}/{lane}/{position}"),
+            Place::Ordinal(ordinal) => format!("{table}/{lane}/{position}/{ordinal}"),
+            Place::Content { hash, number } => format!("{}{hash:032x}/{number}", of_copies(table, self.lane)),
         }
     }
+}
+
+/// How the ids of letters begin that copies of a table have made.
+pub fn of_copies(table: &str, lane: &Lane) -> String {
+    format!("{table}/{}/copy/", lane.as_str())
 }
 
 /// The columns of the dead-letter table.
@@ -68,7 +84,8 @@ pub fn dead_letter_schema() -> SchemaRef {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let column = |name: &str, kind: DataType, nullable: bool| Field::new(name, kind, nullable);
     Arc::new(Schema::new(vec![
-        // table/topic/partition@topic_id/offset, or table/slot@system/commit_lsn/ordinal: the same at every reading
+        // table/topic/partition@topic_id/offset, table/slot@system/commit_lsn/ordinal, or table/slot@system/copy/hash/number: the same at
+        // every reading
         column("id", DataType::Utf8, false),
         column("lane", DataType::Utf8, false),
         column("position", DataType::Int64, false),
@@ -241,7 +258,7 @@ mod tests {
             letters.push(&DeadLetter {
                 lane: &lane,
                 position,
-                ordinal: None,
+                place: Place::Position,
                 table,
                 key: Some(b"k"),
                 value: Some(&value),

@@ -12,15 +12,21 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::position::{Checkpoint, Lane, Position};
 use crate::reject::delivered::Delivered;
+use crate::reject::of_copies;
 use crate::sinks::delta::scan::{Bounds, scan};
-use crate::table::Table;
+use crate::table::{Table, TableId};
 
 /// What is read of the letters.
 const COLUMNS: [&str; 5] = ["pipeline", "table", "lane", "position", "id"];
 
-/// Tables that the letters are ahead of: what each holds of a lane, by the lane's name.
+/// Tables that the letters are ahead of.
 #[derive(Debug, Default, PartialEq)]
-pub struct Behind(HashMap<String, HashMap<String, i64>>);
+pub struct Behind {
+    /// What each holds of a lane, by the lane's name.
+    lanes: HashMap<String, HashMap<String, i64>>,
+    /// How the ids of letters begin that earlier copies have made, of a table that is to be copied.
+    copies: HashMap<String, String>,
+}
 
 impl Behind {
     /// `tables`: those that the source goes on with, and what they hold.
@@ -31,7 +37,7 @@ impl Behind {
                 let held = held(holds, lane);
                 if held < Some(read) {
                     let from = held.map_or(0, |held| i64::try_from(held.0).unwrap_or(i64::MAX));
-                    let lanes = behind.0.entry(table.id.to_string()).or_default();
+                    let lanes = behind.lanes.entry(table.id.to_string()).or_default();
                     let least = lanes.entry(lane.name().to_owned()).or_insert(from);
                     *least = from.min(*least);
                 }
@@ -40,10 +46,15 @@ impl Behind {
         behind
     }
 
+    /// `table` is to be copied, whatever it holds of the lane.
+    pub fn copied(&mut self, table: &TableId, lane: &Lane) {
+        self.copies.insert(table.to_string(), of_copies(table.as_str(), lane));
+    }
+
     /// The letters of the pipeline that such a table may come to once more.
     pub async fn delivered(&self, letters: &Log, pipeline: &str) -> Result<Delivered> {
         let mut delivered = Delivered::default();
-        if !self.0.is_empty() {
+        if *self != Self::default() {
             let take = |rows: &RecordBatch| self.take(rows, pipeline, &mut delivered);
             scan(letters, &COLUMNS, |bounds| self.may_hold(bounds), take).await?;
         }
@@ -51,11 +62,12 @@ impl Behind {
     }
 
     fn may_hold(&self, bounds: &Bounds) -> bool {
-        self.0.iter().any(|(table, lanes)| {
-            let mut lanes = lanes.iter();
-            bounds.may_hold("table", table)
-                && lanes.any(|(lane, &from)| bounds.may_hold("lane", lane) && bounds.may_reach("position", from))
-        })
+        let may_hold = |table: &String| bounds.may_hold("table", table);
+        self.copies.keys().any(may_hold)
+            || self.lanes.iter().any(|(table, lanes)| {
+                let mut lanes = lanes.iter();
+                may_hold(table) && lanes.any(|(lane, &from)| bounds.may_hold("lane", lane) && bounds.may_reach("position", from))
+            })
     }
 
     fn take(&self, rows: &RecordBatch, pipeline: &str, delivered: &mut Delivered) -> Result<()> {
@@ -74,8 +86,9 @@ impl Behind {
             .and_then(|column| column.as_primitive_opt::<Int64Type>());
         let position = position.ok_or_else(lost)?;
         for row in (0..rows.num_rows()).filter(|&row| of.value(row) == pipeline) {
-            let from = self.0.get(table.value(row)).and_then(|lanes| lanes.get(lane.value(row)));
-            if from.is_some_and(|&from| position.value(row) >= from) {
+            let from = self.lanes.get(table.value(row)).and_then(|lanes| lanes.get(lane.value(row)));
+            let copies = self.copies.get(table.value(row));
+            if from.is_some_and(|&from| position.value(row) >= from) || copies.is_some_and(|begin| id.value(row).starts_with(begin)) {
                 delivered.insert(id.value(row));
             }
         }

@@ -309,10 +309,12 @@ impl Open for PostgresToDelta {
             .await?;
         let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
-        // A table that is copied begins at a position that no letter has been made of.
         let held = sinks.iter().zip(&feeds).filter(|(_, feed)| feed.held().is_some());
         let held = held.map(|((table, sink), _): (&(Arc<Table>, DeltaSink), _)| (table.as_ref(), sink.checkpoint()));
-        let behind = Behind::of(letters_sink.checkpoint(), held);
+        let mut behind = Behind::of(letters_sink.checkpoint(), held);
+        for feed in feeds.iter().filter(|feed| feed.held().is_none()) {
+            behind.copied(&feed.followed.id, &lane);
+        }
         let delivered = behind.delivered(letters_sink.log(), &pipeline).await?;
 
         let slot = self.slot(&control, &slot_name, &feeds).await?;

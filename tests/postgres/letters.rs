@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -173,6 +173,46 @@ async fn p17_letters_of_a_copy_are_published_with_it_and_not_with_another_one() 
     assert_eq!(letters[0][0], "public.large");
     bank.agrees("SELECT count(*) FROM public.large WHERE id <> 7", &["public.large"])
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p17_letters_of_a_copy_are_there_once_though_it_is_killed_between_them_and_its_table() {
+    let sql = "CREATE TABLE keyed (id int PRIMARY KEY, day date); CREATE TABLE loose (day date)";
+    let bank = Bank::new(PostgresServer::shared(), "copied_once", sql, ALL).await;
+    let there = |table: &str| {
+        let log = bank.site.table(table).join("_delta_log");
+        let versions = (0..).map(move |version| std::fs::read_to_string(log.join(format!("{version:020}.json"))));
+        versions.map_while(Result::ok).filter(|commit| commit.contains("\"add\"")).count()
+    };
+    let (mut bad, mut between) = (0, 0);
+    while bad < 5 {
+        bad += 1;
+        // Some of them hold the same, and nothing tells these from each other.
+        bank.sql(&format!(
+            "INSERT INTO keyed VALUES ({bad}, 'infinity'), (-{bad}, '2026-01-01'); INSERT INTO loose VALUES ('infinity')"
+        ))
+        .await;
+        let before = there("bank_dead_letters");
+        let mut program = bank.site.run("program", &bank.config);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while there("bank_dead_letters") == before {
+            assert!(Instant::now() < deadline, "no letters come: {}", program.log_tail());
+            tokio::task::yield_now().await;
+        }
+        program.kill().await;
+        between += usize::from(there("public/keyed") == 0 || there("public/loose") == 0);
+    }
+    assert!(between > 1, "it was killed {between} times between the letters and a table");
+    bank.catch_up().await;
+    let sql = "SELECT \"table\", count(*), count(DISTINCT id) FROM bank_dead_letters GROUP BY 1 ORDER BY 1";
+    let bad = bad.to_string();
+    let once = [["public.keyed", &bad, &bad], ["public.loose", &bad, &bad]];
+    assert_eq!(bank.here(sql, &["bank_dead_letters"]).await, once);
+    // Nor does another copy bring what is there.
+    assert_eq!(bank.resnapshot("public.keyed").await, Some(0));
+    bank.catch_up().await;
+    assert_eq!(bank.here(sql, &["bank_dead_letters"]).await, once);
+    bank.agrees("SELECT id FROM public.keyed WHERE id < 0", &["public.keyed"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

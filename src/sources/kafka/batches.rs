@@ -15,7 +15,7 @@ use crate::batch::ChangeBatch;
 use crate::budget::Permit;
 use crate::error::{Error, Result};
 use crate::position::Lane;
-use crate::reject::{DeadLetter, DeadLetters, Reject, text_or_hex};
+use crate::reject::{DeadLetter, DeadLetters, Place, Reject, text_or_hex};
 use crate::sources::decode::{Decoder, Headers, Message, Terms};
 use crate::table::TableId;
 use crate::telemetry;
@@ -338,7 +338,7 @@ impl Batcher {
             self.letters.push(&DeadLetter {
                 lane: &self.lanes[lane_of(reject.index)],
                 position: message.offset as u64,
-                ordinal: None,
+                place: Place::Position,
                 table: self.tables[table].id.as_str(),
                 key: message.key,
                 value: message.value,

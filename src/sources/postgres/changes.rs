@@ -26,7 +26,7 @@ use super::values::Specials;
 use crate::batch::{ChangeBatch, Flow, Op};
 use crate::error::{Error, Result};
 use crate::position::Lane;
-use crate::reject::{DeadLetter, DeadLetters, Reject};
+use crate::reject::{DeadLetter, DeadLetters, Place, Reject};
 use crate::table::TableId;
 use crate::telemetry;
 
@@ -281,7 +281,7 @@ impl Changes {
                     self.letters.push(&DeadLetter {
                         lane: &self.lane,
                         position: of.commit_lsn,
-                        ordinal: Some(ordinal),
+                        place: Place::Ordinal(ordinal),
                         table: table.followed.id.as_str(),
                         key: key.as_deref(),
                         value: Some(&row),

@@ -11,35 +11,30 @@
 //! run that is interrupted leaves few tables that begin at different moments.
 
 mod jobs;
+mod part;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
-use std::iter::Enumerate;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 
 use self::jobs::{Job, copies_of};
+use self::part::CopiedPart;
 use super::catalog::{self, PgTable};
-use super::changes::reject;
 use super::connection::{self, Address, BYTES_AS_THEY_ARE, Control, Replication, identifier, literal};
-use super::copying::{CopyReader, Values};
-use super::letter::told;
-use super::progress::{PartProgress, Progress};
+use super::progress::Progress;
 use super::publication;
-use super::rows::{Event, Rows, copied_cells};
+use super::rows::{Event, Rows};
 use super::values::Specials;
 use super::{Feed, Holds, Settings, again, waiting};
 use crate::batch::{ChangeBatch, Flow, Op};
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Lsn, Position};
-use crate::reject::{DeadLetter, DeadLetters};
 use crate::table::TableId;
-use crate::telemetry;
 
 /// Rows are handed on when they weigh so much: a good size for a column, and little beside any budget.
 const BATCH_BYTES: usize = 2 << 20;
@@ -150,7 +145,8 @@ impl Copies {
             ready.extend(emptied(table, settings.specials, point)?);
         }
         let shared = Arc::new(Shared {
-            jobs: Mutex::new(jobs.into_iter().enumerate()),
+            jobs: Mutex::new(jobs.into_iter()),
+            same: Mutex::default(),
             tables,
             settings,
             progress,
@@ -265,8 +261,9 @@ impl Drop for Copies {
 }
 
 struct Shared {
-    /// With their numbers, which are part of those of their dead letters.
-    jobs: Mutex<Enumerate<std::vec::IntoIter<Job>>>,
+    jobs: Mutex<std::vec::IntoIter<Job>>,
+    /// How many bad rows without a key have held the same, by the number of their table and the hash of what they hold.
+    same: Mutex<HashMap<(usize, u128), u64>>,
     tables: Vec<Feed>,
     settings: Settings,
     progress: Arc<Progress>,
@@ -278,18 +275,17 @@ impl Shared {
     async fn work(&self, control: &Control, pieces: &mpsc::Sender<Result<Piece>>) -> Result<()> {
         loop {
             let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((number, job)) = job else { return Ok(()) };
+            let Some(job) = job else { return Ok(()) };
             // What the role may not read stops this table only.
             let stops = |error: Error| match error.code {
                 "postgres_denied" => error.alone(&self.tables[job.table].followed.id),
                 _ => error,
             };
             let mut copy = control.copy_out(&job.sql).await.map_err(stops)?;
-            let mut part = CopiedPart::new(self, &job, number as u64);
+            let mut part = CopiedPart::new(self, &job);
             while let Some(bytes) = copy.next().await.map_err(stops)? {
-                part.progress.receive(bytes.len());
                 part.take(&bytes)?;
-                if part.rows.bytes() + part.letters.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
+                if part.bytes() >= BATCH_BYTES && !part.hand_over(pieces).await? {
                     return Ok(());
                 }
             }
@@ -298,123 +294,8 @@ impl Shared {
             if !part.hand_over(pieces).await? || pieces.send(Ok(Piece::Done { table: job.table })).await.is_err() {
                 return Ok(());
             }
-            part.progress.finish();
+            part.finish();
         }
-    }
-}
-
-/// The rows of one job in the making.
-struct CopiedPart<'s> {
-    of: &'s Shared,
-    number: usize,
-    table: &'s Feed,
-    rows: Rows,
-    letters: DeadLetters,
-    letters_before: u64,
-    /// Letters are numbered behind all that one transaction could have: the first one behind the copy may have the same position.
-    job: u64,
-    reader: CopyReader,
-    progress: PartProgress,
-}
-
-impl<'s> CopiedPart<'s> {
-    fn new(of: &'s Shared, job: &Job, number: u64) -> Self {
-        let table = &of.tables[job.table];
-        Self {
-            of,
-            number: job.table,
-            table,
-            rows: Rows::new(&table.followed, of.settings.specials),
-            // A copy is of a position that no letter has been made of.
-            letters: DeadLetters::new(&of.settings.pipeline, &Arc::default()),
-            letters_before: 0,
-            job: number,
-            reader: CopyReader::default(),
-            progress: of.progress.part(&table.followed.id, job.bytes),
-        }
-    }
-
-    /// Takes what the server sent, wherever it cut it.
-    fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        let columns = self.table.followed.columns.len();
-        let mut reader = std::mem::take(&mut self.reader);
-        let read = reader.take(bytes, columns, |values| self.row(values));
-        self.reader = reader;
-        read.map_err(|what| self.malformed(what))
-    }
-
-    fn row(&mut self, values: Values<'_>) {
-        let event = Event {
-            op: "r",
-            lsn: self.of.point,
-            xid: None,
-            committed_ms: None,
-        };
-        let Err(bad) = self.rows.append_copied(&self.table.followed, values, &event) else {
-            return;
-        };
-        let reject = reject(&bad);
-        let (key, row) = told(&self.table.followed, copied_cells(&self.table.followed, values));
-        self.letters.push(&DeadLetter {
-            lane: &self.of.settings.lane,
-            position: self.of.point,
-            ordinal: Some(((self.job + 1) << 32) + self.letters_before + self.letters.len() as u64),
-            table: self.table.followed.id.as_str(),
-            key: key.as_deref(),
-            value: Some(&row),
-            headers: None,
-            timestamp_us: None,
-            schema_id: None,
-            reject: &reject,
-        });
-    }
-
-    /// False: nobody takes it any more.
-    async fn hand_over(&mut self, pieces: &mpsc::Sender<Result<Piece>>) -> Result<bool> {
-        let settings = &self.of.settings;
-        let (pipeline, table) = (settings.pipeline.to_string(), self.table.followed.id.to_string());
-        let letters = self.letters.len() as u64;
-        self.letters_before += letters;
-        if let Some(rows) = self.letters.take(telemetry::now_us())? {
-            let labels = [
-                ("pipeline", pipeline.clone()),
-                ("table", table.clone()),
-                ("outcome", "dead_letter".to_owned()),
-            ];
-            counter!(telemetry::RECORDS, &labels).increment(letters);
-            let batch = ChangeBatch::puts(settings.letters.clone(), rows);
-            if pieces.send(Ok(Piece::Letters { table: self.number, batch })).await.is_err() {
-                return Ok(false);
-            }
-        }
-        let Some(batch) = self.rows.take(&self.table.followed)? else {
-            return Ok(true);
-        };
-        let printed = self.table.followed.printed_by_server(&batch.rows);
-        if printed > 0 {
-            let labels = [("pipeline", pipeline.clone()), ("table", table.clone())];
-            counter!(telemetry::UNKNOWN_TYPES, &labels).increment(printed);
-        }
-        let rows = batch.ops.len() as u64;
-        let labels = [("pipeline", pipeline), ("table", table), ("outcome", "written".to_owned())];
-        counter!(telemetry::RECORDS, &labels).increment(rows);
-        self.progress.hand_over(rows);
-        Ok(pieces.send(Ok(Piece::Rows(batch))).await.is_ok())
-    }
-
-    fn must_be_whole(&self) -> Result<()> {
-        if self.reader.is_at_its_end() {
-            return Ok(());
-        }
-        let what = format!("the copy of {} ended in the middle of a row", self.table.source.full_name());
-        Err(Error::transient("postgres_unreachable", what))
-    }
-
-    fn malformed(&self, what: &str) -> Error {
-        Error::bug(format!(
-            "the copy of {} is not what COPY's binary form should be: {what}",
-            self.table.source.full_name()
-        ))
     }
 }
 
