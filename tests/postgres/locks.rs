@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::bank::Bank;
 use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
-use crate::support::program::Program;
+use crate::support::program::{Program, free_port, get, http};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); CREATE TABLE later (id int PRIMARY KEY); \
@@ -117,21 +117,24 @@ async fn a_copy_waits_for_a_transaction_longer_than_for_a_lock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_waits_for_a_slot_and_the_others_go_on() {
     let server = PostgresServer::start(Options::default().set("max_replication_slots", "2"));
-    let bank = Bank::new(
-        &server,
-        "slots",
-        TABLES,
-        "create = true\nfollow = [\"public.*\"]\ndiscovery = \"200 ms\"",
-    )
-    .await;
+    let lines = "create = true\nfollow = [\"public.*\"]\ndiscovery = \"200 ms\"";
+    let mut bank = Bank::new(&server, "slots", TABLES, lines).await;
     bank.catch_up().await;
     bank.value("SELECT pg_create_physical_replication_slot('taken')").await;
+    let port = free_port();
+    bank.reconfigure_with(&http(port), lines);
+    let is_ready = || get(port, "/readyz").is_some_and(|(code, _)| code == 200);
     let service = bank.site.run("service", &bank.config);
     comes(&bank, "other", 1).await;
     bank.sql("CREATE TABLE new (id int PRIMARY KEY); INSERT INTO new VALUES (1)").await;
-    wait_until("the copy waits", async || service.log_text().contains("tables wait to be copied")).await;
+    wait_until("the copy waits, and that is told", async || {
+        get(port, "/readyz")
+            .is_some_and(|(code, said)| code == 503 && said.contains("tables wait to be copied") && said.contains("max_replication_slots"))
+    })
+    .await;
     comes(&bank, "other", 2).await;
     bank.value("SELECT pg_drop_replication_slot('taken')").await;
     is_there(&bank, "new", 1).await;
+    wait_until("it is ready again", async || is_ready()).await;
     stops_well(&bank, service).await;
 }

@@ -348,17 +348,28 @@ async fn patient(address: &Address) -> Result<Control> {
 }
 
 /// A connection, its slot's consistent point, and the name of the snapshot that this exports. Tables that are followed (`beside`) do not stop
-/// because all slots are in use: one is waited for.
+/// because all slots are in use: one is waited for, and the pipeline is not ready until then.
 async fn take_point(settings: &Settings, control: &Control, beside: bool) -> Result<(Replication, u64, String)> {
+    let say = |why: Option<String>| settings.board.update(&settings.pipeline, |status| status.reason = why);
+    let mut waits = false;
     loop {
         let mut slot = Replication::open(&settings.address).await?;
         let process = slot.process();
         match waiting::told(consistent_point(&mut slot), &settings.pipeline, control, process).await {
             Err(error) if beside && error.code == connection::SLOTS => {
-                warn!(pipeline = %settings.pipeline, %error, "tables wait to be copied");
+                if !waits {
+                    warn!(pipeline = %settings.pipeline, %error, "tables wait to be copied");
+                }
+                waits = true;
+                say(Some(format!("tables wait to be copied: {error}")));
                 sleep(SLOT_PAUSE).await;
             }
-            taken => return taken.map(|(point, snapshot)| (slot, point, snapshot)),
+            taken => {
+                if waits {
+                    say(None);
+                }
+                return taken.map(|(point, snapshot)| (slot, point, snapshot));
+            }
         }
     }
 }
