@@ -241,6 +241,8 @@ impl Open for PostgresToDelta {
         let control = connection::control(&self.address).await?;
         let system = System::of(&self.address).await?;
         let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
+        // Before it is read what the tables hold: what another process tells the slot meanwhile, they hold by then.
+        let confirmed = slot::find(&control, &slot_name).await?.map_or(0, |slot| slot.confirmed);
         let unpublished = match self.publish(&control).await {
             Err(nothing) if nothing.code == "not_published" => return Err(self.nothing_yet(&control, &[], nothing).await),
             unpublished => unpublished?,
@@ -320,6 +322,7 @@ impl Open for PostgresToDelta {
         let slot = self.slot(&control, &slot_name, &feeds).await?;
         let two_phase = slot::two_phase(&slot, postgres.two_phase, catalog::server_version(&control).await?)?;
         let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).collect();
+        let slot = Slot { confirmed, ..slot };
         slot::check(&slot, &self.address.database, &held, catalog::end_of_wal(&control).await?)?;
         let as_text = as_text::of_followed(feeds.iter().map(|feed| &feed.followed));
         if let Some(advice) = as_text::advice(&as_text).filter(|_| as_text != self.as_text) {

@@ -1,8 +1,10 @@
 //! The slot: what it is told, and what happens when it is not what the tables need.
 
+use std::time::Duration;
+
 use crate::support::bank::Bank;
 use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
-use crate::support::program::{free_port, get, http, labelled};
+use crate::support::program::{Exit, Program, free_port, get, http, labelled};
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
@@ -171,6 +173,42 @@ async fn p2_a_slot_that_another_process_reads_is_waited_for_and_everybody_is_tol
     wait_until("the second one goes on", async || here().await == ["1", "2"]).await;
     wait_until("it is ready", async || get(port, "/readyz").is_some_and(|(code, _)| code == 200)).await;
     second.stop().await;
+}
+
+/// Writes to the table of [`TABLE`] without a pause until a program ends.
+async fn written_to_until_the_end(bank: &Bank<'_>, program: &mut Program) -> Exit {
+    for _ in 0..10_000 {
+        bank.sql("INSERT INTO t SELECT max(id) + 1 FROM t").await;
+        if let Some(exit) = program.poll() {
+            return exit;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the program did not end:\n{}", program.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waited_for() {
+    let bank = Bank::new(PostgresServer::shared(), "moving", TABLE, ALL).await;
+    bank.catch_up().await;
+    let mut first = bank.site.run("first", &bank.config);
+    let slot = bank.slot();
+    wait_until("the first one reads", async || !bank.server.walsender(&slot).await.is_empty()).await;
+    // The first one publishes, and tells the slot, between two answers that the second one gets.
+    let proxy = bank.behind_proxy().await;
+    proxy.delay(Duration::from_millis(50));
+    let mut second = bank.start();
+    let exit = written_to_until_the_end(&bank, &mut second).await;
+    let said = second.log_text();
+    assert!(
+        exit.status.code() == Some(75) && said.contains("is active for PID"),
+        "{}: {said}",
+        exit.status
+    );
+    proxy.delay(Duration::ZERO);
+    first.stop().await;
+    bank.catch_up().await;
+    bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

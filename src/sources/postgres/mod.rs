@@ -457,6 +457,14 @@ async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: V
     let stream = connection.start(&settings.slot, from, &options, read_ahead).await?;
     // Now that it is ours, nobody else moves it.
     let began = slot::confirmed(&control, &settings.slot).await?;
+    if began > lowest {
+        let what = format!(
+            "another process has read the replication slot `{}` up to {} meanwhile: this one opens again from the log",
+            settings.slot,
+            Lsn(began)
+        );
+        return Err(Error::transient("slot_active", what));
+    }
     info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(began.max(from)), "following");
     let tables = feeds.into_iter().filter_map(|feed| {
         Some(Begin {
