@@ -162,7 +162,7 @@ impl Report {
         for mistake in found.mistakes(&kept) {
             self.wrong("postgres", &mistake.error());
         }
-        match found.continues(&marks, &kept) {
+        match found.continues(&marks, &kept).await {
             Ok(will) => will.iter().for_each(|will| self.line(&format!("postgres: {will}"))),
             Err(wrong) => self.wrong("postgres", &wrong),
         }

@@ -212,6 +212,22 @@ async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waite
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_finds_nothing_wrong_with_what_a_service_publishes_meanwhile() {
+    let bank = Bank::new(PostgresServer::shared(), "serving", TABLE, ALL).await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    let slot = bank.slot();
+    wait_until("it follows", async || !bank.server.walsender(&slot).await.is_empty()).await;
+    let proxy = bank.behind_proxy().await;
+    proxy.delay(Duration::from_millis(100));
+    let config = bank.config.to_str().expect("a path in UTF-8");
+    let mut check = bank.site.start("check", &["check", "--config", config]);
+    let exit = written_to_until_the_end(&bank, &mut check).await;
+    assert!(exit.status.success(), "{}: {}", exit.status, check.log_text());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p4_a_slot_that_another_program_moved_on_stops_the_tables_until_they_are_brought_back() {
     let mut bank = Bank::new(PostgresServer::shared(), "moved", BOTH, ALL).await;
     bank.catch_up().await;

@@ -48,7 +48,7 @@ pub struct Found {
     knows_failover: bool,
     /// None where something stands in the way of asking.
     system: Option<System>,
-    end: u64,
+    control: Control,
 }
 
 /// A table that a run puts into the publication.
@@ -153,7 +153,7 @@ impl PostgresToDelta {
             knows_failover: slot::knows_failover(facts.version, facts.standby),
             system,
             lane,
-            end: catalog::end_of_wal(&control).await?,
+            control,
         })
     }
 
@@ -223,8 +223,8 @@ impl Found {
     }
 
     /// Whether the server has what the tables lack, and what they hold; what a run does for it. `marks`: what each table holds; `kept`: what the
-    /// dead-letter table does.
-    pub fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<Option<String>> {
+    /// dead-letter table does. Both were read behind the look, while others may have gone on.
+    pub async fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<Option<String>> {
         let mut held = Vec::new();
         for (table, marks) in marks {
             // Which server this is may not be known yet.
@@ -238,14 +238,20 @@ impl Found {
                 });
             }
         }
+        // What the server has, it has by now. Where its slot begins, it did before the tables were read.
+        let end = catalog::end_of_wal(&self.control).await?;
+        let slot = slot::find(&self.control, &self.slot_name).await?.map(|now| Slot {
+            confirmed: self.slot.as_ref().map_or(0, |slot| slot.confirmed),
+            ..now
+        });
         if let Some(system) = &self.system {
             system.check(kept.get(&timeline::lane(&self.lane)), held.iter().copied())?;
-            if let Some(slot) = &self.slot {
+            if let Some(slot) = &slot {
                 set_back::check(slot, system.seen(kept, &self.lane), held.iter().copied())?;
             }
         }
-        match (&self.slot, &self.system) {
-            (Some(slot), Some(_)) => slot::check(slot, &self.database, &held, self.end).map(|()| None),
+        match (&slot, &self.system) {
+            (Some(slot), Some(_)) => slot::check(slot, &self.database, &held, end).map(|()| None),
             (Some(_), None) => Ok(None),
             (None, _) if held.is_empty() && self.is_made => Ok(Some(format!("slot `{}` will be made", self.slot_name))),
             (None, _) => Err(slot::missing(&self.slot_name, &held, self.knows_failover)),
