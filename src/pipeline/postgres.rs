@@ -413,7 +413,7 @@ impl PostgresToDelta {
 
     /// The slot, made where that is asked for and nothing was read through it yet.
     async fn slot(&self, control: &Control, name: &str, feeds: &[Feed]) -> Result<Slot> {
-        if let Some(slot) = slot::find(control, name).await? {
+        if let Some(slot) = slot::find_made(control, name).await? {
             return Ok(slot);
         }
         let (version, is_standby) = (catalog::server_version(control).await?, catalog::is_standby(control).await?);

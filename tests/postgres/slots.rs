@@ -175,6 +175,40 @@ async fn p2_a_slot_that_another_process_reads_is_waited_for_and_everybody_is_tol
     second.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_slot_that_another_process_is_making_is_no_slot_yet() {
+    // A server of its own: a slot is made when all transactions of the server have ended that run.
+    let server = PostgresServer::start(Options::default());
+    let bank = Bank::new(&server, "making", TABLE, ALL).await;
+    let long = server.client(&bank.database).await;
+    long.batch_execute("BEGIN; SELECT txid_current()")
+        .await
+        .expect("a long transaction");
+    let mut programs = Vec::new();
+    for name in ["one", "other"] {
+        programs.push(bank.site.run(name, &bank.config));
+        wait_until("a slot is being made", async || !server.walsender(&bank.slot()).await.is_empty()).await;
+    }
+    let [one, other] = &mut programs[..] else { panic!("two programs") };
+    wait_until("the other one waits", async || {
+        other.log_text().contains("another session makes the replication slot")
+    })
+    .await;
+    // The first one gives up, and so does the server's process.
+    one.kill().await;
+    let maker = server.walsender(&bank.slot()).await;
+    bank.value(&format!("SELECT pg_terminate_backend({maker})")).await;
+    wait_until("the other one makes it", async || {
+        ![maker.as_str(), ""].contains(&server.walsender(&bank.slot()).await.as_str())
+    })
+    .await;
+    assert!(!other.log_text().contains("taking a consistent point"), "{}", other.log_tail());
+    long.batch_execute("COMMIT").await.expect("the end");
+    bank.until_released().await;
+    other.stop().await;
+    bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+}
+
 /// Writes to the table of [`TABLE`] without a pause until a program ends.
 async fn written_to_until_the_end(bank: &Bank<'_>, program: &mut Program) -> Exit {
     for _ in 0..10_000 {

@@ -1,9 +1,17 @@
 //! The replication slot: what the server tells of it, and whether the tables can go on from it.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::info;
+
 use super::again::{Held, copy_again};
 use super::connection::{Control, literal};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
+
+/// How long a slot is waited for that another session makes, until it is asked for again.
+const MAKING_PAUSE: Duration = Duration::from_millis(500);
 
 /// A slot as `pg_replication_slots` has it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,6 +58,30 @@ pub async fn find(control: &Control, name: &str) -> Result<Option<Slot>> {
         restart: row.get::<_, Option<&str>>(8).and_then(Lsn::parse).map(|lsn| lsn.0),
         knows_failover: knows_failover(row.get::<_, i32>(9).cast_unsigned(), row.get(10)),
     }))
+}
+
+/// The same. One that another session makes is waited for, as that one waits for transactions, however long: until it is made it begins nowhere,
+/// and where making it fails it is gone.
+pub async fn find_made(control: &Control, name: &str) -> Result<Option<Slot>> {
+    let mut is_told = false;
+    loop {
+        let found = find(control, name).await?;
+        let Some(pid) = found.as_ref().and_then(Slot::maker) else {
+            return Ok(found);
+        };
+        if !std::mem::replace(&mut is_told, true) {
+            info!(slot = name, pid, "another session makes the replication slot: it is waited for");
+        }
+        sleep(MAKING_PAUSE).await;
+    }
+}
+
+impl Slot {
+    /// The process that is making it.
+    fn maker(&self) -> Option<i32> {
+        // A physical one is told nothing.
+        self.active_pid.filter(|_| self.plugin.is_some() && self.confirmed == 0)
+    }
 }
 
 /// What the slot was told that is safe: there the server begins at the earliest.
