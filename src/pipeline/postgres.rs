@@ -239,6 +239,8 @@ impl Open for PostgresToDelta {
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
         let (slot_name, publication) = (postgres.slot_name(&pipeline), self.publication_name());
         let control = connection::control(&self.address).await?;
+        // In this order: of one that is promoted in between, the timeline is not known. In the other one it would be that of before.
+        let is_standby = catalog::is_standby(&control).await?;
         let system = System::of(&self.address).await?;
         let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
         // Before it is read what the tables hold: what another process tells the slot meanwhile, they hold by then.
@@ -307,7 +309,7 @@ impl Open for PostgresToDelta {
             of_database.set(&new, "RELATIONS").await?;
         }
         let found = slot::find(&control, &slot_name).await?;
-        self.keep_server(&control, &system, &lane, found.as_ref(), &feeds, &mut of_database)
+        self.keep_server(is_standby, &system, &lane, found.as_ref(), &feeds, &mut of_database)
             .await?;
         let letters_sink = self.tables.sink(&letters, letters_store, limit / DEAD_LETTERS_SHARE).await?;
         holds(letters_sink.checkpoint(), &lane, &letters)?;
@@ -383,7 +385,7 @@ impl PostgresToDelta {
     /// Whether the server has what the tables hold; from now on they hold what it has. The dead-letter table keeps this for all of them.
     async fn keep_server(
         &self,
-        control: &Control,
+        is_standby: bool,
         system: &System,
         slot: &Lane,
         found: Option<&Slot>,
@@ -395,7 +397,6 @@ impl PostgresToDelta {
         let held: Vec<_> = feeds.iter().filter_map(Feed::held_by).chain(left_out).collect();
         system.check(kept.get(&timeline), held.iter().copied())?;
         let mut now = Checkpoint::default();
-        let is_standby = catalog::is_standby(control).await?;
         now.set(timeline.clone(), if is_standby { timeline::UNKNOWN } else { system.timeline() });
         // One that another process reads is that one's to keep.
         if found.is_none_or(|slot| slot.active_pid.is_none()) {
