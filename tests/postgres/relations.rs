@@ -1,8 +1,15 @@
 //! Tables that are dropped and made anew, or out of the publication for a while: what they hold is copied again, for no change tells it.
 
+use std::time::Duration;
+
+use alluvium::error::Kind;
+use alluvium::sources::postgres::catalog;
+use alluvium::sources::postgres::connection::{Address, control};
+
 use crate::support::bank::Bank;
 use crate::support::postgres::{PostgresServer, wait_until};
 use crate::support::program::{free_port, get, http, status};
+use crate::support::proxy::Proxy;
 
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old'), (2, 'old'); \
     CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)";
@@ -272,4 +279,34 @@ async fn a_table_that_was_gone_for_a_while_is_copied_again_and_the_others_go_on(
         bank.agrees("SELECT * FROM public.other", &["public.other"]).await;
     }
     assert_eq!(bank.copied_again("public.t"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_dropped_between_two_answers_of_the_catalog_is_no_table_without_columns() {
+    let server = PostgresServer::shared();
+    let database = server.database("answers").await;
+    server.sql(&database, "CREATE PUBLICATION p FOR ALL TABLES").await;
+    let proxy = Proxy::before(server.port()).await;
+    proxy.delay(Duration::from_millis(20));
+    let address = Address {
+        port: proxy.port(),
+        ..server.address(&database)
+    };
+    let session = control(&address).await.expect("a session");
+    let mut was_between = false;
+    for step in 0..40 {
+        server.sql(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let (tables, ()) = tokio::join!(catalog::tables(&session, "p"), async {
+            tokio::time::sleep(Duration::from_millis(10) * step).await;
+            server.sql(&database, "DROP TABLE t").await;
+        });
+        match tables {
+            Ok(tables) => assert!(tables.iter().all(|table| table.columns.len() == 1), "{step}: {tables:?}"),
+            Err(error) => {
+                assert_eq!((error.kind, error.code), (Kind::Transient, "table_changed"), "{step}: {error}");
+                was_between = true;
+            }
+        }
+    }
+    assert!(was_between, "it was never dropped between two answers");
 }

@@ -232,6 +232,11 @@ async fn described(control: &Control, published: &str, version: u32, publication
         let shown: Vec<String> = row.get(4);
         let mut columns = columns.remove(&oid).unwrap_or_default();
         columns.retain(|column| shown.contains(&column.name));
+        // Between the two answers it was dropped, or a column of it was, or got another name.
+        if columns.len() < shown.len() {
+            let what = format!("{} was changed while the catalog was read", full_name(row.get(1), row.get(2)));
+            return Err(Error::transient("table_changed", what));
+        }
         let table = PgTable {
             oid,
             relation: relation(oid, &row.get::<_, Vec<u32>>(7)),
