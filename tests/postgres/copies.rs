@@ -194,9 +194,20 @@ async fn the_others_go_on_while_a_table_waits_for_its_copy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_rewritten_before_its_copy_is_copied_with_its_rows() {
+    comes_before_the_copy("rewritten", "ALTER TABLE b ALTER v TYPE int USING v + 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_made_anew_before_its_copy_is_copied_with_its_rows() {
+    let sql = "DROP TABLE b; CREATE TABLE b (id int PRIMARY KEY, v int); INSERT INTO b SELECT i, -i FROM generate_series(1, 100) i";
+    comes_before_the_copy("anew", sql).await;
+}
+
+/// While another table is copied, something happens to `b`.
+async fn comes_before_the_copy(name: &str, happens: &str) {
     let sql = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 50000);
         CREATE TABLE b (id int PRIMARY KEY, v int); INSERT INTO b SELECT i, i FROM generate_series(1, 100) i";
-    let bank = Bank::new(PostgresServer::shared(), "rewritten", sql, &format!("{ALL}\ncopy_connections = 1")).await;
+    let bank = Bank::new(PostgresServer::shared(), name, sql, &format!("{ALL}\ncopy_connections = 1")).await;
     let proxy = bank.behind_proxy().await;
     proxy.stall_behind(256 << 10);
     let mut service = bank.site.run("service", &bank.config);
@@ -204,7 +215,7 @@ async fn a_table_that_is_rewritten_before_its_copy_is_copied_with_its_rows() {
     let copying =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY % FROM ONLY \"public\".\"a\"%'";
     wait_until("the first table is copied", async || bank.value(copying).await == "1").await;
-    bank.sql("ALTER TABLE b ALTER v TYPE int USING v + 1").await;
+    bank.sql(happens).await;
     proxy.flow();
     wait_until("both are copied", async || service.log_text().contains("tables have been copied")).await;
     assert!(service.log_text().contains("table_rewritten"), "{}", service.log_tail());

@@ -105,6 +105,7 @@ pub struct Unique {
 /// A table that holds rows: one that was asked for, or a partition of it, whose columns may stand in another order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
+    pub oid: u32,
     pub schema: String,
     pub name: String,
     /// Bytes of its main fork: what a copy reads.
@@ -342,7 +343,7 @@ async fn columns(control: &Control, oids: &[u32]) -> Result<BTreeMap<u32, Vec<Co
 pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
     // Of one that is dropped meanwhile, the functions know nothing.
     let sql = "SELECT n.nspname::text, c.relname::text, coalesce(pg_relation_size(c.oid), 0), coalesce(pg_table_size(c.oid), 0), \
-                   coalesce(has_table_privilege(c.oid, 'SELECT'), false) \
+                   coalesce(has_table_privilege(c.oid, 'SELECT'), false), c.oid \
                FROM (SELECT $1::oid AS relid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)) t \
                JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \
                WHERE c.relkind <> 'p' ORDER BY 1, 2";
@@ -353,6 +354,7 @@ pub async fn parts(control: &Control, oid: u32) -> Result<Vec<Part>> {
         bytes: bytes(row.get(2)),
         bytes_in_all: bytes(row.get(3)),
         is_whole: row.get(4),
+        oid: row.get(5),
     });
     Ok(parts.collect())
 }

@@ -123,7 +123,6 @@ impl Copies {
         let tables = first_group(&control, missing).await?;
         let (slot, point, snapshot) = take_point(&settings, &control, beside).await?;
         told.send_replace(Some(point));
-        must_be_as_before(&tables, &catalog::tables(&control, &settings.publication).await?)?;
         // What there is once the point is there: what is added later is not copied.
         let mut jobs = Vec::new();
         for (number, table) in tables.iter().enumerate() {
@@ -131,6 +130,8 @@ impl Copies {
             let filter = publication::row_filter(&control, &settings.publication, table.source.oid).await?;
             jobs.extend(copies_of(number, table, &parts, filter.as_deref()));
         }
+        // Behind that: what is gone by then has no parts, and would seem to be whole.
+        must_be_as_before(&tables, &catalog::tables(&control, &settings.publication).await?)?;
         drop(control);
         let mut left = vec![0; tables.len()];
         jobs.iter().for_each(|job| left[job.table] += 1);
@@ -290,7 +291,7 @@ impl Shared {
                 }
             }
             part.must_be_whole()?;
-            must_be_its_own_rows(control, &job.part).await?;
+            must_be_its_own_rows(control, &job).await?;
             if !part.hand_over(pieces).await? || pieces.send(Ok(Piece::Done { table: job.table })).await.is_err() {
                 return Ok(());
             }
@@ -308,16 +309,16 @@ fn must_be_as_before(tables: &[Feed], now: &[PgTable]) -> Result<()> {
     })
 }
 
-/// A table that is rewritten has other files, with rows of which no snapshot of before sees any, and no change tells them. The COPY that has
-/// just ended locks the table until its transaction ends, so nobody rewrites it any more.
-async fn must_be_its_own_rows(control: &Control, part: &str) -> Result<()> {
-    let sql = "SELECT relfilenode = pg_relation_filenode(oid) FROM pg_class WHERE oid = $1::text::regclass";
-    let rows = control.query(sql, &[&part]).await?;
+/// A table that is rewritten has other files, with rows of which no snapshot of before sees any, and no change tells them. Nor is another one that
+/// has its name by now. The COPY that has just ended locks the table until its transaction ends, so nobody rewrites it any more.
+async fn must_be_its_own_rows(control: &Control, Job { oid, part, .. }: &Job) -> Result<()> {
     // One that was made later is not there for this snapshot: its rows are told as changes.
-    if rows.first().is_none_or(|row| row.get(0)) {
+    let sql = "SELECT 1 WHERE to_regclass($1)::oid IS DISTINCT FROM $2::oid \
+               OR EXISTS (SELECT FROM pg_class WHERE oid = $2::oid AND relfilenode <> pg_relation_filenode(oid))";
+    if control.query(sql, &[part, oid]).await?.is_empty() {
         return Ok(());
     }
-    let what = format!("{part} was rewritten while it was to be copied (ALTER TABLE, TRUNCATE, VACUUM FULL): it is copied again");
+    let what = format!("{part} was rewritten or made anew while it was to be copied (ALTER TABLE, TRUNCATE, DROP): it is copied again");
     Err(Error::transient("table_rewritten", what))
 }
 

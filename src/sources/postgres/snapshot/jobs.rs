@@ -14,7 +14,8 @@ const PAGE_BYTES: u64 = 8192;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub table: usize,
-    /// The table or partition that has the rows, as SQL names it.
+    /// The table or partition that has the rows, and as SQL names it.
+    pub oid: u32,
     pub part: String,
     pub sql: String,
     /// What it weighs at the source.
@@ -33,6 +34,7 @@ pub(super) fn copies_of(number: usize, table: &Feed, parts: &[Part], filter: Opt
         let bytes = part.bytes_in_all / conditions.len() as u64;
         conditions.into_iter().map(move |condition| Job {
             table: number,
+            oid: part.oid,
             part: format!("{}.{}", identifier(&part.schema), identifier(&part.name)),
             sql: copy_sql(table, part, &condition, filter),
             bytes,
