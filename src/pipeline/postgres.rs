@@ -251,6 +251,10 @@ impl Open for PostgresToDelta {
         };
         let published = catalog::tables(&control, &publication).await?;
         if published.is_empty() && !publication::exists(&control, &publication).await? {
+            if self.publisher.is_some() {
+                let what = format!("the publication `{publication}` was dropped just now: it is made anew");
+                return Err(Error::transient("publication_missing", what));
+            }
             let what = format!(
                 "there is no publication `{publication}` in the database `{}`: CREATE PUBLICATION {} FOR TABLE …, or set `create = true`",
                 self.address.database,

@@ -95,6 +95,36 @@ async fn what_another_program_publishes_meanwhile_is_seen_or_asked_for_in_vain()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_is_dropped_while_it_is_looked_at_is_made_anew() {
+    let server = PostgresServer::shared();
+    let database = server.database("dropped").await;
+    server.sql(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let proxy = Proxy::before(server.port()).await;
+    proxy.delay(Duration::from_millis(10));
+    let address = Address {
+        port: proxy.port(),
+        ..server.address(&database)
+    };
+    let session = control(&address).await.expect("a session");
+    let mut was_between = false;
+    for step in 0..40 {
+        let name = format!("p{step}");
+        server.sql(&database, &format!("CREATE PUBLICATION {name} FOR TABLE t")).await;
+        let selection = Selection::new([("public".to_owned(), "t".to_owned())], []);
+        let publisher = Publisher::new(&name, selection, Duration::ZERO);
+        let (outcome, ()) = tokio::join!(publisher.publish(&session), async {
+            tokio::time::sleep(Duration::from_millis(10) * step).await;
+            server.sql(&database, &format!("DROP PUBLICATION {name}")).await;
+        });
+        if let Err(error) = outcome {
+            assert_eq!(error.kind, Kind::Transient, "{step}: {error}");
+            was_between = true;
+        }
+    }
+    assert!(was_between, "it was never dropped between two answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_may_be_ahead_of_all_tables() {
     let bank = Bank::new(PostgresServer::shared(), "ahead", "SELECT 1", ALL).await;
     let mut service = bank.site.run("service", &bank.config);

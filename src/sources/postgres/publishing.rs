@@ -55,6 +55,10 @@ impl State {
         let named = publication::named(control, publication).await?;
         let published = publication::published(control, publication).await?;
         let kind = publication::kind(control, publication).await?;
+        if kind.is_none() && !(named.is_empty() && published.is_empty()) {
+            let what = format!("the publication {} was dropped while it was looked at", identifier(publication));
+            return Err(Error::transient("publication_missing", what));
+        }
         let lacking = match kind {
             Some(Kind { all_tables: true, .. }) => Vec::new(),
             _ => {
