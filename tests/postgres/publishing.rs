@@ -95,6 +95,38 @@ async fn what_another_program_publishes_meanwhile_is_seen_or_asked_for_in_vain()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_dropped_while_it_is_published_is_no_mistake() {
+    let server = PostgresServer::shared();
+    let database = server.database("going").await;
+    server
+        .sql(&database, "CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE gone (id int)")
+        .await;
+    let session = control(&server.address(&database)).await.expect("a session");
+    let selection = Selection::new([], [("public".to_owned(), "*".to_owned())]);
+    let publisher = Publisher::new("p", selection, Duration::ZERO);
+    // Until it is dropped, what gives it an identity waits.
+    let holder = server.client(&database).await;
+    holder
+        .batch_execute("BEGIN; LOCK TABLE gone IN ACCESS EXCLUSIVE MODE")
+        .await
+        .expect("a lock");
+    let (outcome, ()) = tokio::join!(publisher.publish(&session), async {
+        wait_until("the publication is made", async || {
+            server.value(&database, "SELECT count(*) FROM pg_publication").await == "1"
+        })
+        .await;
+        holder.batch_execute("DROP TABLE gone; COMMIT").await.expect("the end");
+    });
+    let outcome = outcome.expect("what was published");
+    assert!(outcome.refused.is_empty(), "{outcome:?}");
+    assert_eq!(outcome.later.iter().map(|one| one.table.as_str()).collect::<Vec<_>>(), ["gone"]);
+    assert_eq!(
+        outcome.published.keys().map(|(_, name)| name.as_str()).collect::<Vec<_>>(),
+        ["kept"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_is_dropped_while_it_is_looked_at_is_made_anew() {
     let server = PostgresServer::shared();
     let database = server.database("dropped").await;

@@ -110,7 +110,7 @@ pub async fn identify(control: &Control, unidentified: &Unidentified) -> Result<
     for table in &unidentified.tables {
         // Nobody else may use the table meanwhile, and who comes waits behind us: if it is in use for longer, it is tried again later.
         let sql = format!("SET LOCAL lock_timeout = '1s'; ALTER TABLE {table} REPLICA IDENTITY FULL");
-        control.batch_execute(&sql).await?;
+        control.alter(&sql).await?;
     }
     Ok(())
 }

@@ -295,7 +295,7 @@ impl Publisher {
         let (name, tables) = (identifier(&self.publication), each.join(", "));
         // Nobody reads the stream meanwhile.
         let add = format!("SET LOCAL lock_timeout = '1s'; ALTER PUBLICATION {name} ADD TABLE {tables}");
-        control.batch_execute(&add).await?;
+        control.alter(&add).await?;
         info!(publication = &*self.publication, tables, "published");
         Ok(())
     }

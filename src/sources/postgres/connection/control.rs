@@ -105,6 +105,12 @@ impl Control {
         self.client.batch_execute(sql).await.map_err(|error| self.failed(sql, error))
     }
 
+    /// The same of statements that change tables or publications which were there a moment ago: that one has gone since is nobody's mistake.
+    pub async fn alter(&self, sql: &str) -> Result<()> {
+        let failed = |error| refusals::failed_alter(&self.address, &format!("run `{}`", shortened(sql)), error);
+        self.client.batch_execute(sql).await.map_err(failed)
+    }
+
     /// `COPY … TO STDOUT`: the bytes as they come, one piece per row as a rule. The server waits while nobody reads. To end it early, drop
     /// the session.
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut> {

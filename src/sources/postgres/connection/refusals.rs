@@ -251,6 +251,17 @@ fn refused_copy(address: &Address, doing: &str, refusal: &Refusal) -> Error {
     }
 }
 
+/// What tokio-postgres reports of a statement whose tables and publication were there a moment ago.
+pub(super) fn failed_alter(address: &Address, doing: &str, error: tokio_postgres::Error) -> Error {
+    match error.as_db_error().map(Refusal::of) {
+        // A schema, a table or the publication was dropped or renamed since.
+        Some(refusal) if ["3F000", "42P01", "42704"].contains(&refusal.code.as_str()) => {
+            Error::transient("table_changed", format!("Cannot {doing} on {address}: {refusal}"))
+        }
+        _ => failed(address, doing, error),
+    }
+}
+
 /// What tokio-postgres reports.
 pub(super) fn failed(address: &Address, doing: &str, error: tokio_postgres::Error) -> Error {
     if let Some(refusal) = error.as_db_error() {
