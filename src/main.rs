@@ -6,10 +6,10 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// It gives back after a second, not after ten, as long as it is asked for more: what is kept for later is no part of `memory`.
+/// It gives back after a tenth of a second, not after ten, as long as it is asked for more: what is kept for later is no part of `memory`.
 // SAFETY: jemalloc reads this name at its start, as a pointer to a text that ends with a zero; that is how a slice begins.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MALLOC_CONF: &[u8] = b"dirty_decay_ms:1000\0";
+pub static MALLOC_CONF: &[u8] = b"dirty_decay_ms:100\0";
 
 fn main() -> ExitCode {
     alluvium::cli::main()
