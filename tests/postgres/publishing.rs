@@ -157,6 +157,21 @@ async fn a_publication_that_is_dropped_while_it_is_looked_at_is_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_waits_for_its_only_table_to_come_back() {
+    let lines = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.t\"]";
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let bank = Bank::new(PostgresServer::shared(), "only", sql, lines).await;
+    let mut service = bank.site.run("service", &bank.config);
+    is_followed(&bank, "t").await;
+    bank.sql("DROP TABLE t").await;
+    wait_until("it waits", async || service.log_text().contains("no_tables_yet")).await;
+    bank.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (2)").await;
+    is_followed(&bank, "t").await;
+    service.stop().await;
+    bank.catch_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_may_be_ahead_of_all_tables() {
     let bank = Bank::new(PostgresServer::shared(), "ahead", "SELECT 1", ALL).await;
     let mut service = bank.site.run("service", &bank.config);

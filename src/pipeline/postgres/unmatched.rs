@@ -74,8 +74,13 @@ impl PostgresFeeds {
 }
 
 impl PostgresToDelta {
-    /// None of the tables that are asked for is there (`nothing`): why that stops the pipeline, or that it waits for those of a pattern.
+    /// None of the tables that are asked for is there (`nothing`): why that stops the pipeline, or that it waits for those of a pattern, or for
+    /// those that were there.
     pub(super) async fn nothing_yet(&self, control: &Control, published: &[PgTable], nothing: Error) -> Error {
+        let may_wait = !self.until_caught_up && self.feeds.named.is_empty();
+        if self.is_matched && may_wait {
+            return Error::transient("no_tables_yet", format!("{nothing}. It waits for those that were there"));
+        }
         let tables = match catalog::candidates(control).await {
             Ok(tables) => tables,
             Err(failure) => return failure,
@@ -85,7 +90,7 @@ impl PostgresToDelta {
             return mistake;
         }
         // A run that is to end has nothing to wait for, and a table that is named has to be there.
-        if unmatched.patterns.is_empty() || self.until_caught_up || !self.feeds.named.is_empty() {
+        if unmatched.patterns.is_empty() || !may_wait {
             return nothing;
         }
         let what = format!("{nothing}. It waits for tables that the patterns of `follow` take");
