@@ -38,7 +38,7 @@ async fn every_version_names_a_slot_that_is_missing_in_use_or_of_a_missing_publi
         create_slot(&address, "only").await.unwrap();
         is(
             &create_slot(&address, "second").await.unwrap_err(),
-            Kind::Config,
+            Kind::Transient,
             "postgres_slots",
             "max_replication_slots",
         );

@@ -113,8 +113,9 @@ fn verdict(address: &Address, refusal: &Refusal) -> (Kind, &'static str, String)
         )),
         "42501" => denied(&format!("Grant it to {user}")),
         "3D000" => (Kind::Config, "postgres_database", "Check the database's name".to_owned()),
+        // Another process may have taken one for a copy, and gives it back.
         "53400" => (
-            Kind::Config,
+            Kind::Transient,
             SLOTS,
             "Drop a slot that nobody reads, or raise max_replication_slots and restart the server".to_owned(),
         ),
@@ -353,7 +354,14 @@ mod tests {
                 "postgres_denied",
                 77,
             ),
-            ("53400", "all replication slots are in use", "", Kind::Config, "postgres_slots", 78),
+            (
+                "53400",
+                "all replication slots are in use",
+                "",
+                Kind::Transient,
+                "postgres_slots",
+                75,
+            ),
             (
                 "55000",
                 "logical decoding requires wal_level >= logical",
