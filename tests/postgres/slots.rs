@@ -204,7 +204,10 @@ async fn p2_a_slot_that_another_process_is_making_is_no_slot_yet() {
     .await;
     assert!(!other.log_text().contains("taking a consistent point"), "{}", other.log_tail());
     long.batch_execute("COMMIT").await.expect("the end");
-    bank.until_released().await;
+    wait_until("the table is copied", async || {
+        bank.here("SELECT id FROM public.t", &["public.t"]).await == [["1"]]
+    })
+    .await;
     other.stop().await;
     bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
 }
