@@ -1,7 +1,7 @@
 //! Which dead letters are there already: those that a flow may come to once more are read out of the dead-letter table.
 //!
 //! After a stop in peace none are, and nothing is read: what the letters hold beyond a table is known by the marks, and where it lies by
-//! the statistics of the files.
+//! the statistics of the files. Where a table is copied, those are read that its copies before have made.
 
 use std::collections::HashMap;
 

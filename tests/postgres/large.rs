@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::support::bank::{Bank, rows};
-use crate::support::postgres::{Options, PostgresServer, wait_until, wait_within};
+use crate::support::postgres::{Options, PostgresServer, wait_within};
 
 const MIB: u64 = 1 << 20;
 /// Beside the budget: the program itself, what the allocator keeps, the index of keys.
@@ -36,7 +36,7 @@ async fn i7_p11_a_transaction_larger_than_the_memory_is_seen_whole_or_not_at_all
     bank.catch_up().await;
     let mut service = bank.site.run("service", &bank.config);
     let walsender = async || server.walsender(&bank.slot()).await;
-    wait_until("it follows", async || !walsender().await.is_empty()).await;
+    server.until_read(&bank.slot()).await;
     let before = walsender().await;
     let ended = Arc::new(AtomicBool::new(false));
     let small = tokio::spawn(write_small(server.client(&bank.database).await, Arc::clone(&ended)));

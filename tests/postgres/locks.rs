@@ -123,7 +123,6 @@ async fn a_copy_waits_for_a_slot_and_the_others_go_on() {
     bank.value("SELECT pg_create_physical_replication_slot('taken')").await;
     let port = free_port();
     bank.reconfigure_with(&http(port), lines);
-    let is_ready = || get(port, "/readyz").is_some_and(|(code, _)| code == 200);
     let service = bank.site.run("service", &bank.config);
     comes(&bank, "other", 1).await;
     bank.sql("CREATE TABLE new (id int PRIMARY KEY); INSERT INTO new VALUES (1)").await;
@@ -135,6 +134,9 @@ async fn a_copy_waits_for_a_slot_and_the_others_go_on() {
     comes(&bank, "other", 2).await;
     bank.value("SELECT pg_drop_replication_slot('taken')").await;
     is_there(&bank, "new", 1).await;
-    wait_until("it is ready again", async || is_ready()).await;
+    wait_until("it is ready again", async || {
+        get(port, "/readyz").is_some_and(|(code, _)| code == 200)
+    })
+    .await;
     stops_well(&bank, service).await;
 }

@@ -29,7 +29,7 @@ async fn p12_the_session_lives_while_a_commit_takes_longer_than_the_server_waits
 
     let mut service = bank.site.run("service", &bank.config);
     let walsender = async || server.walsender(&bank.slot()).await;
-    wait_until("it follows", async || !walsender().await.is_empty()).await;
+    server.until_read(&bank.slot()).await;
     let before = walsender().await;
     proxy.stall();
     for part in 1..=50 {

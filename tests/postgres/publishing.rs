@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use alluvium::error::Kind;
-use alluvium::sources::postgres::connection::{Address, control};
+use alluvium::sources::postgres::connection::control;
 use alluvium::sources::postgres::publishing::Publisher;
 use alluvium::sources::postgres::selection::Selection;
 
 use crate::support::bank::Bank;
 use crate::support::postgres::{Options, PostgresServer, wait_until};
-use crate::support::proxy::Proxy;
 
 const ALL: &str = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.*\"]";
+
+/// Publishes all tables of the schema `public`.
+fn publisher(publication: &str) -> Publisher {
+    let all = Selection::new([], [("public".to_owned(), "*".to_owned())]);
+    Publisher::new(publication, all, Duration::ZERO)
+}
 
 /// Waits until a table of the schema `public` has the rows that the server has.
 async fn is_followed(bank: &Bank<'_>, table: &str) {
@@ -60,19 +65,11 @@ async fn what_another_program_publishes_meanwhile_is_seen_or_asked_for_in_vain()
     let server = PostgresServer::shared();
     let database = server.database("meanwhile").await;
     server.sql(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
-    // Each answer takes so long that the other's statements come between two of them.
-    let proxy = Proxy::before(server.port()).await;
-    proxy.delay(Duration::from_millis(10));
-    let address = Address {
-        port: proxy.port(),
-        ..server.address(&database)
-    };
-    let session = control(&address).await.expect("a session");
-    let all = || Selection::new([], [("public".to_owned(), "*".to_owned())]);
+    let (_proxy, session) = server.slow_session(&database, Duration::from_millis(10)).await;
     let mut came_later = false;
     for step in 0..40 {
         let name = format!("p{step}");
-        let (publisher, other) = (Publisher::new(&name, all(), Duration::ZERO), async {
+        let (publisher, other) = (publisher(&name), async {
             tokio::time::sleep(Duration::from_millis(10) * step).await;
             let sql = format!("CREATE PUBLICATION {name}");
             // It may be there by now; the table, too.
@@ -102,8 +99,7 @@ async fn a_table_that_is_dropped_while_it_is_published_is_no_mistake() {
         .sql(&database, "CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE gone (id int)")
         .await;
     let session = control(&server.address(&database)).await.expect("a session");
-    let selection = Selection::new([], [("public".to_owned(), "*".to_owned())]);
-    let publisher = Publisher::new("p", selection, Duration::ZERO);
+    let publisher = publisher("p");
     // Until it is dropped, what gives it an identity waits.
     let holder = server.client(&database).await;
     holder
@@ -131,19 +127,12 @@ async fn a_publication_that_is_dropped_while_it_is_looked_at_is_made_anew() {
     let server = PostgresServer::shared();
     let database = server.database("dropped").await;
     server.sql(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
-    let proxy = Proxy::before(server.port()).await;
-    proxy.delay(Duration::from_millis(10));
-    let address = Address {
-        port: proxy.port(),
-        ..server.address(&database)
-    };
-    let session = control(&address).await.expect("a session");
+    let (_proxy, session) = server.slow_session(&database, Duration::from_millis(10)).await;
     let mut was_between = false;
     for step in 0..40 {
         let name = format!("p{step}");
         server.sql(&database, &format!("CREATE PUBLICATION {name} FOR TABLE t")).await;
-        let selection = Selection::new([("public".to_owned(), "t".to_owned())], []);
-        let publisher = Publisher::new(&name, selection, Duration::ZERO);
+        let publisher = publisher(&name);
         let (outcome, ()) = tokio::join!(publisher.publish(&session), async {
             tokio::time::sleep(Duration::from_millis(10) * step).await;
             server.sql(&database, &format!("DROP PUBLICATION {name}")).await;

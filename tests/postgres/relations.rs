@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use alluvium::error::Kind;
 use alluvium::sources::postgres::catalog;
-use alluvium::sources::postgres::connection::{Address, control};
 
 use crate::support::bank::Bank;
 use crate::support::postgres::{PostgresServer, wait_until};
 use crate::support::program::{free_port, get, http, status};
-use crate::support::proxy::Proxy;
 
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old'), (2, 'old'); \
     CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)";
@@ -286,13 +284,7 @@ async fn a_table_that_is_dropped_between_two_answers_of_the_catalog_is_no_table_
     let server = PostgresServer::shared();
     let database = server.database("answers").await;
     server.sql(&database, "CREATE PUBLICATION p FOR ALL TABLES").await;
-    let proxy = Proxy::before(server.port()).await;
-    proxy.delay(Duration::from_millis(20));
-    let address = Address {
-        port: proxy.port(),
-        ..server.address(&database)
-    };
-    let session = control(&address).await.expect("a session");
+    let (_proxy, session) = server.slow_session(&database, Duration::from_millis(20)).await;
     let mut was_between = false;
     for step in 0..40 {
         server.sql(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;

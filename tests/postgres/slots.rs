@@ -154,9 +154,8 @@ async fn p2_a_slot_that_another_process_reads_is_waited_for_and_everybody_is_tol
     bank.catch_up().await;
     let mut first = bank.site.run("first", &bank.config);
     let slot = bank.slot();
-    let reader = async || bank.server.walsender(&slot).await;
-    wait_until("the first one reads", async || !reader().await.is_empty()).await;
-    let pid = reader().await;
+    bank.server.until_read(&slot).await;
+    let pid = bank.server.walsender(&slot).await;
     let (code, said) = bank.check().await;
     assert!(code == 0 && said.contains(&format!("pg_terminate_backend({pid})")), "{said}");
     let (code, said) = bank.refused().await;
@@ -187,7 +186,7 @@ async fn p2_a_slot_that_another_process_is_making_is_no_slot_yet() {
     let mut programs = Vec::new();
     for name in ["one", "other"] {
         programs.push(bank.site.run(name, &bank.config));
-        wait_until("a slot is being made", async || !server.walsender(&bank.slot()).await.is_empty()).await;
+        server.until_read(&bank.slot()).await;
     }
     let [one, other] = &mut programs[..] else { panic!("two programs") };
     wait_until("the other one waits", async || {
@@ -229,8 +228,7 @@ async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waite
     let bank = Bank::new(PostgresServer::shared(), "moving", TABLE, ALL).await;
     bank.catch_up().await;
     let mut first = bank.site.run("first", &bank.config);
-    let slot = bank.slot();
-    wait_until("the first one reads", async || !bank.server.walsender(&slot).await.is_empty()).await;
+    bank.server.until_read(&bank.slot()).await;
     // The first one publishes, and tells the slot, between two answers that the second one gets.
     let proxy = bank.behind_proxy().await;
     proxy.delay(Duration::from_millis(50));
@@ -253,8 +251,7 @@ async fn a_check_finds_nothing_wrong_with_what_a_service_publishes_meanwhile() {
     let bank = Bank::new(PostgresServer::shared(), "serving", TABLE, ALL).await;
     bank.catch_up().await;
     let mut service = bank.site.run("service", &bank.config);
-    let slot = bank.slot();
-    wait_until("it follows", async || !bank.server.walsender(&slot).await.is_empty()).await;
+    bank.server.until_read(&bank.slot()).await;
     let proxy = bank.behind_proxy().await;
     proxy.delay(Duration::from_millis(100));
     let config = bank.config.to_str().expect("a path in UTF-8");
@@ -298,7 +295,7 @@ async fn p13_an_idle_slot_moves_on_with_the_server() {
     bank.catch_up().await;
     let mut service = bank.site.run("service", &bank.config);
     let slot = bank.slot();
-    wait_until("it follows", async || !server.walsender(&slot).await.is_empty()).await;
+    server.until_read(&slot).await;
     let busy = server.database("busy").await;
     for (database, writes) in [
         (&bank.database, "INSERT INTO other SELECT generate_series(1, 10000)"),

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use alluvium::sources::postgres::connection::Address;
+use alluvium::sources::postgres::connection::{Address, Control, control};
 
 use super::certificates::Certificates;
 use super::kafka::{free_port, pause};
+use super::proxy::Proxy;
 use super::python::cache;
 
 /// A start takes 0.3 s on two free cores, and recovery after a crash as long; a loaded machine takes many times as long.
@@ -476,6 +477,19 @@ impl PostgresServer {
         }
     }
 
+    /// A session of ours in this database, which everything takes so much longer for, each way: statements of others come between two of its
+    /// answers. It ends with the proxy.
+    pub async fn slow_session(&self, database: &str, delay: Duration) -> (Proxy, Control) {
+        let proxy = Proxy::before(self.port).await;
+        proxy.delay(delay);
+        let address = Address {
+            port: proxy.port(),
+            ..self.address(database)
+        };
+        let session = control(&address).await.expect("a session");
+        (proxy, session)
+    }
+
     /// A session in this database, over the unix socket. It ends with the client.
     pub async fn client(&self, database: &str) -> Client {
         let (client, connection) = tokio_postgres::Config::new()
@@ -532,6 +546,11 @@ impl PostgresServer {
     pub async fn walsender(&self, slot: &str) -> String {
         let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'");
         self.value("postgres", &sql).await
+    }
+
+    /// Waits until somebody reads a slot, or makes it.
+    pub async fn until_read(&self, slot: &str) {
+        wait_until("the slot is read", async || !self.walsender(slot).await.is_empty()).await;
     }
 }
 

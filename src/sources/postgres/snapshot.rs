@@ -318,7 +318,9 @@ async fn must_be_its_own_rows(control: &Control, Job { oid, part, .. }: &Job) ->
     if control.query(sql, &[part, oid]).await?.is_empty() {
         return Ok(());
     }
-    let what = format!("{part} was rewritten or made anew while it was to be copied (ALTER TABLE, TRUNCATE, DROP): it is copied again");
+    let what = format!(
+        "{part} was rewritten or made anew while it was to be copied (ALTER TABLE, TRUNCATE, VACUUM FULL, DROP): it is copied again"
+    );
     Err(Error::transient("table_rewritten", what))
 }
 
