@@ -244,7 +244,17 @@ impl Open for PostgresToDelta {
         let system = System::of(&self.address).await?;
         let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
         // Before it is read what the tables hold: what another process tells the slot meanwhile, they hold by then.
-        let confirmed = slot::find(&control, &slot_name).await?.map_or(0, |slot| slot.confirmed);
+        let found = slot::find(&control, &slot_name).await?;
+        let confirmed = found.as_ref().map_or(0, |slot| slot.confirmed);
+        if let Some(found) = &found {
+            slot::must_be_free(found, &self.address.database)?;
+        }
+        // What is known of the database as a whole is kept beside the dead letters. Before the catalog is read: a table that another process finds
+        // there in between is not one that has gone.
+        let letters = self.resolved.dead_letters.clone();
+        let letters_store = self.tables.store(&letters.location).await?;
+        let of_database = Log::open(&letters.location, Arc::clone(&letters_store), &pipeline).await?;
+        let mut relations = Relations::of(&of_database.map(|log| log.checkpoint()).unwrap_or_default());
         let unpublished = match self.publish(&control).await {
             Err(nothing) if nothing.code == "not_published" => return Err(self.nothing_yet(&control, &[], nothing).await),
             unpublished => unpublished?,
@@ -268,7 +278,7 @@ impl Open for PostgresToDelta {
         }
         let types = catalog::types(&control).await?;
         let mut stopped = unpublished.errors;
-        stopped.extend(self.stop_missing(&published, &lane).await?);
+        stopped.extend(self.stop_missing(&published, &relations, &lane)?);
         let feeds = self.without_left_out(&published, &lane).await?;
         self.open = feeds.len() + stopped.len();
         self.refuse(stopped)?;
@@ -277,12 +287,6 @@ impl Open for PostgresToDelta {
             return Err(self.nothing_yet(&control, &published, nothing).await);
         }
         let fed = self.fed(feeds, &types, &lane)?;
-
-        let letters = self.resolved.dead_letters.clone();
-        let letters_store = self.tables.store(&letters.location).await?;
-        // What is known of the database as a whole is kept beside the dead letters.
-        let mut of_database = Log::open_or_create(&letters.location, Arc::clone(&letters_store), &letters, &pipeline).await?;
-        let mut relations = Relations::of(&of_database.checkpoint());
 
         let limit = self.budget.limit();
         let share = limit / STAGED_SHARE / fed.len().max(1);
@@ -309,7 +313,8 @@ impl Open for PostgresToDelta {
         }
         self.leave_gone(&mut relations, &lane);
         self.must_match(&control, &published).await?;
-        if let Some(new) = relations.unkept() {
+        let mut of_database = Log::open_or_create(&letters.location, Arc::clone(&letters_store), &letters, &pipeline).await?;
+        if let Some(new) = relations.unkept(&of_database.checkpoint())? {
             of_database.set(&new, "RELATIONS").await?;
         }
         let found = slot::find(&control, &slot_name).await?;

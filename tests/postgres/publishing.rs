@@ -145,6 +145,35 @@ async fn a_publication_that_is_dropped_while_it_is_looked_at_is_made_anew() {
     assert!(was_between, "it was never dropped between two answers");
 }
 
+/// A server that comes to changes of a time without the publication ends the session, or leaves them out (since 18).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_is_dropped_under_load_is_made_anew_and_its_tables_are_copied_again() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) i; CREATE TABLE o (id int PRIMARY KEY)";
+    let bank = Bank::new(PostgresServer::shared(), "loaded", sql, ALL).await;
+    let mut service = bank.site.run("service", &bank.config);
+    is_followed(&bank, "t").await;
+    is_followed(&bank, "o").await;
+    let client = bank.server.client(&bank.database).await;
+    for round in 1..4 {
+        for step in 0..150 {
+            if step == 50 {
+                bank.sql(&format!("DROP PUBLICATION IF EXISTS pub_{}", bank.database)).await;
+            }
+            let sql = format!(
+                "UPDATE t SET v = v + 1 WHERE id = {}; INSERT INTO o VALUES ({round} * 1000 + {step})",
+                step % 100 + 1
+            );
+            client.batch_execute(&sql).await.expect("a change");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        is_followed(&bank, "t").await;
+        is_followed(&bank, "o").await;
+        assert!(service.poll().is_none(), "it ended: {}", service.log_tail());
+    }
+    service.stop().await;
+    bank.catch_up().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_waits_for_its_only_table_to_come_back() {
     let lines = "create = true\ndiscovery = \"200 ms\"\nfollow = [\"public.t\"]";

@@ -225,14 +225,20 @@ async fn written_to_until_the_end(bank: &Bank<'_>, program: &mut Program) -> Exi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waited_for() {
-    let bank = Bank::new(PostgresServer::shared(), "moving", TABLE, ALL).await;
+    let mut bank = Bank::new(PostgresServer::shared(), "moving", TABLE, ALL).await;
     bank.catch_up().await;
-    let mut first = bank.site.run("first", &bank.config);
-    bank.server.until_read(&bank.slot()).await;
-    // The first one publishes, and tells the slot, between two answers that the second one gets.
+    // The first one begins, publishes and tells the slot between two answers that the second one gets.
     let proxy = bank.behind_proxy().await;
     proxy.delay(Duration::from_millis(50));
     let mut second = bank.start();
+    bank.server.until_asked(&bank.database, "relreplident::text").await;
+    proxy.stall();
+    bank.reconfigure(ALL);
+    let mut first = bank.site.run("first", &bank.config);
+    bank.server.until_read(&bank.slot()).await;
+    bank.sql("INSERT INTO t VALUES (2)").await;
+    bank.until_released().await;
+    proxy.flow();
     let exit = written_to_until_the_end(&bank, &mut second).await;
     let said = second.log_text();
     assert!(
@@ -240,10 +246,36 @@ async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waite
         "{}: {said}",
         exit.status
     );
-    proxy.delay(Duration::ZERO);
     first.stop().await;
     bank.catch_up().await;
     bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_table_that_another_process_begins_while_this_one_opens_is_not_gone() {
+    let lines = format!("{ALL}\ndiscovery = \"200 ms\"");
+    let mut bank = Bank::new(PostgresServer::shared(), "begun", TABLE, &lines).await;
+    bank.catch_up().await;
+    let proxy = bank.behind_proxy().await;
+    proxy.delay(Duration::from_millis(50));
+    let mut second = bank.start();
+    // It has the tables of the publication, or is about to: the first one adds some to them.
+    bank.server.until_asked(&bank.database, "relreplident::text").await;
+    proxy.stall();
+    bank.reconfigure(&lines);
+    let mut first = bank.site.run("first", &bank.config);
+    bank.server.until_read(&bank.slot()).await;
+    bank.sql("CREATE TABLE l (v int)").await;
+    bank.sql("INSERT INTO l VALUES (1)").await;
+    let is_here = async || bank.here("SELECT v FROM public.l", &["public.l"]).await == [["1"]];
+    wait_until("it is copied", is_here).await;
+    proxy.flow();
+    let exit = second.wait(Duration::from_secs(120)).await;
+    assert_eq!(exit.status.code(), Some(75), "{}", second.log_text());
+    first.stop().await;
+    bank.sql("INSERT INTO l VALUES (2)").await;
+    bank.catch_up().await;
+    bank.agrees("SELECT v FROM public.l", &["public.l"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

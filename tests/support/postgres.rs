@@ -490,6 +490,14 @@ impl PostgresServer {
         (proxy, session)
     }
 
+    /// Waits until a session of the program's in this database has last asked something with these words.
+    pub async fn until_asked(&self, database: &str, words: &str) {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'alluvium%' AND strpos(query, '{words}') > 0"
+        );
+        wait_until(&format!("`{words}` is asked"), async || self.value(database, &sql).await != "0").await;
+    }
+
     /// A session in this database, over the unix socket. It ends with the client.
     pub async fn client(&self, database: &str) -> Client {
         let (client, connection) = tokio_postgres::Config::new()

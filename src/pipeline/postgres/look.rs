@@ -67,15 +67,20 @@ impl PostgresToDelta {
         let (candidates, selection) = (catalog::candidates(&control).await?, self.feeds.selection());
         let followed = candidates.iter().filter(|(schema, table)| selection.follows(schema, table));
         let named = self.feeds.named.iter().map(|feed| (feed.schema.clone(), feed.table.clone()));
+        let named: BTreeSet<(String, String)> = named.collect();
         let wanted = Wanted {
             publication: publication.clone(),
             slot: slot_name.clone(),
-            tables: followed.cloned().chain(named).collect::<BTreeSet<_>>().into_iter().collect(),
+            tables: followed.chain(&named).cloned().collect::<BTreeSet<_>>().into_iter().collect(),
             copies: true,
             two_phase: postgres.two_phase,
             create: postgres.create,
         };
-        let facts = preflight::gather(&control, &wanted).await?;
+        let mut facts = preflight::gather(&control, &wanted).await?;
+        // One that a pattern took may be gone by now.
+        facts
+            .tables
+            .retain(|table| table.found.is_some() || named.contains(&(table.schema.clone(), table.name.clone())));
         let (mut advice, mut problems) = preflight::problems(&facts, &wanted)
             .into_iter()
             .partition::<Vec<_>, _>(|problem| ADVICE.contains(&problem.code));
@@ -225,12 +230,16 @@ impl Found {
     /// Whether the server has what the tables lack, and what they hold; what a run does for it. `marks`: what each table holds; `kept`: what the
     /// dead-letter table does. Both were read behind the look, while others may have gone on.
     pub async fn continues(&self, marks: &[(&Table, Checkpoint)], kept: &Checkpoint) -> Result<Option<String>> {
-        let mut held = Vec::new();
+        let (mut held, mut relations) = (Vec::new(), Relations::of(kept));
         for (table, marks) in marks {
             // Which server this is may not be known yet.
             let named = marks.named(self.lane.name()).map(|(lane, _)| lane.clone());
             let lane = named.filter(|_| self.system.is_none()).unwrap_or_else(|| self.lane.clone());
-            if let Holds::UpTo(at) = holds(marks, &lane, table)? {
+            let Holds::UpTo(at) = holds(marks, &lane, table)? else { continue };
+            let source = self.sources.get(&table.id);
+            // A table that is copied again needs nothing of what was before.
+            let is_another = source.map_or(Ok(false), |source| relations.is_another(&lane, table, source, true))?;
+            if !is_another {
                 held.push(Held {
                     table: table.id.as_str(),
                     at,

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use super::relations::Relations;
 use super::{PostgresFeed, PostgresToDelta};
 use crate::error::{Error, Result};
-use crate::log::Log;
 use crate::position::Lane;
 use crate::sources::postgres::catalog::PgTable;
 use crate::sources::postgres::connection::identifier;
@@ -16,7 +15,7 @@ use crate::table::TableId;
 
 impl PostgresToDelta {
     /// What stops those of them that have not stopped yet. Those that are there again go on.
-    pub(super) async fn stop_missing(&mut self, published: &[PgTable], lane: &Lane) -> Result<Vec<Error>> {
+    pub(super) fn stop_missing(&mut self, published: &[PgTable], known: &Relations, lane: &Lane) -> Result<Vec<Error>> {
         let missing = self.feeds.missing(published).filter(|feed| !self.unpublished.contains(&feed.id));
         let mut missing: Vec<PostgresFeed> = missing.cloned().collect();
         let now = missing.iter().map(|feed| feed.id.clone()).collect();
@@ -27,10 +26,6 @@ impl PostgresToDelta {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let letters = self.resolved.dead_letters.location.clone();
-        let store = self.tables.store(&letters).await?;
-        let log = Log::open(&letters, store, &self.resolved.name).await?;
-        let known = Relations::of(&log.map(|log| log.checkpoint()).unwrap_or_default());
         let publication = identifier(&self.publication_name());
         // Once the pipeline has begun, one that never could be published may be dropped as well.
         let begins = !self.is_matched;

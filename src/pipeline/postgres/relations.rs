@@ -75,9 +75,15 @@ impl Relations {
         self.now.set(lane(slot, table), GONE);
     }
 
-    /// What has to be kept from now on. None where it is kept already.
-    pub fn unkept(self) -> Option<Checkpoint> {
-        let new = self.now.only(|lane| self.kept.get(lane) != self.now.get(lane));
-        (!new.is_empty()).then_some(new)
+    /// What has to be kept from now on. None where it is kept already. `kept`: what the dead-letter table holds by now.
+    ///
+    /// Errors: what another process has kept meanwhile. It may have looked at the catalog later.
+    pub fn unkept(self, kept: &Checkpoint) -> Result<Option<Checkpoint>> {
+        let new = self.now.only(|lane| kept.get(lane) != self.now.get(lane));
+        if let Some((lane, _)) = new.iter().find(|(lane, _)| kept.get(lane) != self.kept.get(lane)) {
+            let what = format!("another process has kept {lane} meanwhile: this one opens again from the log");
+            return Err(Error::transient("conflict", what));
+        }
+        Ok((!new.is_empty()).then_some(new))
     }
 }

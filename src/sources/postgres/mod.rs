@@ -271,12 +271,22 @@ impl PostgresSource {
                 if matches!(&read, Err(error) if error.code == connection::INTERNAL) && self.settings.learned.read_in_whole() {
                     warn!(pipeline = %self.settings.pipeline, "the server cannot decode what it sends: from here on it is asked for whole transactions only");
                 }
-                read?;
+                read.map_err(|error| self.made_anew(error))?;
             }
             () = sleep_until(self.wait_for_point), if !stream_may_begin => {}
         }
         self.meet_point();
         Ok(())
+    }
+
+    /// A publication that is gone is made anew where that is asked for, when the flow is opened again.
+    fn made_anew(&self, error: Error) -> Error {
+        if error.code != "publication_missing" || self.settings.publisher.is_none() {
+            return error;
+        }
+        let publication = connection::identifier(&self.settings.publication);
+        let what = format!("the publication {publication} was dropped: it is made anew, and its tables are copied again");
+        Error::transient(error.code, what)
     }
 
     /// Why what was read may not be handed on: the flow has to be opened again, with what the catalog says now.

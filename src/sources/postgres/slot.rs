@@ -76,6 +76,24 @@ pub async fn find_made(control: &Control, name: &str) -> Result<Option<Slot>> {
     }
 }
 
+/// Errors: another process reads it. Until that has ended, nothing is looked at that it may change meanwhile: what both would find in the catalog and
+/// in the tables is of different moments.
+pub fn must_be_free(slot: &Slot, database: &str) -> Result<()> {
+    // What else may be in the way of one that is not ours, [`check`] says.
+    let is_ours = slot.plugin.as_deref() == Some("pgoutput") && slot.database.as_deref() == Some(database) && slot.maker().is_none();
+    match slot.active_pid.filter(|_| is_ours) {
+        Some(pid) => {
+            let what = format!(
+                "the replication slot `{}` is active for PID {pid}: another process reads it. This one goes on when that has ended; or use a slot of \
+                 your own",
+                slot.name
+            );
+            Err(Error::transient("slot_active", what))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Slot {
     /// The process that is making it.
     fn maker(&self) -> Option<i32> {

@@ -14,7 +14,7 @@ mod jobs;
 mod part;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
@@ -45,6 +45,8 @@ const QUEUE_LENGTH: usize = 2;
 const GROUP_BYTES: u64 = 1 << 30;
 /// How long a slot is waited for until it is asked for again.
 const SLOT_PAUSE: Duration = Duration::from_secs(10);
+/// The code of an error: a table has other rows than those that are to be copied.
+const REWRITTEN: &str = "table_rewritten";
 /// Dead letters that wait for the rest of their table's copy.
 const LETTERS_BYTES_MAX: usize = 8 << 20;
 
@@ -52,6 +54,7 @@ enum Piece {
     Rows(ChangeBatch),
     Letters { table: usize, batch: ChangeBatch },
     Done { table: usize },
+    Lost { table: usize, why: Error }, // Its own rows cannot be had at this point any more.
 }
 
 /// The tables that are copied next, of those that are to be copied: one at least. The largest comes first.
@@ -79,6 +82,8 @@ pub struct Copies {
     letters: Vec<Vec<ChangeBatch>>,
     /// Tables that had too many of them: some were handed on.
     ahead: BTreeSet<usize>,
+    /// Tables that were rewritten meanwhile: they wait for the next point, and hold up none of the others.
+    lost: BTreeMap<usize, Error>,
     point: u64,
     lane: Lane,
     progress: Arc<Progress>,
@@ -175,6 +180,7 @@ impl Copies {
             tables: shared.tables.iter().map(|table| table.followed.id.clone()).collect(),
             letters: left.iter().map(|_| Vec::new()).collect(),
             ahead: BTreeSet::new(),
+            lost: BTreeMap::new(),
             left,
             point,
             lane: shared.settings.lane.clone(),
@@ -210,11 +216,12 @@ impl Copies {
                 return Ok(Step::Whole);
             }
             match self.pieces.recv().await {
-                None if self.whole.is_empty() => return Ok(Step::End),
+                None if self.whole.is_empty() => return self.end(),
                 None => std::future::pending().await,
                 Some(piece) => match piece? {
                     Piece::Rows(batch) => return Ok(Step::Flow(Flow::Rows(batch))),
                     Piece::Letters { table, batch } => self.hold(table, batch),
+                    Piece::Lost { table, why } => self.give_up(table, why)?,
                     Piece::Done { table } => {
                         self.left[table] -= 1;
                         if self.left[table] == 0 {
@@ -226,6 +233,31 @@ impl Copies {
         }
     }
 
+    /// All that can be copied at this point is.
+    ///
+    /// Errors: that is nothing, so there is no reason to open the flow again at once.
+    fn end(&mut self) -> Result<Step> {
+        match self.lost.pop_first() {
+            Some((_, why)) if self.left.iter().all(|left| *left > 0) => Err(why),
+            _ => Ok(Step::End),
+        }
+    }
+
+    /// A table waits for the next point.
+    ///
+    /// Errors: it has dead letters that were handed on, so nothing is published before all of it is.
+    fn give_up(&mut self, table: usize, why: Error) -> Result<()> {
+        if self.ahead.contains(&table) {
+            return Err(why);
+        }
+        self.letters[table].clear();
+        if !self.lost.contains_key(&table) {
+            warn!(table = %self.tables[table], %why, "its copy is given up");
+            self.lost.insert(table, why);
+        }
+        Ok(())
+    }
+
     /// Hands on the letters and the ends of the tables that are whole. False: there are none.
     pub fn hand_on(&mut self, ready: &mut VecDeque<Flow>) -> bool {
         let any = !self.whole.is_empty();
@@ -234,6 +266,9 @@ impl Copies {
     }
 
     fn hold(&mut self, table: usize, letters: ChangeBatch) {
+        if self.lost.contains_key(&table) {
+            return;
+        }
         self.letters[table].push(letters);
         let bytes = |letters: &ChangeBatch| letters.rows.get_array_memory_size();
         if self.letters.iter().flatten().map(bytes).sum::<usize>() > LETTERS_BYTES_MAX {
@@ -291,7 +326,15 @@ impl Shared {
                 }
             }
             part.must_be_whole()?;
-            must_be_its_own_rows(control, &job).await?;
+            match must_be_its_own_rows(control, &job).await {
+                Err(why) if why.code == REWRITTEN => {
+                    if pieces.send(Ok(Piece::Lost { table: job.table, why })).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                own => own?,
+            }
             if !part.hand_over(pieces).await? || pieces.send(Ok(Piece::Done { table: job.table })).await.is_err() {
                 return Ok(());
             }
@@ -321,7 +364,7 @@ async fn must_be_its_own_rows(control: &Control, Job { oid, part, .. }: &Job) ->
     let what = format!(
         "{part} was rewritten or made anew while it was to be copied (ALTER TABLE, TRUNCATE, VACUUM FULL, DROP): it is copied again"
     );
-    Err(Error::transient("table_rewritten", what))
+    Err(Error::transient(REWRITTEN, what))
 }
 
 /// Rows that the table has from an earlier copy go with the new one, in the same version.
