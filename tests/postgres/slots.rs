@@ -294,6 +294,24 @@ async fn a_check_finds_nothing_wrong_with_what_a_service_publishes_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_takes_nothing_that_a_service_of_its_own_has_for_another_ones() {
+    let few = Options::default().set("max_replication_slots", "2").set("max_wal_senders", "2");
+    let server = PostgresServer::start(few);
+    let bank = Bank::new(&server, "few", TABLE, ALL).await;
+    bank.catch_up().await;
+    let mut service = bank.site.run("service", &bank.config);
+    server.until_read(&bank.slot()).await;
+    let (code, said) = bank.check().await;
+    assert_eq!(code, 0, "{said}");
+    service.stop().await;
+    // Another one's are.
+    let other = Bank::new(&server, "others", TABLE, ALL).await;
+    other.sql("SELECT pg_create_logical_replication_slot('more', 'pgoutput')").await;
+    let (code, said) = other.check().await;
+    assert!(code == 78 && said.contains("max_replication_slots"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p4_a_slot_that_another_program_moved_on_stops_the_tables_until_they_are_brought_back() {
     let mut bank = Bank::new(PostgresServer::shared(), "moved", BOTH, ALL).await;
     bank.catch_up().await;

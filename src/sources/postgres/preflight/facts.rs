@@ -143,12 +143,15 @@ pub async fn facts(control: &Control, publication: &str, tables: Vec<(String, St
 }
 
 async fn server(control: &Control) -> Result<Facts> {
-    // Prepared statements and temporary slots of others count as well, for they take the same places.
-    const SQL: &str = "SELECT current_setting('server_version_num'), current_database(), current_user, \
+    // Temporary slots of others count as well, for they take the same places. What a run of this pipeline takes meanwhile is what is asked for.
+    const SQL: &str = "WITH own AS (SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name = current_setting('application_name')) SELECT current_setting('server_version_num'), current_database(), current_user, \
          r.rolsuper OR r.rolreplication OR EXISTS (SELECT 1 FROM pg_roles a WHERE a.rolname = 'rds_replication' AND pg_has_role(a.oid, 'MEMBER')), \
          has_database_privilege(current_database(), 'CREATE'), pg_is_in_recovery(), current_setting('wal_level'), \
-         current_setting('max_replication_slots'), (SELECT count(*) FROM pg_replication_slots), \
-         current_setting('max_wal_senders'), (SELECT count(*) FROM pg_stat_get_wal_senders()) \
+         current_setting('max_replication_slots'), \
+         (SELECT count(*) FROM pg_replication_slots WHERE NOT (temporary AND active_pid IN (SELECT pid FROM own))), \
+         current_setting('max_wal_senders'), \
+         (SELECT count(*) FROM pg_stat_get_wal_senders() WHERE pid NOT IN (SELECT pid FROM own)) \
          FROM pg_roles r WHERE r.rolname = current_user";
     let mut row = Fields::of(control.rows(SQL).await?.pop(), "the server")?;
     Ok(Facts {
