@@ -231,7 +231,7 @@ async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waite
     let proxy = bank.behind_proxy().await;
     proxy.delay(Duration::from_millis(50));
     let mut second = bank.start();
-    bank.server.until_asked(&bank.database, "relreplident::text").await;
+    bank.server.until_asked(&bank.database, "t.typname::text").await;
     proxy.stall();
     bank.reconfigure(ALL);
     let mut first = bank.site.run("first", &bank.config);
@@ -259,8 +259,8 @@ async fn p2_a_table_that_another_process_begins_while_this_one_opens_is_not_gone
     let proxy = bank.behind_proxy().await;
     proxy.delay(Duration::from_millis(50));
     let mut second = bank.start();
-    // It has the tables of the publication, or is about to: the first one adds some to them.
-    bank.server.until_asked(&bank.database, "relreplident::text").await;
+    // It has the tables of the publication: the first one adds one to them.
+    bank.server.until_asked(&bank.database, "t.typname::text").await;
     proxy.stall();
     bank.reconfigure(&lines);
     let mut first = bank.site.run("first", &bank.config);
