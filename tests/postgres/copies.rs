@@ -203,6 +203,32 @@ async fn a_table_that_is_made_anew_before_its_copy_is_copied_with_its_rows() {
     comes_before_the_copy("anew", sql).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_go_on_while_a_table_is_rewritten_whenever_it_is_to_be_copied() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let bank = Bank::new(PostgresServer::shared(), "emptied", sql, &format!("{ALL}\ndiscovery = \"200 ms\"")).await;
+    bank.catch_up().await;
+    let proxy = bank.behind_proxy().await;
+    let mut service = bank.site.run("service", &bank.config);
+    bank.server.until_read(&bank.slot()).await;
+    // Its connection is made before it copies.
+    proxy.delay(Duration::from_millis(100));
+    bank.sql("CREATE TABLE b (id int PRIMARY KEY)").await;
+    wait_until("a point is taken", async || service.log_text().contains("\"copying\"")).await;
+    bank.sql("TRUNCATE b").await;
+    wait_until("it is given up", async || service.log_text().contains("its copy is given up")).await;
+    proxy.delay(Duration::ZERO);
+    bank.sql("INSERT INTO t VALUES (2); INSERT INTO b VALUES (1)").await;
+    let here = async |table: &str| {
+        bank.here(&format!("SELECT id FROM public.{table}"), &[&format!("public.{table}")])
+            .await
+    };
+    wait_until("the other one goes on", async || here("t").await == [["1"], ["2"]]).await;
+    assert!(!service.log_text().contains("table_rewritten"), "meanwhile: {}", service.log_tail());
+    wait_until("it is copied again", async || here("b").await == [["1"]]).await;
+    service.stop().await;
+}
+
 /// While another table is copied, something happens to `b`.
 async fn comes_before_the_copy(name: &str, happens: &str) {
     let sql = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 50000);

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use self::jobs::{Job, copies_of};
@@ -45,6 +45,8 @@ const QUEUE_LENGTH: usize = 2;
 const GROUP_BYTES: u64 = 1 << 30;
 /// How long a slot is waited for until it is asked for again.
 const SLOT_PAUSE: Duration = Duration::from_secs(10);
+/// How long others are followed until tables are copied again of which none could be.
+const LOST_PAUSE: Duration = Duration::from_secs(10);
 /// The code of an error: a table has other rows than those that are to be copied.
 const REWRITTEN: &str = "table_rewritten";
 /// Dead letters that wait for the rest of their table's copy.
@@ -84,6 +86,9 @@ pub struct Copies {
     ahead: BTreeSet<usize>,
     /// Tables that were rewritten meanwhile: they wait for the next point, and hold up none of the others.
     lost: BTreeMap<usize, Error>,
+    /// When it is told that none could be copied, and how long that takes.
+    told_at: Option<Instant>,
+    pause: Duration,
     point: u64,
     lane: Lane,
     progress: Arc<Progress>,
@@ -181,6 +186,8 @@ impl Copies {
             letters: left.iter().map(|_| Vec::new()).collect(),
             ahead: BTreeSet::new(),
             lost: BTreeMap::new(),
+            told_at: None,
+            pause: if beside { LOST_PAUSE } else { Duration::ZERO },
             left,
             point,
             lane: shared.settings.lane.clone(),
@@ -216,7 +223,7 @@ impl Copies {
                 return Ok(Step::Whole);
             }
             match self.pieces.recv().await {
-                None if self.whole.is_empty() => return self.end(),
+                None if self.whole.is_empty() => return self.end().await,
                 None => std::future::pending().await,
                 Some(piece) => match piece? {
                     Piece::Rows(batch) => return Ok(Step::Flow(Flow::Rows(batch))),
@@ -233,14 +240,15 @@ impl Copies {
         }
     }
 
-    /// All that can be copied at this point is.
+    /// All that can be copied at this point is. Cancel safe.
     ///
-    /// Errors: that is nothing, so there is no reason to open the flow again at once.
-    fn end(&mut self) -> Result<Step> {
-        match self.lost.pop_first() {
-            Some((_, why)) if self.left.iter().all(|left| *left > 0) => Err(why),
-            _ => Ok(Step::End),
+    /// Errors: that is nothing. It is told after a while, for opening again holds up the others.
+    async fn end(&mut self) -> Result<Step> {
+        if self.lost.is_empty() || self.left.contains(&0) {
+            return Ok(Step::End);
         }
+        sleep_until(*self.told_at.get_or_insert(Instant::now() + self.pause)).await;
+        self.lost.pop_first().map_or(Ok(Step::End), |(_, why)| Err(why))
     }
 
     /// A table waits for the next point.
