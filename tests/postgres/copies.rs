@@ -69,21 +69,27 @@ async fn tables_that_are_added_later_are_copied_and_join_a_running_stream() {
     bank.agrees("SELECT id FROM public.first", &["public.first"]).await;
 }
 
-/// Nobody holds the slot before the first copy is whole: the log of each table tells the two apart.
+/// One has the slot while it copies, and the other one waits. Should it lose it unawares, the log of each table tells the two apart.
 #[tokio::test(flavor = "multi_thread")]
 async fn p17_p23_of_two_programs_that_copy_at_once_one_goes_on_and_the_other_waits() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50000); CREATE TABLE e (id int); INSERT INTO e SELECT generate_series(1, 50000)";
     let bank = Bank::new(PostgresServer::shared(), "twice", sql, ALL).await;
     let proxy = bank.behind_proxy().await;
     proxy.stall_behind(256 << 10);
-    let mut programs = ["one", "other"].map(|name| bank.site.run(name, &bank.config));
-    // Each has two connections that copy.
+    let one = bank.site.run("one", &bank.config);
+    // It has two connections that copy.
+    wait_until("it is in the middle of its copies", async || proxy.held() >= 2).await;
+    let other = bank.site.run("other", &bank.config);
+    wait_until("the other one waits", async || other.log_text().contains("is active for PID")).await;
+    let held_by = bank.server.walsender(&bank.slot()).await;
+    bank.value(&format!("SELECT pg_terminate_backend({held_by})")).await;
+    let mut programs = [one, other];
     wait_until("both are in the middle of their copies", async || proxy.held() >= 4).await;
     bank.sql("INSERT INTO t VALUES (60000); INSERT INTO e VALUES (60000)").await;
     proxy.flow();
     let has_said = |words: &str| programs.iter().any(|program| program.log_text().contains(words));
-    wait_until("one is told that the tables are another's, and then that the slot is", async || {
-        has_said("opens again from the log") && has_said("is active for PID")
+    wait_until("one is told that the tables are another's", async || {
+        has_said("opens again from the log")
     })
     .await;
     bank.sql("INSERT INTO t VALUES (60001); INSERT INTO e VALUES (60001); DELETE FROM t WHERE id = 1")
@@ -105,6 +111,46 @@ async fn p17_p23_of_two_programs_that_copy_at_once_one_goes_on_and_the_other_wai
     for table in ["t", "e"] {
         bank.agrees(&counted(table), &[&format!("public.{table}")]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p17_a_copy_is_dropped_that_another_process_has_moved_the_slot_past() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50000); CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small VALUES (1)";
+    let mut bank = Bank::new(PostgresServer::shared(), "passed", sql, ALL).await;
+    let small = async || bank.here("SELECT id FROM public.small", &["public.small"]).await;
+    let first = bank.behind_proxy().await;
+    first.stall_behind(256 << 10);
+    let mut one = bank.site.run("one", &bank.config);
+    wait_until("the small table is there", async || small().await == [["1"]]).await;
+    // It is in the middle of the other one, and has lost the slot.
+    let slot = bank.slot();
+    let (held_by, began) = (bank.server.walsender(&slot).await, bank.server.confirmed(&slot).await);
+    bank.value(&format!("SELECT pg_terminate_backend({held_by})")).await;
+    bank.sql("INSERT INTO small VALUES (2); INSERT INTO t VALUES (60000)").await;
+    bank.reconfigure(ALL);
+    let second = bank.behind_proxy().await;
+    second.stall_behind(256 << 10);
+    let mut other = bank.site.run("other", &bank.config);
+    wait_until("the slot moves on", async || bank.server.confirmed(&slot).await > began).await;
+    wait_until("the other one is in the middle of its copy", async || second.held() >= 1).await;
+    first.flow();
+    wait_until("the first one is told", async || {
+        one.log_text().contains("tables were to be copied at")
+    })
+    .await;
+    second.flow();
+    let there = bank.there("SELECT id FROM t").await;
+    wait_until("the copy is there", async || {
+        bank.here("SELECT id FROM public.t", &["public.t"]).await == there
+    })
+    .await;
+    for program in [&mut one, &mut other] {
+        assert!(program.poll().is_none(), "{}", program.log_tail());
+        program.kill().await;
+    }
+    bank.catch_up().await;
+    bank.agrees("SELECT id FROM public.t", &["public.t"]).await;
+    bank.agrees("SELECT id FROM public.small", &["public.small"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@
 //!
 //! - The lane is the slot; a position is where a transaction's commit record ends. Transactions come in the order of their commits.
 //! - What a table holds is in its log. Tables that hold nothing are copied; of the others, each takes what it does not hold yet.
+//! - Only one process can have the slot. Whoever does writes the tables, also before any of them can be followed.
 //! - The slot is told what all tables have published, and nothing else; the connection says so by itself, and stays alive while tables
 //!   are written.
 
@@ -37,6 +38,7 @@ pub mod publishing;
 pub mod rewriting;
 pub mod rows;
 pub mod selection;
+mod session;
 pub mod set_back;
 pub mod slot;
 mod snapshot;
@@ -57,36 +59,30 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval, sleep_until};
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::catalog::PgTable;
-use self::changes::{Begin, Changes, Doubt, Reading};
-use self::connection::{Address, Control, Replication};
+use self::changes::Doubt;
+use self::connection::{Address, Control, Stream};
 pub use self::feed::{Feed, Holds};
 use self::learned::Learned;
 use self::partitions::{Leaves, Session};
 use self::progress::Progress;
 use self::publication::Shown;
 use self::publishing::Publisher;
+use self::session::NotPassed;
 use self::snapshot::{Copies, Step};
-use self::spool::Spool;
 use self::streaming::Streaming;
 use self::types::Types;
 use self::values::Specials;
 use crate::batch::Flow;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::position::{Checkpoint, Lane, Lsn, Position};
-use crate::reject::DeadLetters;
+use crate::position::{Checkpoint, Lane, Position};
 use crate::reject::delivered::Delivered;
-use crate::sources::Source;
+use crate::sources::{Confirm, Source};
 use crate::status::Board;
 use crate::table::{Limits, TableId};
-
-/// Transactions in progress may take this part of the budget; the rest of them lies in files.
-const SPOOL_SHARE: usize = 16;
-/// What is read ahead from the connection may take this part.
-const READ_AHEAD_SHARE: usize = 8;
 
 /// How a database is read.
 #[derive(Clone, Debug)]
@@ -130,8 +126,9 @@ pub struct PostgresSource {
     control: Arc<Control>,
     progress: Arc<Progress>,
     _watch: JoinSet<()>,
-    /// None where no table holds anything yet.
+    /// None where no table holds anything yet. Then the slot is only held.
     streaming: Option<Stage<Streaming>>,
+    held: Option<Stream>,
     /// None where nothing is to be copied, and when all is.
     copying: Option<Stage<Copies>>,
     /// Where tables are copied, as soon as the server has told it.
@@ -195,6 +192,11 @@ impl PostgresSource {
         let sources = holding.iter().map(|feed| (feed.followed.id.clone(), feed.source.clone())).collect();
         let progress = Arc::new(Progress::new(&settings.pipeline, &settings.slot, &settings.board));
         let (point_tx, point) = watch::channel(None);
+        let control = Arc::new(control);
+        let held = match holding.is_empty() {
+            true => Some(session::hold(&settings, &control).await?),
+            false => None,
+        };
         let copying = if missing.is_empty() {
             progress.all_copied();
             None
@@ -202,11 +204,10 @@ impl PostgresSource {
             let copies = Copies::begin(settings.clone(), missing, !holding.is_empty(), Arc::clone(&progress), point_tx);
             Some(Stage::Beginning(copies.boxed()))
         };
-        let control = Arc::new(control);
         let streaming = if holding.is_empty() {
             None
         } else {
-            let start = start(settings.clone(), Arc::clone(&control), types, holding, budget.limit());
+            let start = session::start(settings.clone(), Arc::clone(&control), types, holding, budget.limit());
             Some(Stage::Beginning(start.boxed()))
         };
         let mut looking = interval(settings.discovery);
@@ -217,6 +218,7 @@ impl PostgresSource {
             control,
             progress,
             streaming,
+            held,
             copying,
             point,
             copied: None,
@@ -413,9 +415,21 @@ impl Source for PostgresSource {
         Ok(())
     }
 
+    fn confirm(&self) -> Option<Arc<dyn Confirm>> {
+        self.copying.as_ref()?;
+        Some(Arc::new(NotPassed {
+            control: Arc::clone(&self.control),
+            slot: self.settings.slot.clone(),
+            point: self.point.clone(),
+        }))
+    }
+
     async fn close(self) {
         if let Some(Stage::UnderWay(streaming)) = self.streaming {
             streaming.close().await;
+        }
+        if let Some(held) = self.held {
+            held.close().await;
         }
     }
 }
@@ -437,64 +451,4 @@ fn differs(before: &PgTable, now: &PgTable) -> Option<&'static str> {
 /// Everything of this lane was handed over up to here.
 fn mark(lane: &Lane, at: u64) -> Flow {
     Flow::Mark(Checkpoint::from_iter([(lane.clone(), Position(at))]))
-}
-
-/// Begins to read at the lowest position that a table holds; or, for the sake of transactions that are prepared, where the slot is.
-async fn start(settings: Settings, control: Arc<Control>, types: Types, feeds: Vec<Feed>, budget: usize) -> Result<Streaming> {
-    let lowest = feeds.iter().filter_map(Feed::held).min().unwrap_or(0);
-    let stops = feeds
-        .iter()
-        .flat_map(|feed| feed.held().into_iter().chain(feed.marks.iter().map(|at| at.0)));
-    let stops: Vec<u64> = stops.filter(|&at| at >= lowest).collect();
-    let from = if settings.two_phase { 0 } else { lowest };
-    let mut options = vec![("publication_names", connection::identifier(&settings.publication))];
-    // Streaming of transactions in progress is of version 2, which all servers know that are still maintained.
-    options.push(("proto_version", if settings.two_phase { "3" } else { "2" }.to_owned()));
-    options.push(("streaming", if settings.learned.in_whole() { "off" } else { "on" }.to_owned()));
-    if settings.two_phase {
-        options.push(("two_phase", "on".to_owned()));
-    }
-    if settings.binary {
-        options.push(("binary", "true".to_owned()));
-    }
-    let until = if settings.until_caught_up {
-        Some(catalog::end_of_wal(&control).await?)
-    } else {
-        None
-    };
-    let connection = Replication::open(&settings.address).await?.beside(&control);
-    let read_ahead = (budget / READ_AHEAD_SHARE).clamp(1 << 20, 64 << 20);
-    let stream = connection.start(&settings.slot, from, &options, read_ahead).await?;
-    // Now that it is ours, nobody else moves it.
-    let began = slot::confirmed(&control, &settings.slot).await?;
-    if began > lowest {
-        let what = format!(
-            "another process has read the replication slot `{}` up to {} meanwhile: this one opens again from the log",
-            settings.slot,
-            Lsn(began)
-        );
-        return Err(Error::transient("slot_active", what));
-    }
-    info!(pipeline = %settings.pipeline, slot = settings.slot, lsn = %Lsn(began.max(from)), "following");
-    let tables = feeds.into_iter().filter_map(|feed| {
-        Some(Begin {
-            held: feed.held()?,
-            followed: feed.followed,
-            known: feed.known,
-        })
-    });
-    let changes = Changes::new(
-        settings.lane.clone(),
-        tables.collect(),
-        Reading {
-            types,
-            binary: settings.binary,
-            specials: settings.specials,
-            learned: settings.learned.clone(),
-        },
-        DeadLetters::new(&settings.pipeline, &settings.delivered),
-        settings.letters.clone(),
-    );
-    let spool = Spool::new(&settings.spool, budget / SPOOL_SHARE);
-    Ok(Streaming::new(&settings, stream, changes, spool, stops, began, until))
 }
