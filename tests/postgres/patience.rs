@@ -1,6 +1,6 @@
-//! A lake that takes longer than the server waits for its clients.
+//! A lake, and first copies, that take longer than the server waits for its clients.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alluvium::log::{When, store};
 use alluvium::query::{Named, query};
@@ -67,4 +67,38 @@ async fn p12_the_session_lives_while_a_commit_takes_longer_than_the_server_waits
     let sql = "SELECT count(*), sum(id) FROM public.t";
     let answer = query(sql, &[table], &When::Latest).await.expect("a query");
     assert_eq!(rows(&answer.collect().await.expect("rows")), bank.there(sql).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p12_the_slot_is_held_however_long_the_first_copies_take() {
+    let server = PostgresServer::start(Options::default().set("wal_sender_timeout", "3s"));
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, body text); CREATE TABLE o (id int PRIMARY KEY)";
+    let bank = Bank::new(&server, "held", sql, "create = true\nfollow = [\"public.*\"]").await;
+    let slot = bank.slot();
+    bank.sql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"))
+        .await;
+    // Until its end no table can be copied.
+    let long = server.client(&bank.database).await;
+    long.batch_execute("BEGIN; INSERT INTO o VALUES (1)")
+        .await
+        .expect("a long transaction");
+    let mut service = bank.site.run("service", &bank.config);
+    server.until_read(&slot).await;
+    let before = server.walsender(&slot).await;
+    let (until, mut part) = (Instant::now() + Duration::from_secs(8), 0);
+    // More than anybody takes unread.
+    while Instant::now() < until {
+        part += 1;
+        bank.sql(&format!(
+            "INSERT INTO t SELECT {part} * 1000 + i, repeat(md5(i::text), 32) FROM generate_series(1, 999) i"
+        ))
+        .await;
+    }
+    assert_eq!(server.walsender(&slot).await, before, "{}", service.log_tail());
+    assert!(!service.log_text().contains("\"copying\""), "{}", service.log_tail());
+    long.batch_execute("COMMIT").await.expect("the end");
+    bank.until_released().await;
+    service.stop().await;
+    bank.agrees("SELECT count(*), sum(id) FROM public.t", &["public.t"]).await;
+    bank.agrees("SELECT id FROM public.o", &["public.o"]).await;
 }
