@@ -238,6 +238,7 @@ impl Open for PostgresToDelta {
         }
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
         let (slot_name, publication) = (postgres.slot_name(&pipeline), self.publication_name());
+        self.learned.opens();
         let control = connection::control(&self.address).await?;
         // In this order: of one that is promoted in between, the timeline is not known. In the other one it would be that of before.
         let is_standby = catalog::is_standby(&control).await?;

@@ -70,7 +70,6 @@ use self::partitions::{Leaves, Session};
 use self::progress::Progress;
 use self::publication::Shown;
 use self::publishing::Publisher;
-use self::session::NotPassed;
 use self::snapshot::{Copies, Step};
 use self::streaming::Streaming;
 use self::types::Types;
@@ -80,7 +79,7 @@ use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::position::{Checkpoint, Lane, Position};
 use crate::reject::delivered::Delivered;
-use crate::sources::{Confirm, Source};
+use crate::sources::Source;
 use crate::status::Board;
 use crate::table::{Limits, TableId};
 
@@ -129,8 +128,13 @@ pub struct PostgresSource {
     /// None where no table holds anything yet. Then the slot is only held.
     streaming: Option<Stage<Streaming>>,
     held: Option<Stream>,
+    /// Whether the slot may be told of anything. Another process that was frozen for long, and goes on, may be about to publish copies that it has
+    /// made before: until the same tables are copied here, the slot stays before them.
+    may_release: bool,
     /// None where nothing is to be copied, and when all is.
     copying: Option<Stage<Copies>>,
+    /// The tables that were copied, when all are.
+    whole: BTreeSet<TableId>,
     /// Where tables are copied, as soon as the server has told it.
     point: watch::Receiver<Option<u64>>,
     /// The same, once the stream knows of it: what is behind it is still needed.
@@ -197,6 +201,8 @@ impl PostgresSource {
             true => Some(session::hold(&settings, &control).await?),
             false => None,
         };
+        let to_copy: BTreeSet<TableId> = missing.iter().map(|feed| feed.followed.id.clone()).collect();
+        let may_release = to_copy.is_empty() || settings.learned.goes_on(&to_copy);
         let copying = if missing.is_empty() {
             progress.all_copied();
             None
@@ -219,7 +225,9 @@ impl PostgresSource {
             progress,
             streaming,
             held,
+            may_release,
             copying,
+            whole: BTreeSet::new(),
             point,
             copied: None,
             meets_point: None,
@@ -265,7 +273,7 @@ impl PostgresSource {
                 Step::Flow(flow) => self.ready.push_back(flow),
                 Step::Whole => {} // They are handed on when the stream has come to the point.
                 Step::End => {
-                    self.copying = None;
+                    self.whole = self.copying.take().as_ref().and_then(Stage::get).map(Copies::whole).unwrap_or_default();
                     self.publish_copies();
                 }
             },
@@ -388,6 +396,7 @@ impl Source for PostgresSource {
                 self.progress.read(streaming.reached());
             }
             let why = if self.has_copied {
+                self.settings.learned.have_copied(std::mem::take(&mut self.whole));
                 "tables have been copied"
             } else if self.meets_point == Some(false) {
                 "others are past the position at which tables were to be copied"
@@ -409,19 +418,10 @@ impl Source for PostgresSource {
         let beginning = matches!(self.copying, Some(Stage::Beginning(_)));
         let streaming = self.streaming.as_mut().and_then(Stage::get_mut);
         // Where the tables will have been copied is not known yet: then it is better to wait.
-        if let (Some(streaming), Some(at), false) = (streaming, upto.get(&self.settings.lane), beginning) {
+        if let (Some(streaming), Some(at), false) = (streaming, upto.get(&self.settings.lane), beginning || !self.may_release) {
             streaming.acknowledge(Position(at.0.min(self.copied.unwrap_or(u64::MAX))));
         }
         Ok(())
-    }
-
-    fn confirm(&self) -> Option<Arc<dyn Confirm>> {
-        self.copying.as_ref()?;
-        Some(Arc::new(NotPassed {
-            control: Arc::clone(&self.control),
-            slot: self.settings.slot.clone(),
-            point: self.point.clone(),
-        }))
     }
 
     async fn close(self) {

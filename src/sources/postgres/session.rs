@@ -1,10 +1,7 @@
 //! The session that reads the slot, which only one process can have: whoever has it is the one that writes the tables.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tracing::info;
 
 use super::changes::{Begin, Changes, Reading};
@@ -16,7 +13,6 @@ use super::{Feed, Settings, catalog, slot};
 use crate::error::{Error, Result};
 use crate::position::Lsn;
 use crate::reject::DeadLetters;
-use crate::sources::Confirm;
 
 /// Transactions in progress may take this part of the budget; the rest of them lies in files.
 const SPOOL_SHARE: usize = 16;
@@ -74,8 +70,7 @@ pub(super) async fn start(settings: Settings, control: Arc<Control>, types: Type
     Ok(Streaming::new(&settings, stream, changes, spool, stops, began, until))
 }
 
-/// Has the slot, and reads nothing, while no table can be followed yet: another process would follow those that are whole, and tell the slot so,
-/// and what lies between that and the point at which the others are copied would be gone.
+/// Has the slot, and reads nothing, while no table can be followed yet: another process would copy the same tables.
 pub(super) async fn hold(settings: &Settings, control: &Control) -> Result<Stream> {
     // What came before is not sent then: it may be of a time without the publication, which the server does not get over.
     let end = catalog::end_of_wal(control).await?;
@@ -95,36 +90,4 @@ async fn stream(settings: &Settings, control: &Control, from: u64, buffer_bytes:
     }
     let connection = Replication::open(&settings.address).await?.beside(control);
     connection.start(&settings.slot, from, &options, buffer_bytes).await
-}
-
-/// Asked before anything is published of a flow that copies: a process that was frozen for long has lost the slot to another one.
-pub(super) struct NotPassed {
-    pub control: Arc<Control>,
-    pub slot: String,
-    /// Where tables are copied.
-    pub point: watch::Receiver<Option<u64>>,
-}
-
-impl NotPassed {
-    /// Errors: the slot was told of more than what the copies hold.
-    async fn ask(&self) -> Result<()> {
-        let Some(point) = *self.point.borrow() else { return Ok(()) };
-        let confirmed = slot::confirmed(&self.control, &self.slot).await?;
-        if confirmed <= point {
-            return Ok(());
-        }
-        let what = format!(
-            "another process has read the replication slot `{}` up to {}, and tables were to be copied at {}: this one opens again from the log",
-            self.slot,
-            Lsn(confirmed),
-            Lsn(point)
-        );
-        Err(Error::fenced(what))
-    }
-}
-
-impl Confirm for NotPassed {
-    fn confirm(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
-        Box::pin(self.ask())
-    }
 }
