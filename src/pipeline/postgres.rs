@@ -257,7 +257,9 @@ impl Open for PostgresToDelta {
         let of_database = Log::open(&letters.location, Arc::clone(&letters_store), &pipeline).await?;
         let mut relations = Relations::of(&of_database.map(|log| log.checkpoint()).unwrap_or_default());
         let unpublished = match self.publish(&control).await {
-            Err(nothing) if nothing.code == "not_published" => return Err(self.nothing_yet(&control, &[], nothing).await),
+            Err(nothing) if nothing.code == "not_published" => {
+                return Err(self.nothing_yet(&control, &[], &relations.gone(&lane), nothing).await);
+            }
             unpublished => unpublished?,
         };
         let published = catalog::tables(&control, &publication).await?;
@@ -285,7 +287,7 @@ impl Open for PostgresToDelta {
         self.refuse(stopped)?;
         if feeds.is_empty() {
             let nothing = self.nothing_to_follow(&publication).error();
-            return Err(self.nothing_yet(&control, &published, nothing).await);
+            return Err(self.nothing_yet(&control, &published, &relations.gone(&lane), nothing).await);
         }
         let fed = self.fed(feeds, &types, &lane)?;
 

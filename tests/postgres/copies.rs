@@ -117,11 +117,11 @@ async fn p17_p23_of_two_programs_that_copy_at_once_one_goes_on_and_the_other_wai
 async fn p17_the_slot_is_not_moved_past_a_copy_that_another_process_may_still_publish() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50000); CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small VALUES (1)";
     let mut bank = Bank::new(PostgresServer::shared(), "passed", sql, ALL).await;
-    let small = async || bank.here("SELECT id FROM public.small", &["public.small"]).await;
+    let small = async |bank: &Bank<'_>| bank.here("SELECT id FROM public.small", &["public.small"]).await;
     let first = bank.behind_proxy().await;
     first.stall_behind(256 << 10);
     let mut one = bank.site.run("one", &bank.config);
-    wait_until("the small table is there", async || small().await == [["1"]]).await;
+    wait_until("the small table is there", async || small(&bank).await == [["1"]]).await;
     // It is in the middle of the other one, and has lost the slot.
     let slot = bank.slot();
     let (held_by, began) = (bank.server.walsender(&slot).await, bank.server.confirmed(&slot).await);
@@ -132,7 +132,7 @@ async fn p17_the_slot_is_not_moved_past_a_copy_that_another_process_may_still_pu
     second.stall_behind(256 << 10);
     let mut other = bank.site.run("other", &bank.config);
     wait_until("the other one is in the middle of its copy", async || second.held() >= 1).await;
-    wait_until("it follows the small table", async || small().await == [["1"], ["2"]]).await;
+    wait_until("it follows the small table", async || small(&bank).await == [["1"], ["2"]]).await;
     // The server is told within a second or two.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(bank.server.confirmed(&slot).await, began);

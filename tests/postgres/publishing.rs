@@ -183,9 +183,18 @@ async fn a_service_waits_for_its_only_table_to_come_back() {
     is_followed(&bank, "t").await;
     bank.sql("DROP TABLE t").await;
     wait_until("it waits", async || service.log_text().contains("no_tables_yet")).await;
+    // So does one that is started meanwhile.
+    let mut another = bank.site.run("another", &bank.config);
+    wait_until("it waits, too", async || {
+        another.log_text().contains("It waits for those that were there")
+    })
+    .await;
     bank.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (2)").await;
     is_followed(&bank, "t").await;
-    service.stop().await;
+    for service in [&mut service, &mut another] {
+        assert!(service.poll().is_none(), "{}", service.log_tail());
+        service.kill().await;
+    }
     bank.catch_up().await;
 }
 

@@ -75,19 +75,23 @@ impl PostgresFeeds {
 
 impl PostgresToDelta {
     /// None of the tables that are asked for is there (`nothing`): why that stops the pipeline, or that it waits for those of a pattern, or for
-    /// those that were there.
-    pub(super) async fn nothing_yet(&self, control: &Control, published: &[PgTable], nothing: Error) -> Error {
+    /// those that were there (`once`).
+    pub(super) async fn nothing_yet(&self, control: &Control, published: &[PgTable], once: &BTreeSet<String>, nothing: Error) -> Error {
         let may_wait = !self.until_caught_up && self.feeds.named.is_empty();
+        let were_there = || Error::transient("no_tables_yet", format!("{nothing}. It waits for those that were there"));
         if self.is_matched && may_wait {
-            return Error::transient("no_tables_yet", format!("{nothing}. It waits for those that were there"));
+            return were_there();
         }
         let tables = match catalog::candidates(control).await {
             Ok(tables) => tables,
             Err(failure) => return failure,
         };
         let unmatched = self.feeds.unmatched(&tables, published, &self.address.database);
-        if let Some(mistake) = preflight::refusal(&unmatched.mistakes(&BTreeSet::new())) {
+        if let Some(mistake) = preflight::refusal(&unmatched.mistakes(once)) {
             return mistake;
+        }
+        if may_wait && !unmatched.missing.is_empty() {
+            return were_there();
         }
         // A run that is to end has nothing to wait for, and a table that is named has to be there.
         if unmatched.patterns.is_empty() || !may_wait {
