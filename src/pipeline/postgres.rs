@@ -238,7 +238,6 @@ impl Open for PostgresToDelta {
         }
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
         let (slot_name, publication) = (postgres.slot_name(&pipeline), self.publication_name());
-        self.learned.opens();
         let control = connection::control(&self.address).await?;
         // In this order: of one that is promoted in between, the timeline is not known. In the other one it would be that of before.
         let is_standby = catalog::is_standby(&control).await?;
@@ -248,7 +247,7 @@ impl Open for PostgresToDelta {
         let found = slot::find(&control, &slot_name).await?;
         let confirmed = found.as_ref().map_or(0, |slot| slot.confirmed);
         if let Some(found) = &found {
-            slot::must_be_free(found, &self.address.database)?;
+            slot::must_be_free(found, &self.address.database).inspect_err(|_| self.learned.lose_slot())?;
         }
         // What is known of the database as a whole is kept beside the dead letters. Before the catalog is read: a table that another process finds
         // there in between is not one that has gone.

@@ -19,9 +19,8 @@ struct State {
     in_whole: bool,
     /// How many points for copies the stream has passed, one after the other.
     points_passed: usize,
-    /// Tables that a flow has copied up to its end; and those of the flow before the one that is open.
-    copied: Option<BTreeSet<TableId>>,
-    before: Option<BTreeSet<TableId>>,
+    /// Copies were begun since the slot is ours.
+    copies: bool,
     /// Tables that have to be copied again, and why.
     again: BTreeMap<TableId, &'static str>,
     /// What the partitioned tables were made of at the last look.
@@ -66,20 +65,14 @@ impl Learned {
         state.points_passed
     }
 
-    /// A flow ends with these copies: all that could be had.
-    pub fn have_copied(&self, tables: BTreeSet<TableId>) {
-        self.state().copied = Some(tables);
+    /// Copies are begun. Whether they are the first since the slot is ours.
+    pub fn copies_first(&self) -> bool {
+        !std::mem::replace(&mut self.state().copies, true)
     }
 
-    /// A flow is opened, or fails to be.
-    pub fn opens(&self) {
-        let mut state = self.state();
-        state.before = state.copied.take();
-    }
-
-    /// Whether the flow before ended with copies, and none of these is `missing`: there was no time for another process to have the slot in between.
-    pub fn goes_on(&self, missing: &BTreeSet<TableId>) -> bool {
-        self.state().before.as_ref().is_some_and(|copied| copied.is_disjoint(missing))
+    /// Another process has it.
+    pub fn lose_slot(&self) {
+        self.state().copies = false;
     }
 
     /// A table has to be copied again when the next flow is opened.

@@ -129,12 +129,11 @@ pub struct PostgresSource {
     streaming: Option<Stage<Streaming>>,
     held: Option<Stream>,
     /// Whether the slot may be told of anything. Another process that was frozen for long, and goes on, may be about to publish copies that it has
-    /// made before: until the same tables are copied here, the slot stays before them.
+    /// made before: while the first copies are made here, the slot stays before them. Not for longer: where copies fail again and again, the
+    /// server would keep all of its WAL.
     may_release: bool,
     /// None where nothing is to be copied, and when all is.
     copying: Option<Stage<Copies>>,
-    /// The tables that were copied, when all are.
-    whole: BTreeSet<TableId>,
     /// Where tables are copied, as soon as the server has told it.
     point: watch::Receiver<Option<u64>>,
     /// The same, once the stream knows of it: what is behind it is still needed.
@@ -201,8 +200,7 @@ impl PostgresSource {
             true => Some(session::hold(&settings, &control).await?),
             false => None,
         };
-        let to_copy: BTreeSet<TableId> = missing.iter().map(|feed| feed.followed.id.clone()).collect();
-        let may_release = to_copy.is_empty() || settings.learned.goes_on(&to_copy);
+        let may_release = missing.is_empty() || !settings.learned.copies_first();
         let copying = if missing.is_empty() {
             progress.all_copied();
             None
@@ -227,7 +225,6 @@ impl PostgresSource {
             held,
             may_release,
             copying,
-            whole: BTreeSet::new(),
             point,
             copied: None,
             meets_point: None,
@@ -273,7 +270,7 @@ impl PostgresSource {
                 Step::Flow(flow) => self.ready.push_back(flow),
                 Step::Whole => {} // They are handed on when the stream has come to the point.
                 Step::End => {
-                    self.whole = self.copying.take().as_ref().and_then(Stage::get).map(Copies::whole).unwrap_or_default();
+                    self.copying = None;
                     self.publish_copies();
                 }
             },
@@ -396,7 +393,6 @@ impl Source for PostgresSource {
                 self.progress.read(streaming.reached());
             }
             let why = if self.has_copied {
-                self.settings.learned.have_copied(std::mem::take(&mut self.whole));
                 "tables have been copied"
             } else if self.meets_point == Some(false) {
                 "others are past the position at which tables were to be copied"

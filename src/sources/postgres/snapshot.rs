@@ -26,7 +26,6 @@ use self::jobs::{Job, copies_of};
 use self::part::CopiedPart;
 use super::catalog::{self, PgTable};
 use super::connection::{self, Address, BYTES_AS_THEY_ARE, Control, Replication, identifier, literal};
-use super::learned::Learned;
 use super::progress::Progress;
 use super::publication;
 use super::rows::{Event, Rows};
@@ -92,7 +91,6 @@ pub struct Copies {
     pause: Duration,
     point: u64,
     lane: Lane,
-    learned: Learned,
     progress: Arc<Progress>,
     pieces: mpsc::Receiver<Result<Piece>>,
     _workers: JoinSet<()>,
@@ -193,7 +191,6 @@ impl Copies {
             left,
             point,
             lane: shared.settings.lane.clone(),
-            learned: shared.settings.learned.clone(),
             progress: Arc::clone(&shared.progress),
             pieces,
             _workers: workers,
@@ -251,14 +248,7 @@ impl Copies {
             return Ok(Step::End);
         }
         sleep_until(*self.told_at.get_or_insert(Instant::now() + self.pause)).await;
-        self.learned.have_copied(BTreeSet::new());
         self.lost.pop_first().map_or(Ok(Step::End), |(_, why)| Err(why))
-    }
-
-    /// Those that are whole.
-    pub fn whole(&self) -> BTreeSet<TableId> {
-        let tables = self.tables.iter().zip(&self.left).filter(|(_, left)| **left == 0);
-        tables.map(|(table, _)| table.clone()).collect()
     }
 
     /// A table waits for the next point.
