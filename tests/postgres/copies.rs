@@ -156,6 +156,35 @@ async fn p17_the_slot_is_not_moved_past_a_copy_that_another_process_may_still_pu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn copies_that_fail_again_and_again_do_not_keep_the_slot_where_it_is() {
+    let lines = format!("{ALL}\ndiscovery = \"200 ms\"");
+    let sql = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let bank = Bank::new(PostgresServer::shared(), "failing", sql, &lines).await;
+    bank.catch_up().await;
+    let proxy = bank.behind_proxy().await;
+    proxy.stall_behind(256 << 10);
+    let mut service = bank.site.run("service", &bank.config);
+    let slot = bank.slot();
+    bank.server.until_read(&slot).await;
+    bank.sql("CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b SELECT generate_series(1, 50000)")
+        .await;
+    wait_until("it is in the middle of its copy", async || proxy.held() >= 1).await;
+    proxy.cut();
+    let began = bank.server.confirmed(&slot).await;
+    bank.sql("INSERT INTO t VALUES (2)").await;
+    wait_until("the slot moves on", async || bank.server.confirmed(&slot).await > began).await;
+    let log = bank.site.table("public").join("b").join("_delta_log");
+    assert!(!log.exists(), "the table was copied: {}", service.log_tail());
+    proxy.flow();
+    let there = bank.there("SELECT count(*), sum(id) FROM b").await;
+    wait_until("it is copied", async || {
+        log.exists() && bank.here("SELECT count(*), sum(id) FROM public.b", &["public.b"]).await == there
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_there_with_its_copy_and_has_the_columns_of_then() {
     // A server of its own: a consistent point comes when all transactions of the server have ended that run.
     let server = PostgresServer::start(Options::default());
