@@ -239,16 +239,16 @@ impl Open for PostgresToDelta {
         let (pipeline, postgres) = (Arc::clone(&self.resolved.name), self.feeds.postgres.clone());
         let (slot_name, publication) = (postgres.slot_name(&pipeline), self.publication_name());
         let control = connection::control(&self.address).await?;
-        // In this order: of one that is promoted in between, the timeline is not known. In the other one it would be that of before.
-        let is_standby = catalog::is_standby(&control).await?;
-        let system = System::of(&self.address).await?;
-        let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
         // Before it is read what the tables hold: what another process tells the slot meanwhile, they hold by then.
         let found = slot::find(&control, &slot_name).await?;
         let confirmed = found.as_ref().map_or(0, |slot| slot.confirmed);
         if let Some(found) = &found {
             slot::must_be_free(found, &self.address.database).inspect_err(|_| self.learned.lose_slot())?;
         }
+        // In this order: of one that is promoted in between, the timeline is not known. In the other one it would be that of before.
+        let is_standby = catalog::is_standby(&control).await?;
+        let system = System::of(&self.address).await?;
+        let lane = Lane::new(format!("{slot_name}@{}", system.identifier));
         // What is known of the database as a whole is kept beside the dead letters. Before the catalog is read: a table that another process finds
         // there in between is not one that has gone.
         let letters = self.resolved.dead_letters.clone();

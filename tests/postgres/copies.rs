@@ -81,8 +81,7 @@ async fn p17_p23_of_two_programs_that_copy_at_once_one_goes_on_and_the_other_wai
     wait_until("it is in the middle of its copies", async || proxy.held() >= 2).await;
     let other = bank.site.run("other", &bank.config);
     wait_until("the other one waits", async || other.log_text().contains("is active for PID")).await;
-    let held_by = bank.server.walsender(&bank.slot()).await;
-    bank.value(&format!("SELECT pg_terminate_backend({held_by})")).await;
+    bank.server.end_walsender(&bank.slot()).await;
     let mut programs = [one, other];
     wait_until("both are in the middle of their copies", async || proxy.held() >= 4).await;
     bank.sql("INSERT INTO t VALUES (60000); INSERT INTO e VALUES (60000)").await;
@@ -124,8 +123,8 @@ async fn p17_the_slot_is_not_moved_past_a_copy_that_another_process_may_still_pu
     wait_until("the small table is there", async || small(&bank).await == [["1"]]).await;
     // It is in the middle of the other one, and has lost the slot.
     let slot = bank.slot();
-    let (held_by, began) = (bank.server.walsender(&slot).await, bank.server.confirmed(&slot).await);
-    bank.value(&format!("SELECT pg_terminate_backend({held_by})")).await;
+    let began = bank.server.confirmed(&slot).await;
+    bank.server.end_walsender(&slot).await;
     bank.sql("INSERT INTO small VALUES (2); INSERT INTO t VALUES (60000)").await;
     bank.reconfigure(ALL);
     let second = bank.behind_proxy().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::bank::Bank;
 use crate::support::postgres::{Installation, Options, PostgresServer, wait_until};
 use crate::support::program::{Exit, Program, free_port, get, http, labelled};
+use crate::support::proxy::Proxy;
 
 const ALL: &str = "create = true\nfollow = [\"public.*\"]";
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
@@ -195,8 +196,7 @@ async fn p2_a_slot_that_another_process_is_making_is_no_slot_yet() {
     .await;
     // The first one gives up, and so does the server's process.
     one.kill().await;
-    let maker = server.walsender(&bank.slot()).await;
-    bank.value(&format!("SELECT pg_terminate_backend({maker})")).await;
+    let maker = server.end_walsender(&bank.slot()).await;
     wait_until("the other one makes it", async || {
         ![maker.as_str(), ""].contains(&server.walsender(&bank.slot()).await.as_str())
     })
@@ -223,16 +223,22 @@ async fn written_to_until_the_end(bank: &Bank<'_>, program: &mut Program) -> Exi
     panic!("the program did not end:\n{}", program.log_tail());
 }
 
+/// A run that has the tables of the publication, and gets no answer any more until its proxy lets it.
+async fn stalled_while_it_opens(bank: &Bank<'_>) -> (Program, Proxy) {
+    let proxy = bank.behind_proxy().await;
+    proxy.delay(Duration::from_millis(50));
+    let program = bank.start();
+    bank.server.until_asked(&bank.database, "t.typname::text").await;
+    proxy.stall();
+    (program, proxy)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p2_a_slot_that_moves_on_while_another_process_opens_its_tables_is_waited_for() {
     let mut bank = Bank::new(PostgresServer::shared(), "moving", TABLE, ALL).await;
     bank.catch_up().await;
     // The first one begins, publishes and tells the slot between two answers that the second one gets.
-    let proxy = bank.behind_proxy().await;
-    proxy.delay(Duration::from_millis(50));
-    let mut second = bank.start();
-    bank.server.until_asked(&bank.database, "t.typname::text").await;
-    proxy.stall();
+    let (mut second, proxy) = stalled_while_it_opens(&bank).await;
     bank.reconfigure(ALL);
     let mut first = bank.site.run("first", &bank.config);
     bank.server.until_read(&bank.slot()).await;
@@ -256,12 +262,7 @@ async fn p2_a_table_that_another_process_begins_while_this_one_opens_is_not_gone
     let lines = format!("{ALL}\ndiscovery = \"200 ms\"");
     let mut bank = Bank::new(PostgresServer::shared(), "begun", TABLE, &lines).await;
     bank.catch_up().await;
-    let proxy = bank.behind_proxy().await;
-    proxy.delay(Duration::from_millis(50));
-    let mut second = bank.start();
-    // It has the tables of the publication: the first one adds one to them.
-    bank.server.until_asked(&bank.database, "t.typname::text").await;
-    proxy.stall();
+    let (mut second, proxy) = stalled_while_it_opens(&bank).await;
     bank.reconfigure(&lines);
     let mut first = bank.site.run("first", &bank.config);
     bank.server.until_read(&bank.slot()).await;

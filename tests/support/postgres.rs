@@ -560,6 +560,13 @@ impl PostgresServer {
     pub async fn until_read(&self, slot: &str) {
         wait_until("the slot is read", async || !self.walsender(slot).await.is_empty()).await;
     }
+
+    /// Ends the session that reads a slot, as an administrator does; its number.
+    pub async fn end_walsender(&self, slot: &str) -> String {
+        let pid = self.walsender(slot).await;
+        self.value("postgres", &format!("SELECT pg_terminate_backend({pid})")).await;
+        pid
+    }
 }
 
 impl Drop for PostgresServer {

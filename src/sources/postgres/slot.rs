@@ -79,8 +79,8 @@ pub async fn find_made(control: &Control, name: &str) -> Result<Option<Slot>> {
 /// Errors: another process reads it. Until that has ended, nothing is looked at that it may change meanwhile: what both would find in the catalog and
 /// in the tables is of different moments.
 pub fn must_be_free(slot: &Slot, database: &str) -> Result<()> {
-    // What else may be in the way of one that is not ours, [`check`] says.
-    let is_ours = slot.plugin.as_deref() == Some("pgoutput") && slot.database.as_deref() == Some(database) && slot.maker().is_none();
+    // Of one that is not ours, [`check`] says what it is; and one that is being made is waited for.
+    let is_ours = anothers(slot, database).is_none() && slot.maker().is_none();
     match slot.active_pid.filter(|_| is_ours) {
         Some(pid) => {
             let what = format!(
@@ -219,11 +219,9 @@ fn prevention(reason: &str) -> &'static str {
 /// What PostgreSQL 16 tells instead of a reason, where WAL was not what is gone.
 const CONFLICT: &str = "conflict with recovery";
 
-/// Whether tables of this database find behind the slot what they do not hold yet. `held`: up to where each holds everything; `end`: where the
-/// server's WAL ends.
-pub fn check(slot: &Slot, database: &str, held: &[Held<'_>], end: u64) -> Result<()> {
-    let name = &slot.name;
-    let another = match (slot.plugin.as_deref(), slot.database.as_deref()) {
+/// Why this slot is none that tables of this database can be read through.
+fn anothers(slot: &Slot, database: &str) -> Option<String> {
+    match (slot.plugin.as_deref(), slot.database.as_deref()) {
         (None, _) => Some("is physical: it belongs to a standby or a backup".to_owned()),
         (Some(plugin), _) if plugin != "pgoutput" => Some(format!("belongs to another program: its plugin is {plugin}, not pgoutput")),
         _ if slot.temporary => Some("is a temporary one of another session".to_owned()),
@@ -232,8 +230,14 @@ pub fn check(slot: &Slot, database: &str, held: &[Held<'_>], end: u64) -> Result
             of.unwrap_or_default()
         )),
         _ => None,
-    };
-    if let Some(another) = another {
+    }
+}
+
+/// Whether tables of this database find behind the slot what they do not hold yet. `held`: up to where each holds everything; `end`: where the
+/// server's WAL ends.
+pub fn check(slot: &Slot, database: &str, held: &[Held<'_>], end: u64) -> Result<()> {
+    let name = &slot.name;
+    if let Some(another) = anothers(slot, database) {
         return Err(Error::config(
             "wrong_slot",
             format!("the replication slot `{name}` {another}. Name another `slot`"),
@@ -301,6 +305,31 @@ mod tests {
         assert_eq!([sql(160_009, false), sql(170_000, true)], [plain, plain]);
         assert_eq!(sql(170_000, false), plain.replace(')', ", failover => true)"));
         assert_eq!(creation("s", true, false), plain.replace(')', ", twophase => true)"));
+    }
+
+    #[test]
+    fn only_a_slot_that_could_be_ours_is_waited_for() {
+        let active = Slot {
+            active_pid: Some(7),
+            ..good()
+        };
+        let temporary = Slot {
+            temporary: true,
+            ..active.clone()
+        };
+        let made = Slot {
+            confirmed: 0,
+            ..active.clone()
+        };
+        for (slot, database, is_free) in [
+            (good(), "d", true),
+            (active.clone(), "d", false),
+            (active, "other", true),
+            (temporary, "d", true),
+            (made, "d", true),
+        ] {
+            assert_eq!(must_be_free(&slot, database).is_ok(), is_free, "{slot:?} of {database}");
+        }
     }
 
     #[test]
